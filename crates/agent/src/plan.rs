@@ -1,0 +1,122 @@
+//! What an agent needs to know to run one build, complete and resolved: nothing is looked up later.
+//!
+//! The driver writes it as `plan.json` (mode 0600, it may hold secrets) into the build's folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Plan {
+    /// `project:uuid`.
+    pub build_id: String,
+    /// The uuid part; names the cgroup and, by default, the log stream.
+    pub uuid: String,
+    pub project_name: String,
+    /// Log segment to create and write (see `store::logs`).
+    pub log: PathBuf,
+    pub environment: Environment,
+    pub source: Source,
+    /// Digits in `/codebuild/output/srcNNN/src` (EN-080).
+    pub source_number: u32,
+    pub buildspec: Buildspec,
+    /// Variables in effect before the buildspec's own: CODEBUILD_*, AWS_REGION and the like.
+    pub service_variables: BTreeMap<String, String>,
+    /// Project and StartBuild variables, already merged; they outrank the buildspec's `env.variables` (BS-044).
+    pub variables: BTreeMap<String, String>,
+    pub artifacts: Artifacts,
+    pub timeout_seconds: u64,
+    /// What the agent does when its driver's socket closes before the build is over.
+    pub on_driver_loss: DriverLoss,
+    /// Names the environment in the log's first line, such as `On-demand` (LC-113).
+    pub fleet_label: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DriverLoss {
+    /// A server build: go on, the next server adopts it.
+    Continue,
+    /// A local `buildyard run`: stop, nobody is watching.
+    Stop,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Environment {
+    pub rootfs: Rootfs,
+    /// Variables the image (or the host environment) sets, lowest precedence.
+    pub variables: BTreeMap<String, String>,
+    /// Host folders shown read-only at the same path inside (toolchains; `host` environment only).
+    pub shared: Vec<PathBuf>,
+    pub network: Network,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Rootfs {
+    /// The host's own root file system, masked (DESIGN.md section 5).
+    Host,
+    /// An unpacked image.
+    Folder(PathBuf),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Only a loopback interface of its own.
+    None,
+    /// The host's network.
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory_bytes: Option<u64>,
+    pub pids: Option<u64>,
+    /// Thousandths of one CPU.
+    pub cpu_millis: Option<u64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Source {
+    None,
+    /// A folder of this host, shown through an overlay: the build changes nothing in it.
+    Folder(PathBuf),
+    /// A ZIP object in the object store at `objects` (a `store::objects` root).
+    ObjectZip { objects: PathBuf, bucket: String, key: String, version: Option<String> },
+    /// All objects whose key begins with `prefix`; the prefix is removed (SA-004).
+    ObjectFolder { objects: PathBuf, bucket: String, prefix: String },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Buildspec {
+    /// A path relative to the primary source.
+    File(String),
+    Inline(String),
+    Object { objects: PathBuf, bucket: String, key: String },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Artifacts {
+    /// `NO_ARTIFACTS`: the buildspec's artifacts block is ignored (BS-131).
+    None,
+    /// `buildyard run`: plain files below this folder; secondary artifacts in folders named by identifier.
+    Folder(PathBuf),
+    Objects { objects: PathBuf, primary: Option<ArtifactTarget>, secondary: Vec<ArtifactTarget> },
+}
+
+/// Where one artifact goes; the key rules are SA-070..081.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ArtifactTarget {
+    /// Absent for the primary artifact.
+    pub identifier: Option<String>,
+    pub bucket: String,
+    pub path: String,
+    pub name: String,
+    pub namespace_build_id: bool,
+    pub zip: bool,
+    /// The buildspec's `artifacts.name` replaces `name` (BS-133).
+    pub override_name: bool,
+    /// Stored as object metadata `codebuild-buildarn` (SA-066).
+    pub build_arn: String,
+}
