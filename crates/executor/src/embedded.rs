@@ -1,0 +1,206 @@
+//! Builds on this host: one agent process per build, our own program executed again, each with a folder.
+//!
+//! Layout below the builds folder: `<uuid>/` (`<uuid>.2/` and so on for later attempts) with `plan.json`, and
+//! what the agent makes there. Agents are detached: they outlive this process and are found again by their
+//! socket. What does not live here: the container, which the agent makes.
+
+mod arrival;
+mod descriptor;
+mod folder;
+mod pool;
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::journal;
+use agent::plan::Plan;
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use tokio::net::UnixStream;
+
+use crate::{Adopted, Error, Executor, Future, Link, Result};
+use arrival::Arrival;
+use folder::BuildFolder;
+use pool::{Agent, Pool};
+
+/// How agents are started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where build folders are made.
+    pub builds: PathBuf,
+    /// The program to execute, `/proc/self/exe` for our own.
+    pub program: PathBuf,
+    /// Its arguments before the build folder or `--wait`: `agent`.
+    pub arguments: Vec<OsString>,
+    /// How many agents wait, already started, for a build.
+    pub warm: usize,
+    /// How long an agent may take from being told of its build to owning it.
+    pub patience: Duration,
+}
+
+impl Options {
+    pub fn new(builds: PathBuf) -> Options {
+        Options {
+            builds,
+            program: PathBuf::from("/proc/self/exe"),
+            arguments: vec![OsString::from("agent")],
+            warm: 2,
+            patience: Duration::from_secs(30),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Embedded {
+    builds: PathBuf,
+    patience: Duration,
+    pool: Arc<Pool>,
+}
+
+impl Embedded {
+    /// Makes the builds folder and starts the waiting agents. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`Error::Folder`] if the folder cannot be made or its path holds a newline, which agents cannot be told.
+    pub fn open(mut options: Options) -> Result<Embedded> {
+        options.builds = folder::make_builds(&options.builds)?;
+        let (builds, patience) = (options.builds.clone(), options.patience);
+        let pool = Arc::new(Pool::new(options));
+        pool.refill();
+        Ok(Embedded { builds, patience, pool })
+    }
+
+    async fn launch_in_fresh_folder(&self, uuid: &str, plan: &Plan) -> Result<Link> {
+        let folder = BuildFolder::create(&self.builds, uuid, plan)?;
+        let arrival =
+            Arrival::watch(folder.path(), "journal").map_err(Error::folder("watch", folder.path()))?;
+        let taken = self.take_agent(&folder).await;
+        self.pool.refill();
+        let started = match taken {
+            Ok(agent) => self.await_journal(agent, arrival).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(()) => connect(&folder).await.map_err(Error::Unreachable),
+            // The agent may have won the race against its own lateness after all.
+            Err(error) if folder.give_up()? => Err(with_last_words(error, &folder)),
+            Err(_) => connect(&folder).await.map_err(Error::Unreachable),
+        }
+    }
+
+    async fn take_agent(&self, folder: &BuildFolder) -> Result<Agent> {
+        if let Some(agent) = self.pool.take_warm(folder.path()) {
+            return Ok(agent);
+        }
+        let (pool, path) = (self.pool.clone(), folder.path().to_path_buf());
+        let start = tokio::task::spawn_blocking(move || pool.start_cold(&path));
+        start.await.expect("starting an agent does not panic")
+    }
+
+    /// Waits until the agent has taken the build, and leaves somebody to reap it.
+    async fn await_journal(&self, agent: Agent, arrival: Arrival) -> Result<()> {
+        let process = agent.process();
+        let mut reaped = tokio::spawn(agent.ended());
+        let result = tokio::select! {
+            arrived = arrival.wait() => arrived.map_err(|e| e.to_string()),
+            status = &mut reaped => Err(describe_end(status.expect("waiting for a child does not panic"))),
+            () = tokio::time::sleep(self.patience) => {
+                // Not reaped yet, so the id is still its own.
+                let _ = kill_process(process, Signal::KILL);
+                Err(format!("nothing heard for {:?}", self.patience))
+            }
+        };
+        result.map_err(|reason| Error::NotStarted { reason })
+    }
+
+    async fn adopt_from_folder(&self, uuid: &str) -> Result<Adopted> {
+        let Some(folder) = BuildFolder::latest(&self.builds, uuid)? else {
+            return Ok(Adopted::NeverStarted);
+        };
+        if folder.give_up()? {
+            return Ok(Adopted::NeverStarted);
+        }
+        match connect(&folder).await {
+            Ok(link) => Ok(Adopted::Running(link)),
+            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+                bury(uuid.to_string(), folder).await
+            }
+            Err(e) => Err(Error::Unreachable(e)),
+        }
+    }
+}
+
+impl Executor for Embedded {
+    fn launch<'a>(&'a self, uuid: &'a str, plan: &'a Plan) -> Future<'a, Link> {
+        Box::pin(self.launch_in_fresh_folder(uuid, plan))
+    }
+
+    fn adopt<'a>(&'a self, uuid: &'a str) -> Future<'a, Adopted> {
+        Box::pin(self.adopt_from_folder(uuid))
+    }
+
+    fn remove<'a>(&'a self, uuid: &'a str) -> Future<'a, ()> {
+        let (builds, uuid) = (self.builds.clone(), uuid.to_string());
+        Box::pin(async move {
+            let removal = tokio::task::spawn_blocking(move || folder::remove_all(&builds, &uuid));
+            removal.await.expect("removing a folder does not panic")
+        })
+    }
+
+    fn remaining<'a>(&'a self) -> Future<'a, Vec<String>> {
+        Box::pin(async move { folder::remaining(&self.builds) })
+    }
+}
+
+/// Connects by way of the folder's descriptor, because a socket's path may not exceed 107 bytes.
+async fn connect(folder: &BuildFolder) -> io::Result<Link> {
+    let handle = folder.open()?;
+    let stream = UnixStream::connect(folder::below(&handle, "agent.sock")).await?;
+    let process = rustix::net::sockopt::socket_peercred(&stream)?.pid;
+    let process = pidfd_open(process, PidfdFlags::empty());
+    let kill = move || {
+        // No descriptor, or no process behind it: the agent is gone, which is what was wanted.
+        if let Ok(process) = &process {
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    };
+    Ok(Link::new(stream, folder.journal(), Box::new(kill)))
+}
+
+/// Cleans up what a dead agent left, then reads what it had written.
+async fn bury(uuid: String, folder: BuildFolder) -> Result<Adopted> {
+    let burial = tokio::task::spawn_blocking(move || {
+        container::sweep(&uuid, &folder.scratch())?;
+        let journal = folder.journal();
+        let (events, _) = journal::read(&journal, 0).map_err(Error::folder("read", &journal))?;
+        Ok(Adopted::Dead { events })
+    });
+    burial.await.expect("cleaning up does not panic")
+}
+
+fn describe_end(status: io::Result<ExitStatus>) -> String {
+    match status {
+        Ok(status) => format!("it ended with {status}"),
+        Err(e) => format!("it is lost: {e}"),
+    }
+}
+
+fn with_last_words(error: Error, folder: &BuildFolder) -> Error {
+    match error {
+        Error::NotStarted { reason } => {
+            Error::NotStarted { reason: format!("{reason}{}", last_words(&folder.agent_log())) }
+        }
+        other => other,
+    }
+}
+
+/// The end of what the agent wrote to its standard error.
+fn last_words(log: &Path) -> String {
+    const KEPT: usize = 1000;
+    let text = std::fs::read(log).unwrap_or_default();
+    let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(KEPT)..]).trim().to_string();
+    if tail.is_empty() { tail } else { format!(": {tail}") }
+}

@@ -1,0 +1,154 @@
+//! A build's folder: its names, its making, and who owns its journal.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use agent::journal;
+use agent::plan::Plan;
+
+use crate::{Error, Result};
+
+/// Present in a folder whose journal was created by us so that no agent can start there.
+const UNUSED: &str = "unused";
+const PLAN: &str = "plan.json";
+
+/// The path of `name` below an open folder, short however deep the folder lies.
+pub(super) fn below(folder: &File, name: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
+}
+
+/// Makes the folder that build folders are made in; returns its absolute path.
+pub(super) fn make_builds(builds: &Path) -> Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o700).create(builds).map_err(Error::folder("make", builds))?;
+    let absolute = fs::canonicalize(builds).map_err(Error::folder("resolve", builds))?;
+    if absolute.as_os_str().as_bytes().contains(&b'\n') {
+        let newline = io::Error::new(io::ErrorKind::InvalidInput, "its path holds a newline");
+        return Err(Error::folder("use", &absolute)(newline));
+    }
+    Ok(absolute)
+}
+
+/// Removes every attempt's folder.
+pub(super) fn remove_all(builds: &Path, uuid: &str) -> Result<()> {
+    let mut attempts = 1;
+    while let Some(folder) = BuildFolder::existing(builds, uuid, attempts)? {
+        folder.remove(uuid)?;
+        attempts += 1;
+    }
+    Ok(())
+}
+
+/// The builds that have a folder.
+pub(super) fn remaining(builds: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(builds).map_err(Error::folder("list", builds))?;
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let uuids = names.filter_map(|name| name.split('.').next().map(str::to_string));
+    // A hidden file begins with the dot, and so has no name before it.
+    Ok(uuids.filter(|uuid| !uuid.is_empty()).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+#[derive(Debug)]
+pub(super) struct BuildFolder(PathBuf);
+
+impl BuildFolder {
+    /// Makes the next attempt's folder with the plan in it.
+    pub(super) fn create(builds: &Path, uuid: &str, plan: &Plan) -> Result<BuildFolder> {
+        let mut attempt = 1;
+        loop {
+            let path = attempt_path(builds, uuid, attempt);
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => {
+                    let folder = BuildFolder(path);
+                    folder.write_plan(plan).map_err(Error::folder("write the plan into", &folder.0))?;
+                    return Ok(folder);
+                }
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
+                Err(e) => return Err(Error::folder("make", &path)(e)),
+            }
+        }
+    }
+
+    /// The last attempt's folder, if there was any attempt.
+    pub(super) fn latest(builds: &Path, uuid: &str) -> Result<Option<BuildFolder>> {
+        let mut latest = None;
+        let mut attempt = 1;
+        while let Some(folder) = BuildFolder::existing(builds, uuid, attempt)? {
+            latest = Some(folder);
+            attempt += 1;
+        }
+        Ok(latest)
+    }
+
+    fn existing(builds: &Path, uuid: &str, attempt: u32) -> Result<Option<BuildFolder>> {
+        let path = attempt_path(builds, uuid, attempt);
+        let exists = path.try_exists().map_err(Error::folder("look at", &path))?;
+        Ok(exists.then_some(BuildFolder(path)))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn open(&self) -> io::Result<File> {
+        File::open(&self.0)
+    }
+
+    pub(super) fn journal(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+
+    pub(super) fn scratch(&self) -> PathBuf {
+        self.0.join("scratch")
+    }
+
+    pub(super) fn agent_log(&self) -> PathBuf {
+        self.0.join("agent.log")
+    }
+
+    fn write_plan(&self, plan: &Plan) -> io::Result<()> {
+        let body = serde_json::to_vec(plan)?;
+        File::options().write(true).create_new(true).mode(0o600).open(self.0.join(PLAN))?.write_all(&body)
+    }
+
+    /// Takes the journal away from any agent that has not taken it yet. True: none has, and none ever will.
+    ///
+    /// Whoever creates the journal owns the build, so this is what makes launching again safe.
+    pub(super) fn give_up(&self) -> Result<bool> {
+        let marker = self.0.join(UNUSED);
+        match journal::Writer::create(&self.journal()) {
+            Ok(_) => {
+                File::create(&marker).map_err(Error::folder("mark", &marker))?;
+                Ok(true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                marker.try_exists().map_err(Error::folder("look at", &marker))
+            }
+            Err(e) => Err(Error::folder("make", &self.journal())(e)),
+        }
+    }
+
+    /// Removes the folder; a scratch folder with files of foreign owners needs the container's help.
+    fn remove(&self, uuid: &str) -> Result<()> {
+        if gone(fs::remove_dir_all(&self.0)).is_ok() {
+            return Ok(());
+        }
+        container::sweep(uuid, &self.scratch())?;
+        gone(fs::remove_dir_all(&self.0)).map_err(Error::folder("remove", &self.0))
+    }
+}
+
+fn gone(removal: io::Result<()>) -> io::Result<()> {
+    match removal {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn attempt_path(builds: &Path, uuid: &str, attempt: u32) -> PathBuf {
+    if attempt == 1 { builds.join(uuid) } else { builds.join(format!("{uuid}.{attempt}")) }
+}

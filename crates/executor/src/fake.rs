@@ -1,0 +1,347 @@
+//! An executor that runs no commands: its agents follow a script, in this process, and write real journals.
+//!
+//! For trying out the engine. Agents live as tasks of the tokio runtime and, as real ones do, go on when the
+//! engine that launched them is gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent::journal::{self, Context, Event, Outcome, Phase, UploadedArtifact, Writer};
+use agent::plan::Plan;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Adopted, Error, Executor, Future, Link, Result};
+
+const PHASES: [Phase; 8] = [
+    Phase::Provisioning,
+    Phase::DownloadSource,
+    Phase::Install,
+    Phase::PreBuild,
+    Phase::Build,
+    Phase::PostBuild,
+    Phase::UploadArtifacts,
+    Phase::Finalizing,
+];
+
+/// What an agent does with a build. The default goes through all phases at once and succeeds.
+#[derive(Debug, Clone, Default)]
+pub struct Script {
+    /// Stays in this phase until [`Fake::release`], a stop, or [`Fake::kill`].
+    pub hold_in: Option<Phase>,
+    /// Ends this phase so; the build goes on to FINALIZING and ends with the same outcome.
+    pub fail_in: Option<(Phase, Outcome, Context)>,
+    /// Is gone, as if killed, once this phase has started.
+    pub die_in: Option<Phase>,
+    /// No agent ever takes the build.
+    pub refuse: bool,
+    /// Ignores stop requests, as an agent that hangs would.
+    pub deaf: bool,
+    pub resolved_version: Option<String>,
+    pub exported: BTreeMap<String, String>,
+    pub artifacts: Vec<UploadedArtifact>,
+}
+
+type ScriptFor = dyn Fn(&Plan) -> Script + Send + Sync;
+type Now = dyn Fn() -> i64 + Send + Sync;
+
+/// Cheap to clone; all clones are one executor.
+#[derive(Clone)]
+pub struct Fake(Arc<Shared>);
+
+struct Shared {
+    folder: PathBuf,
+    now_ms: Box<Now>,
+    script: Mutex<Arc<ScriptFor>>,
+    agents: Mutex<HashMap<String, Agent>>,
+    /// How often each build's agent has started.
+    starts: Mutex<HashMap<String, u32>>,
+}
+
+/// The outside of a scripted agent.
+struct Agent {
+    told: mpsc::UnboundedSender<Told>,
+}
+
+enum Told {
+    Connected(UnixStream),
+    Release,
+    Stop,
+    Die,
+}
+
+impl fmt::Debug for Fake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fake").field("folder", &self.0.folder).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Fake {
+    /// `folder` takes the journals; `now_ms` tells the agents the time.
+    pub fn new(folder: &Path, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> Fake {
+        Fake(Arc::new(Shared {
+            folder: folder.to_path_buf(),
+            now_ms: Box::new(now_ms),
+            script: Mutex::new(Arc::new(|_: &Plan| Script::default())),
+            agents: Mutex::default(),
+            starts: Mutex::default(),
+        }))
+    }
+
+    /// What agents launched from now on do.
+    pub fn script(&self, script: impl Fn(&Plan) -> Script + Send + Sync + 'static) {
+        *lock(&self.0.script) = Arc::new(script);
+    }
+
+    /// Lets a held agent go on.
+    pub fn release(&self, uuid: &str) {
+        self.tell(uuid, Told::Release);
+    }
+
+    /// Ends an agent without a further record.
+    pub fn kill(&self, uuid: &str) {
+        self.tell(uuid, Told::Die);
+    }
+
+    /// How many agents have started for this build; a build's commands ran as often.
+    pub fn starts(&self, uuid: &str) -> u32 {
+        lock(&self.0.starts).get(uuid).copied().unwrap_or_default()
+    }
+
+    /// Whether the build has left nothing behind here.
+    pub fn is_removed(&self, uuid: &str) -> bool {
+        !self.journal(uuid).exists() && !lock(&self.0.agents).contains_key(uuid)
+    }
+
+    fn journal(&self, uuid: &str) -> PathBuf {
+        self.0.folder.join(uuid).join("journal")
+    }
+
+    fn tell(&self, uuid: &str, what: Told) -> bool {
+        lock(&self.0.agents).get(uuid).is_some_and(|agent| agent.told.send(what).is_ok())
+    }
+
+    fn start(&self, uuid: &str, plan: &Plan) -> Result<Link> {
+        let script = lock(&self.0.script).clone()(plan);
+        if script.refuse {
+            return Err(Error::NotStarted { reason: "the script says so".to_string() });
+        }
+        let journal = self.journal(uuid);
+        let writer = make_journal(&journal).map_err(Error::folder("make", &journal))?;
+        *lock(&self.0.starts).entry(uuid.to_string()).or_default() += 1;
+        let (told, listen) = mpsc::unbounded_channel();
+        lock(&self.0.agents).insert(uuid.to_string(), Agent { told: told.clone() });
+        let link =
+            self.connect(uuid)?.ok_or_else(|| Error::Unreachable(io::ErrorKind::NotConnected.into()))?;
+        let inside = Inside {
+            fake: self.clone(),
+            script,
+            writer,
+            listen,
+            told,
+            listeners: Vec::new(),
+            stopped: false,
+        };
+        let (fake, uuid) = (self.clone(), uuid.to_string());
+        tokio::spawn(async move {
+            // An agent that dies leaves as one that is done: without a word.
+            let _ = inside.run().await;
+            lock(&fake.0.agents).remove(&uuid);
+        });
+        Ok(link)
+    }
+
+    fn connect(&self, uuid: &str) -> Result<Option<Link>> {
+        let (ours, theirs) = UnixStream::pair().map_err(Error::Unreachable)?;
+        if !self.tell(uuid, Told::Connected(theirs)) {
+            return Ok(None);
+        }
+        let (fake, killed) = (self.clone(), uuid.to_string());
+        Ok(Some(Link::new(ours, self.journal(uuid), Box::new(move || fake.kill(&killed)))))
+    }
+
+    fn find(&self, uuid: &str) -> Result<Adopted> {
+        if let Some(link) = self.connect(uuid)? {
+            return Ok(Adopted::Running(link));
+        }
+        let journal = self.journal(uuid);
+        match journal::read(&journal, 0) {
+            Ok((events, _)) => Ok(Adopted::Dead { events }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Adopted::NeverStarted),
+            Err(e) => Err(Error::folder("read", &journal)(e)),
+        }
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let folder = &self.0.folder;
+        let entries = fs::read_dir(folder).map_err(Error::folder("list", folder))?;
+        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+    }
+
+    fn forget(&self, uuid: &str) -> Result<()> {
+        let folder = self.0.folder.join(uuid);
+        match fs::remove_dir_all(&folder) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::folder("remove", &folder)(e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Executor for Fake {
+    fn launch<'a>(&'a self, uuid: &'a str, plan: &'a Plan) -> Future<'a, Link> {
+        Box::pin(async move { self.start(uuid, plan) })
+    }
+
+    fn adopt<'a>(&'a self, uuid: &'a str) -> Future<'a, Adopted> {
+        Box::pin(async move { self.find(uuid) })
+    }
+
+    fn remove<'a>(&'a self, uuid: &'a str) -> Future<'a, ()> {
+        Box::pin(async move { self.forget(uuid) })
+    }
+
+    fn remaining<'a>(&'a self) -> Future<'a, Vec<String>> {
+        Box::pin(async move { self.list() })
+    }
+}
+
+fn make_journal(path: &Path) -> io::Result<Writer> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    Writer::create(path)
+}
+
+/// The agent has been killed.
+struct Killed;
+
+/// The inside of a scripted agent.
+struct Inside {
+    fake: Fake,
+    script: Script,
+    writer: Writer,
+    listen: mpsc::UnboundedReceiver<Told>,
+    told: mpsc::UnboundedSender<Told>,
+    /// Writing halves of the drivers' connections, and what ends each one's reading half.
+    listeners: Vec<(tokio::net::unix::OwnedWriteHalf, oneshot::Sender<()>)>,
+    stopped: bool,
+}
+
+impl Inside {
+    async fn run(mut self) -> std::result::Result<(), Killed> {
+        self.write(Event::Started { at_ms: self.now(), process: std::process::id() }).await?;
+        let mut outcome = Outcome::Succeeded;
+        for phase in PHASES {
+            if outcome != Outcome::Succeeded && phase != Phase::Finalizing {
+                continue;
+            }
+            let ended = self.go_through(phase).await?;
+            if outcome == Outcome::Succeeded {
+                outcome = ended;
+            }
+        }
+        self.write(Event::Finished { at_ms: self.now(), outcome }).await
+    }
+
+    async fn go_through(&mut self, phase: Phase) -> std::result::Result<Outcome, Killed> {
+        self.write(Event::PhaseStarted { phase, at_ms: self.now() }).await?;
+        if self.script.die_in == Some(phase) {
+            return Err(Killed);
+        }
+        self.hear(self.script.hold_in == Some(phase)).await?;
+        self.write_extras(phase).await?;
+        let (outcome, context) = self.ending(phase);
+        self.write(Event::PhaseEnded { phase, at_ms: self.now(), outcome, context }).await?;
+        Ok(outcome)
+    }
+
+    fn ending(&self, phase: Phase) -> (Outcome, Context) {
+        match &self.script.fail_in {
+            Some((at, outcome, context)) if *at == phase => (*outcome, context.clone()),
+            _ if self.stopped && phase != Phase::Finalizing => (Outcome::Stopped, Context::default()),
+            _ => (Outcome::Succeeded, Context::default()),
+        }
+    }
+
+    async fn write_extras(&mut self, phase: Phase) -> std::result::Result<(), Killed> {
+        match phase {
+            Phase::DownloadSource => {
+                if let Some(version) = self.script.resolved_version.clone() {
+                    self.write(Event::SourceResolved { version }).await?;
+                }
+            }
+            Phase::UploadArtifacts => {
+                for artifact in self.script.artifacts.clone() {
+                    self.write(Event::ArtifactUploaded(artifact)).await?;
+                }
+            }
+            Phase::Finalizing if !self.script.exported.is_empty() => {
+                let variables = self.script.exported.clone();
+                self.write(Event::Exported { variables }).await?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes what was told; waits for a release or a stop if `hold`.
+    async fn hear(&mut self, hold: bool) -> std::result::Result<(), Killed> {
+        loop {
+            let told = match self.listen.try_recv() {
+                Ok(told) => told,
+                Err(_) if hold && !self.stopped => self.listen.recv().await.ok_or(Killed)?,
+                Err(_) => return Ok(()),
+            };
+            match told {
+                Told::Connected(stream) => self.greet(stream),
+                Told::Release => return Ok(()),
+                Told::Stop => self.stopped = !self.script.deaf,
+                Told::Die => return Err(Killed),
+            }
+        }
+    }
+
+    fn greet(&mut self, stream: UnixStream) {
+        let (reading, writing) = stream.into_split();
+        let (keep, mut dropped) = oneshot::channel();
+        self.listeners.push((writing, keep));
+        let told = self.told.clone();
+        tokio::spawn(async move {
+            let mut byte = [0];
+            loop {
+                tokio::select! {
+                    _ = &mut dropped => return,
+                    readable = reading.readable() => if readable.is_err() { return },
+                }
+                match reading.try_read(&mut byte) {
+                    Ok(0) => return,
+                    Ok(_) => drop(told.send(Told::Stop)),
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return,
+                }
+            }
+        });
+    }
+
+    async fn write(&mut self, event: Event) -> std::result::Result<(), Killed> {
+        self.writer.append(&event).map_err(|_| Killed)?;
+        for (listener, _) in &mut self.listeners {
+            // A driver that is gone is no concern of its agent's.
+            let _ = listener.write_all(b"J").await;
+        }
+        Ok(())
+    }
+
+    fn now(&self) -> i64 {
+        (self.fake.0.now_ms)()
+    }
+}

@@ -1,0 +1,332 @@
+//! The embedded executor against real processes. The agents are this test program, executed again: they keep
+//! the agent's contract (socket, then journal, then signals) without making a container.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent::journal::{Event, Outcome, Writer};
+use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
+use executor::embedded::Options;
+use executor::{Adopted, Embedded, Error, Executor, Link, Signal};
+
+const UUID: &str = "0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1";
+
+// ---- the stand-in agent -------------------------------------------------------------------------------------
+
+/// Not a test by itself: what this program is when the executor starts it as an agent.
+#[test]
+fn stand_in_agent() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let Some(at) = arguments.iter().position(|argument| argument == "--") else { return };
+    let folder = match arguments[at + 1].as_str() {
+        "--wait" => read_line_from_stdin(),
+        folder => folder.to_string(),
+    };
+    if !folder.is_empty() {
+        be_an_agent(Path::new(&folder));
+    }
+    std::process::exit(0);
+}
+
+fn read_line_from_stdin() -> String {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).unwrap();
+    line.trim_end_matches('\n').to_string()
+}
+
+/// What to do is the plan's buildspec: `refuse` with words, `hang` without taking the build, `wait` for a stop,
+/// or `finish`.
+fn be_an_agent(folder: &Path) {
+    let plan: Plan = serde_json::from_slice(&fs::read(folder.join("plan.json")).unwrap()).unwrap();
+    let Buildspec::Inline(what) = plan.buildspec else { panic!("the tests send inline buildspecs") };
+    match what.as_str() {
+        "refuse" => {
+            eprintln!("user namespaces are not permitted here");
+            std::process::exit(3);
+        }
+        "hang" => loop {
+            std::thread::park();
+        },
+        _ => {}
+    }
+    std::env::set_current_dir(folder).unwrap();
+    let listener = UnixListener::bind("agent.sock").unwrap();
+    let mut journal = Writer::create(Path::new("journal")).unwrap();
+    journal.append(&Event::Started { at_ms: 1, process: std::process::id() }).unwrap();
+    // The last driver's connection stays open until all is written: its end says that the agent is gone.
+    let (outcome, _driver) = match what.as_str() {
+        "wait" => (Outcome::Stopped, wait_for_stop(&listener)),
+        _ => (Outcome::Succeeded, listener.accept().unwrap().0),
+    };
+    journal.append(&Event::Finished { at_ms: 2, outcome }).unwrap();
+    journal.sync().unwrap();
+}
+
+fn wait_for_stop(listener: &UnixListener) -> UnixStream {
+    loop {
+        let (mut driver, _) = listener.accept().unwrap();
+        let mut byte = [0];
+        // A driver may be gone by the time it is greeted.
+        if driver.write_all(b"LJ").is_ok() && matches!(driver.read(&mut byte), Ok(1)) && byte == *b"S" {
+            return driver;
+        }
+    }
+}
+
+// ---- what the tests say -------------------------------------------------------------------------------------
+
+fn open(builds: &Path, warm: usize) -> Embedded {
+    let mut options = Options::new(builds.to_path_buf());
+    options.program = std::env::current_exe().unwrap();
+    options.arguments = ["--exact", "--nocapture", "stand_in_agent", "--"].map(Into::into).to_vec();
+    options.warm = warm;
+    Embedded::open(options).unwrap()
+}
+
+fn plan(what: &str) -> Plan {
+    Plan {
+        build_id: format!("demo:{UUID}"),
+        uuid: UUID.to_string(),
+        project_name: "demo".to_string(),
+        log: PathBuf::from("/nonexistent/log"),
+        environment: Environment {
+            rootfs: Rootfs::Host,
+            variables: BTreeMap::new(),
+            shared: Vec::new(),
+            network: Network::None,
+            limits: Limits::default(),
+        },
+        source: Source::None,
+        source_number: 1,
+        buildspec: Buildspec::Inline(what.to_string()),
+        service_variables: BTreeMap::new(),
+        variables: BTreeMap::new(),
+        artifacts: Artifacts::None,
+        timeout_seconds: 60,
+        on_driver_loss: DriverLoss::Continue,
+        fleet_label: "On-demand".to_string(),
+    }
+}
+
+async fn until_lost(link: &mut Link) {
+    while link.signal().await != Signal::Lost {}
+}
+
+async fn last_event(link: &Link) -> Event {
+    link.events_after(0).unwrap().0.pop().unwrap()
+}
+
+fn is_finished(event: &Event, with: Outcome) -> bool {
+    matches!(event, Event::Finished { outcome, .. } if *outcome == with)
+}
+
+async fn running(executor: &Embedded) -> Link {
+    match executor.adopt(UUID).await.unwrap() {
+        Adopted::Running(link) => link,
+        other => panic!("not running but {other:?}"),
+    }
+}
+
+/// A process that is just ending may still be connected to.
+async fn journal_of_the_dead(executor: &Embedded) -> Vec<Event> {
+    loop {
+        match executor.adopt(UUID).await.unwrap() {
+            Adopted::Dead { events } => return events,
+            Adopted::Running(mut link) => until_lost(&mut link).await,
+            Adopted::NeverStarted => panic!("it did start"),
+        }
+    }
+}
+
+// ---- the tests ----------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_build_goes_from_launch_to_finished_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let mut link = executor.launch(UUID, &plan("finish")).await.unwrap();
+    until_lost(&mut link).await;
+    assert!(is_finished(&last_event(&link).await, Outcome::Succeeded));
+    executor.remove(UUID).await.unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_agent_that_waited_takes_the_build_and_its_words_land_in_the_builds_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 2);
+    for _ in 0..5 {
+        let mut link = executor.launch(UUID, &plan("wait")).await.unwrap();
+        assert!(folder.path().join(UUID).join("agent.log").exists());
+        link.stop().await;
+        until_lost(&mut link).await;
+        assert!(is_finished(&last_event(&link).await, Outcome::Stopped));
+        executor.remove(UUID).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_plan_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let link = executor.launch(UUID, &plan("wait")).await.unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder.path().join(UUID)), 0o700);
+    assert_eq!(mode(&folder.path().join(UUID).join("plan.json")), 0o600);
+    link.kill();
+}
+
+#[tokio::test]
+async fn signals_of_both_kinds_arrive() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let mut link = executor.launch(UUID, &plan("wait")).await.unwrap();
+    let mut heard = Vec::new();
+    while !(heard.contains(&Signal::JournalGrew) && heard.contains(&Signal::LogGrew)) {
+        heard.push(link.signal().await);
+    }
+    link.kill();
+}
+
+#[tokio::test]
+async fn a_running_agent_is_found_again_after_its_executor_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path(), 1).launch(UUID, &plan("wait")).await.unwrap());
+    let executor = open(folder.path(), 1);
+    let mut link = running(&executor).await;
+    link.stop().await;
+    until_lost(&mut link).await;
+    assert!(is_finished(&last_event(&link).await, Outcome::Stopped));
+}
+
+#[tokio::test]
+async fn a_killed_agent_is_dead_with_what_it_had_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let mut link = executor.launch(UUID, &plan("wait")).await.unwrap();
+    link.kill();
+    until_lost(&mut link).await;
+    let events = journal_of_the_dead(&executor).await;
+    assert!(matches!(events[..], [Event::Started { .. }]), "{events:?}");
+    executor.remove(UUID).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_build_that_ended_unseen_is_dead_with_finished_as_its_last_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let mut link = executor.launch(UUID, &plan("finish")).await.unwrap();
+    until_lost(&mut link).await;
+    drop(link);
+    let events = journal_of_the_dead(&executor).await;
+    assert!(is_finished(events.last().unwrap(), Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_build_without_a_folder_never_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
+    executor.remove(UUID).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_without_a_journal_is_closed_to_late_agents_and_the_next_attempt_gets_a_fresh_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let first = folder.path().join(UUID);
+    fs::create_dir(&first).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
+    }
+    let late = Writer::create(&first.join("journal")).unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::AlreadyExists);
+    let link = executor.launch(UUID, &plan("wait")).await.unwrap();
+    assert!(folder.path().join(format!("{UUID}.2")).join("journal").exists());
+    drop(link);
+    running(&executor).await.kill();
+    executor.remove(UUID).await.unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn builds_with_something_left_are_listed_once_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 1);
+    fs::create_dir(folder.path().join(format!("{UUID}.2"))).unwrap();
+    let link = executor.launch(UUID, &plan("wait")).await.unwrap();
+    assert_eq!(executor.remaining().await.unwrap(), [UUID]);
+    link.kill();
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_start_is_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    for warm in [0, 1] {
+        let executor = open(folder.path(), warm);
+        let Err(Error::NotStarted { reason }) = executor.launch(UUID, &plan("refuse")).await else {
+            panic!("it started");
+        };
+        assert!(reason.contains("user namespaces are not permitted here"), "{reason}");
+        executor.remove(UUID).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_hangs_before_taking_the_build_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(folder.path().to_path_buf());
+    options.program = std::env::current_exe().unwrap();
+    options.arguments = ["--exact", "--nocapture", "stand_in_agent", "--"].map(Into::into).to_vec();
+    options.patience = Duration::from_millis(50);
+    let executor = Embedded::open(options).unwrap();
+    let launched = executor.launch(UUID, &plan("hang")).await;
+    assert!(matches!(launched, Err(Error::NotStarted { .. })), "{launched:?}");
+    assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut options = Options::new(folder.path().to_path_buf());
+    options.program = PathBuf::from("/nonexistent/buildyard");
+    let executor = Embedded::open(options).unwrap();
+    let Err(error) = executor.launch(UUID, &plan("finish")).await else { panic!("it started") };
+    assert!(error.to_string().contains("/nonexistent/buildyard"), "{error}");
+}
+
+#[tokio::test]
+async fn a_data_path_longer_than_a_socket_address_is_fine() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = folder.path().join("d".repeat(120)).join("e".repeat(120));
+    let executor = open(&deep, 1);
+    let mut link = executor.launch(UUID, &plan("finish")).await.unwrap();
+    until_lost(&mut link).await;
+    assert!(is_finished(&last_event(&link).await, Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn waiting_agents_leave_with_their_executor() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 2);
+    let mut link = executor.launch(UUID, &plan("finish")).await.unwrap();
+    until_lost(&mut link).await;
+    executor.remove(UUID).await.unwrap();
+    drop(executor);
+    // A refill may be under way in the background; what it starts ends as its pool is dropped after it.
+    let logs = || fs::read_dir(folder.path()).unwrap().count();
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while logs() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+}
