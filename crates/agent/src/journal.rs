@@ -88,14 +88,32 @@ pub struct UploadedArtifact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// First record: the agent has taken the build. `process` is its pid.
-    Started { at_ms: i64, process: u32 },
-    PhaseStarted { phase: Phase, at_ms: i64 },
-    PhaseEnded { phase: Phase, at_ms: i64, outcome: Outcome, context: Context },
-    SourceResolved { version: String },
+    Started {
+        at_ms: i64,
+        process: u32,
+    },
+    PhaseStarted {
+        phase: Phase,
+        at_ms: i64,
+    },
+    PhaseEnded {
+        phase: Phase,
+        at_ms: i64,
+        outcome: Outcome,
+        context: Context,
+    },
+    SourceResolved {
+        version: String,
+    },
     ArtifactUploaded(UploadedArtifact),
-    Exported { variables: BTreeMap<String, String> },
+    Exported {
+        variables: BTreeMap<String, String>,
+    },
     /// Last record: everything is torn down and durable.
-    Finished { at_ms: i64, outcome: Outcome },
+    Finished {
+        at_ms: i64,
+        outcome: Outcome,
+    },
 }
 
 const HEADER: usize = 8;

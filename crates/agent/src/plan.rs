@@ -83,9 +83,18 @@ pub enum Source {
     /// A folder of this host, shown through an overlay: the build changes nothing in it.
     Folder(PathBuf),
     /// A ZIP object in the object store at `objects` (a `store::objects` root).
-    ObjectZip { objects: PathBuf, bucket: String, key: String, version: Option<String> },
+    ObjectZip {
+        objects: PathBuf,
+        bucket: String,
+        key: String,
+        version: Option<String>,
+    },
     /// All objects whose key begins with `prefix`; the prefix is removed (SA-004).
-    ObjectFolder { objects: PathBuf, bucket: String, prefix: String },
+    ObjectFolder {
+        objects: PathBuf,
+        bucket: String,
+        prefix: String,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,7 +102,11 @@ pub enum Buildspec {
     /// A path relative to the primary source.
     File(String),
     Inline(String),
-    Object { objects: PathBuf, bucket: String, key: String },
+    Object {
+        objects: PathBuf,
+        bucket: String,
+        key: String,
+    },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -102,7 +115,11 @@ pub enum Artifacts {
     None,
     /// `buildyard run`: plain files below this folder; secondary artifacts in folders named by identifier.
     Folder(PathBuf),
-    Objects { objects: PathBuf, primary: Option<ArtifactTarget>, secondary: Vec<ArtifactTarget> },
+    Objects {
+        objects: PathBuf,
+        primary: Option<ArtifactTarget>,
+        secondary: Vec<ArtifactTarget>,
+    },
 }
 
 /// Where one artifact goes; the key rules are SA-070..081.

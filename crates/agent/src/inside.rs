@@ -1,0 +1,573 @@
+//! What runs inside the container on the agent's behalf: unpacking a source, reading a file, collecting files.
+//!
+//! These are functions that the container's init forks off, so hostile archives, trees and links meet only the
+//! container's own file system. What they return crosses a pipe and is checked again outside.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use buildspec::glob::Pattern;
+use container::Function;
+use serde::{Deserialize, Serialize};
+
+use crate::stream::{self, Record};
+
+/// Entries of one archive, and files of one artifact.
+const ENTRY_LIMIT: usize = 1_000_000;
+/// Bytes that one source archive may unpack to (EN-010: the smallest documented disk).
+const UNPACKED_LIMIT: u64 = 64 << 30;
+const CHUNK: usize = 256 << 10;
+
+/// All functions, for [`container::Spec::functions`].
+pub(crate) static FUNCTIONS: &[Function] = &[
+    Function { name: "unzip", run: unzip_entry },
+    Function { name: "read", run: read_entry },
+    Function { name: "collect", run: collect_entry },
+    Function { name: "place", run: place_entry },
+    Function { name: "folders", run: folders_entry },
+];
+
+/// Exit statuses of the functions; the rest of what they have to say is in the stream.
+pub(crate) const DONE: i32 = 0;
+pub(crate) const REFUSED: i32 = 1;
+pub(crate) const MISSING: i32 = 2;
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Unzip {
+    pub(crate) target: PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ReadFile {
+    pub(crate) path: PathBuf,
+    pub(crate) limit: u64,
+}
+
+/// Writes one file below `target`, from a descriptor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) target: PathBuf,
+    pub(crate) relative: String,
+    pub(crate) mode: u32,
+}
+
+/// Makes folders, with their parents.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Folders {
+    pub(crate) folders: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Collect {
+    /// `CODEBUILD_SRC_DIR`; a relative base directory starts here (BS-130).
+    pub(crate) root: PathBuf,
+    /// A folder or a pattern of folders (BS-135).
+    pub(crate) base_directory: String,
+    pub(crate) files: Vec<String>,
+    pub(crate) exclude_paths: Vec<String>,
+    pub(crate) discard_paths: bool,
+    pub(crate) keep_symlinks: bool,
+}
+
+fn first_fd(fds: Vec<OwnedFd>) -> Option<(File, Option<File>)> {
+    let mut fds = fds.into_iter().map(File::from);
+    Some((fds.next()?, fds.next()))
+}
+
+/// fds: the stream for messages, the archive.
+fn unzip_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let Some((mut out, Some(archive))) = first_fd(fds) else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<Unzip>(args) else { return REFUSED };
+    report(&mut out, unzip(&args.target, archive))
+}
+
+fn report(out: &mut File, result: Result<(), String>) -> i32 {
+    match result {
+        Ok(()) => DONE,
+        Err(message) => {
+            // The reader is the agent itself; if it is gone there is nobody left to tell.
+            let _ = stream::write(out, &Record::Failed(message));
+            REFUSED
+        }
+    }
+}
+
+fn unzip(target: &Path, archive: File) -> Result<(), String> {
+    let mut archive = zip::ZipArchive::new(io::BufReader::new(archive))
+        .map_err(|e| format!("the source is not a ZIP archive: {e}"))?;
+    if archive.len() > ENTRY_LIMIT {
+        return Err(format!("the source archive has {} entries, more than {ENTRY_LIMIT}", archive.len()));
+    }
+    let mut left = UNPACKED_LIMIT;
+    for index in 0..archive.len() {
+        let mut entry = archive.by_index(index).map_err(|e| format!("the source archive is damaged: {e}"))?;
+        let name = entry.name().to_owned();
+        let path = beneath(target, &name)
+            .ok_or_else(|| format!("the archive entry `{name}` would leave the source folder"))?;
+        let written =
+            unzip_one(&mut entry, &path, left).map_err(|e| format!("cannot unpack `{name}`: {e}"))?;
+        left -= written;
+    }
+    Ok(())
+}
+
+/// Unpacks one entry; returns its bytes.
+fn unzip_one(entry: &mut zip::read::ZipFile<'_, impl Read>, path: &Path, left: u64) -> io::Result<u64> {
+    if entry.is_dir() {
+        fs::create_dir_all(path)?;
+        return Ok(0);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mode = entry.unix_mode().unwrap_or(0o644);
+    if entry.is_symlink() {
+        let mut link = String::new();
+        entry.take(4096).read_to_string(&mut link)?;
+        std::os::unix::fs::symlink(link, path)?;
+        return Ok(0);
+    }
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(path)?;
+    let written = io::copy(&mut entry.take(left + 1), &mut file)?;
+    if written > left {
+        return Err(io::Error::other(format!("the archive unpacks to more than {UNPACKED_LIMIT} bytes")));
+    }
+    file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
+    Ok(written)
+}
+
+/// `target/name` rebuilt from plain components; None if the name is absolute, climbs, or is empty.
+fn beneath(target: &Path, name: &str) -> Option<PathBuf> {
+    if name.contains('\0') || name.contains('\\') && name.contains(':') {
+        return None;
+    }
+    let mut path = target.to_owned();
+    for component in Path::new(name).components() {
+        match component {
+            Component::Normal(part) => path.push(part),
+            Component::CurDir => {}
+            _ => return None,
+        }
+    }
+    Some(path)
+}
+
+/// fds: the stream for messages, the content.
+fn place_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let Some((mut out, Some(content))) = first_fd(fds) else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<Place>(args) else { return REFUSED };
+    let result = place(&args, content);
+    report(&mut out, result)
+}
+
+fn place(args: &Place, mut content: File) -> Result<(), String> {
+    let name = &args.relative;
+    let path = beneath(&args.target, name)
+        .ok_or_else(|| format!("the object key `{name}` would leave the source folder"))?;
+    let mut put = || -> io::Result<()> {
+        if name.ends_with('/') {
+            return fs::create_dir_all(&path);
+        }
+        fs::create_dir_all(path.parent().unwrap_or(&args.target))?;
+        let mut file = File::create(&path)?;
+        io::copy(&mut content, &mut file)?;
+        file.set_permissions(fs::Permissions::from_mode(args.mode))
+    };
+    put().map_err(|e| format!("cannot write `{name}`: {e}"))
+}
+
+/// fds: the stream for messages.
+fn folders_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let Some((mut out, _)) = first_fd(fds) else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<Folders>(args) else { return REFUSED };
+    let make = |folder: &PathBuf| fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
+    let made = args
+        .folders
+        .iter()
+        .try_for_each(|folder| make(folder).map_err(|e| format!("cannot make {}: {e}", folder.display())));
+    report(&mut out, made)
+}
+
+/// fds: where the bytes go.
+fn read_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let Some((mut out, _)) = first_fd(fds) else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<ReadFile>(args) else { return REFUSED };
+    match read_file(&args, &mut out) {
+        Ok(()) => DONE,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => MISSING,
+        Err(_) => REFUSED,
+    }
+}
+
+/// Copies at most `limit + 1` bytes: the reader sees from the length that there was more.
+fn read_file(args: &ReadFile, out: &mut File) -> io::Result<()> {
+    let file = open_regular(&args.path)?;
+    io::copy(&mut file.take(args.limit + 1), out)?;
+    Ok(())
+}
+
+/// Never blocks on a FIFO, never opens a device.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    Ok(file)
+}
+
+/// fds: the stream.
+fn collect_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let Some((out, _)) = first_fd(fds) else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<Collect>(args) else { return REFUSED };
+    let mut out = io::BufWriter::with_capacity(CHUNK, out);
+    let result = collect(&args, &mut out);
+    let last = match &result {
+        Ok(()) => Record::Done,
+        Err(message) => Record::Failed(message.clone()),
+    };
+    let told = stream::write(&mut out, &last).and_then(|()| out.flush());
+    if result.is_ok() && told.is_ok() { DONE } else { REFUSED }
+}
+
+/// A file to send: where it is, and its path in the artifact.
+#[derive(Debug)]
+struct Found {
+    path: PathBuf,
+    relative: String,
+    link: Option<String>,
+}
+
+fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
+    let say = |out: &mut dyn Write, text: String| {
+        stream::write(out, &Record::Note(text)).map_err(|e| e.to_string())
+    };
+    // COMPAT: BS-141 the lines CodeBuild writes while it looks for files.
+    say(out, format!("Expanding base directory path: {}", args.base_directory))?;
+    say(out, "Assembling file list".into())?;
+    say(out, format!("Expanding {}", args.base_directory))?;
+    let bases = base_folders(args)?;
+    let mut found = Vec::new();
+    for (shown, base) in &bases {
+        say(out, format!("Expanding file paths for base directory {shown}"))?;
+        say(out, "Assembling file list".into())?;
+        for file in &args.files {
+            say(out, format!("Expanding {file}"))?;
+        }
+        let (files, missed) = find(args, base)?;
+        for file in missed {
+            say(out, format!("Skipping invalid file path {file}"))?;
+        }
+        found.extend(files);
+    }
+    let found = arranged(found, args.discard_paths)?;
+    if !found.is_empty() {
+        say(out, format!("Found {} file(s)", found.len()))?;
+    }
+    found.iter().try_for_each(|file| send(file, out))
+}
+
+/// Folders that the base directory names: `(as shown in the log, path)`.
+fn base_folders(args: &Collect) -> Result<Vec<(String, PathBuf)>, String> {
+    let text = args.base_directory.as_str();
+    if !text.contains(['*', '?', '[']) {
+        return Ok(vec![(text.to_owned(), args.root.join(text))]);
+    }
+    let (start, pattern) = match text.strip_prefix('/') {
+        Some(rest) => (PathBuf::from("/"), rest),
+        None => (args.root.clone(), text),
+    };
+    let pattern = parse(pattern.trim_end_matches('/'))?;
+    let mut folders = Vec::new();
+    walk(&start, &mut |relative, path, kind| {
+        if kind != Kind::Folder {
+            return Ok(false);
+        }
+        let parts: Vec<&[u8]> = relative.iter().map(Vec::as_slice).collect();
+        if pattern.matches(&parts) {
+            folders.push((shown(relative), path.to_owned()));
+        }
+        Ok(pattern.could_match_below(&parts))
+    })?;
+    Ok(folders)
+}
+
+fn parse(text: &str) -> Result<Pattern, String> {
+    Pattern::parse(text).map_err(|e| e.to_string())
+}
+
+fn shown(relative: &[Vec<u8>]) -> String {
+    relative.iter().map(|part| String::from_utf8_lossy(part)).collect::<Vec<_>>().join("/")
+}
+
+/// Files below `base` that `files` select and `exclude-paths` do not, and the entries of `files` without a match.
+fn find(args: &Collect, base: &Path) -> Result<(Vec<Found>, Vec<String>), String> {
+    let tidy = |text: &String| parse(text.strip_prefix("./").unwrap_or(text));
+    let wanted = args.files.iter().map(tidy).collect::<Result<Vec<_>, _>>()?;
+    let excluded = args.exclude_paths.iter().map(tidy).collect::<Result<Vec<_>, _>>()?;
+    let mut matched = vec![false; wanted.len()];
+    let mut found = Vec::new();
+    walk(base, &mut |relative, path, kind| {
+        let parts: Vec<&[u8]> = relative.iter().map(Vec::as_slice).collect();
+        if kind == Kind::Folder {
+            return Ok(wanted.iter().any(|pattern| pattern.could_match_below(&parts)));
+        }
+        if excluded.iter().any(|pattern| pattern.matches(&parts)) {
+            return Ok(false);
+        }
+        let mut selected = false;
+        for (pattern, matched) in wanted.iter().zip(&mut matched) {
+            if pattern.matches(&parts) {
+                (selected, *matched) = (true, true);
+            }
+        }
+        if selected && let Some(file) = found_file(args, relative, path, kind)? {
+            found.push(file);
+        }
+        if found.len() > ENTRY_LIMIT {
+            return Err(format!("more than {ENTRY_LIMIT} files match"));
+        }
+        Ok(false)
+    })?;
+    let missed =
+        args.files.iter().zip(&matched).filter(|(_, matched)| !**matched).map(|(file, _)| file.clone());
+    Ok((found, missed.collect()))
+}
+
+/// COMPAT: BS-138 links are kept with `enable-symlinks: yes`; otherwise a link to a file counts as that file
+/// and a link to a folder or to nothing is left out.
+fn found_file(
+    args: &Collect,
+    relative: &[Vec<u8>],
+    path: &Path,
+    kind: Kind,
+) -> Result<Option<Found>, String> {
+    let name = |part: &Vec<u8>| String::from_utf8(part.clone());
+    let parts: Vec<String> = relative.iter().map(name).collect::<Result<_, _>>().map_err(|_| {
+        format!("the file name `{}` is not UTF-8, which an artifact's name must be", shown(relative))
+    })?;
+    let link = match kind {
+        Kind::Link if args.keep_symlinks => {
+            Some(fs::read_link(path).map_err(|e| e.to_string())?.to_string_lossy().into_owned())
+        }
+        Kind::Link if !fs::metadata(path).is_ok_and(|target| target.is_file()) => return Ok(None),
+        _ => None,
+    };
+    Ok(Some(Found { path: path.to_owned(), relative: parts.join("/"), link }))
+}
+
+/// Sorted, each path once. COMPAT: BS-134 `discard-paths` keeps base names; two files that would become one
+/// are refused rather than one silently lost.
+fn arranged(found: Vec<Found>, discard_paths: bool) -> Result<Vec<Found>, String> {
+    let mut by_name: BTreeMap<String, Found> = BTreeMap::new();
+    for mut file in found {
+        if discard_paths && let Some((_, base)) = file.relative.rsplit_once('/') {
+            file.relative = base.to_owned();
+        }
+        if let Some(other) = by_name.get(&file.relative) {
+            let (one, two) = (other.path.display(), file.path.display());
+            return Err(format!("{one} and {two} would both become `{}` in the artifact", file.relative));
+        }
+        by_name.insert(file.relative.clone(), file);
+    }
+    Ok(by_name.into_values().collect())
+}
+
+fn send(file: &Found, out: &mut impl Write) -> Result<(), String> {
+    let told = |e: io::Error| format!("cannot read {}: {e}", file.path.display());
+    if let Some(target) = &file.link {
+        let link = Record::Link { path: file.relative.clone(), target: target.clone() };
+        return stream::write(out, &link).map_err(told);
+    }
+    let mut input = match open_regular(&file.path) {
+        Ok(input) => input,
+        // Gone since the walk, as a background process may do.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(told(e)),
+    };
+    let mode = input.metadata().map_err(told)?.mode() & 0o777;
+    stream::write(out, &Record::File { path: file.relative.clone(), mode }).map_err(told)?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match input.read(&mut buffer).map_err(told)? {
+            0 => return stream::write(out, &Record::EndOfFile).map_err(told),
+            length => stream::write_data(out, &buffer[..length]).map_err(told)?,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    File,
+    Link,
+}
+
+/// What [`walk`] calls with (path components, path, kind); true to go into a folder.
+type Visit<'a> = dyn FnMut(&[Vec<u8>], &Path, Kind) -> Result<bool, String> + 'a;
+
+/// Depth first, names in byte order. Does not follow links; skips sockets, devices, FIFOs; a missing start is empty.
+fn walk(start: &Path, visit: &mut Visit<'_>) -> Result<(), String> {
+    let mut relative = Vec::new();
+    walk_folder(start, &mut relative, visit)
+}
+
+fn walk_folder(folder: &Path, relative: &mut Vec<Vec<u8>>, visit: &mut Visit<'_>) -> Result<(), String> {
+    use std::os::unix::ffi::OsStrExt;
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(e) => return Err(format!("cannot read the folder {}: {e}", folder.display())),
+    };
+    let mut entries: Vec<fs::DirEntry> = entries.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let Ok(file_type) = entry.file_type() else { continue };
+        let kind = match file_type {
+            t if t.is_dir() => Kind::Folder,
+            t if t.is_file() => Kind::File,
+            t if t.is_symlink() => Kind::Link,
+            _ => continue,
+        };
+        relative.push(entry.file_name().as_bytes().to_vec());
+        let path = entry.path();
+        if visit(relative, &path, kind)? && kind == Kind::Folder && relative.len() < DEPTH_LIMIT {
+            walk_folder(&path, relative, visit)?;
+        }
+        relative.pop();
+    }
+    Ok(())
+}
+
+/// Folders within folders that a walk goes down; deeper trees are not collected from.
+const DEPTH_LIMIT: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collected(args: &Collect) -> (Vec<String>, Vec<String>, Option<String>) {
+        let mut bytes = Vec::new();
+        let failed = collect(args, &mut bytes).err();
+        let mut decoder = stream::Decoder::default();
+        let (mut files, mut notes) = (Vec::new(), Vec::new());
+        decoder
+            .feed(&bytes, &mut |item| {
+                match item {
+                    stream::Item::Record(Record::File { path, .. }) => files.push(path),
+                    stream::Item::Record(Record::Link { path, target }) => {
+                        files.push(format!("{path} -> {target}"))
+                    }
+                    stream::Item::Record(Record::Note(note)) => notes.push(note),
+                    _ => {}
+                }
+                Ok(())
+            })
+            .unwrap();
+        (files, notes, failed)
+    }
+
+    fn tree(files: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for file in files {
+            let path = folder.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, file).unwrap();
+        }
+        folder
+    }
+
+    fn selection(root: &Path, base: &str, files: &[&str], exclude: &[&str]) -> Collect {
+        Collect {
+            root: root.to_owned(),
+            base_directory: base.into(),
+            files: files.iter().map(ToString::to_string).collect(),
+            exclude_paths: exclude.iter().map(ToString::to_string).collect(),
+            discard_paths: false,
+            keep_symlinks: false,
+        }
+    }
+
+    #[test]
+    fn everything_includes_dot_files_and_depth_zero() {
+        // BS-137, BS-181
+        let folder = tree(&["a", ".hidden", "d/e", "d/.git/config"]);
+        let (files, notes, _) = collected(&selection(folder.path(), ".", &["**/*"], &[]));
+        assert_eq!(files, [".hidden", "a", "d/.git/config", "d/e"]);
+        assert!(notes.contains(&"Found 4 file(s)".to_owned()), "{notes:?}");
+    }
+
+    #[test]
+    fn a_bare_folder_selects_nothing_and_is_told() {
+        // BS-143, BS-132
+        let folder = tree(&["target/x"]);
+        let (files, notes, _) = collected(&selection(folder.path(), ".", &["target"], &[]));
+        assert!(files.is_empty());
+        assert!(notes.contains(&"Skipping invalid file path target".to_owned()), "{notes:?}");
+    }
+
+    #[test]
+    fn exclude_paths_are_relative_to_the_base_directory() {
+        // BS-136
+        let folder = tree(&["out/a.txt", "out/.cache/b", "out/keep/c.txt"]);
+        let (files, ..) = collected(&selection(folder.path(), "out", &["**/*"], &["**/.*/**/*", "keep/*"]));
+        assert_eq!(files, ["a.txt"]);
+    }
+
+    #[test]
+    fn a_base_directory_pattern_takes_the_content_of_each_match() {
+        // BS-135
+        let folder = tree(&["my-one/a", "my-two/b", "other/c"]);
+        let (files, ..) = collected(&selection(folder.path(), "my-*", &["**/*"], &[]));
+        assert_eq!(files, ["a", "b"]);
+    }
+
+    #[test]
+    fn discard_paths_refuses_to_lose_a_file() {
+        let folder = tree(&["a/x", "b/x"]);
+        let mut args = selection(folder.path(), ".", &["**/*"], &[]);
+        args.discard_paths = true;
+        let (_, _, failed) = collected(&args);
+        assert!(failed.unwrap().contains("would both become `x`"));
+    }
+
+    #[test]
+    fn links_are_kept_only_when_asked_for() {
+        // BS-138
+        let folder = tree(&["real"]);
+        std::os::unix::fs::symlink("real", folder.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", folder.path().join("broken")).unwrap();
+        let mut args = selection(folder.path(), ".", &["**/*"], &[]);
+        assert_eq!(collected(&args).0, ["link", "real"]);
+        args.keep_symlinks = true;
+        assert_eq!(collected(&args).0, ["broken -> /nowhere", "link -> real", "real"]);
+    }
+
+    #[test]
+    fn a_fifo_is_neither_collected_nor_waited_for() {
+        let folder = tree(&["a"]);
+        let fifo = folder.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
+        assert_eq!(collected(&selection(folder.path(), ".", &["**/*"], &[])).0, ["a"]);
+        assert!(open_regular(&fifo).is_err());
+    }
+
+    #[test]
+    fn archive_names_that_leave_the_folder_are_refused() {
+        let target = Path::new("/t");
+        for name in ["/etc/passwd", "../x", "a/../../x", "C:\\x", "a\0b"] {
+            assert_eq!(beneath(target, name), None, "{name:?}");
+        }
+        assert_eq!(beneath(target, "./a//b"), Some("/t/a/b".into()));
+    }
+}

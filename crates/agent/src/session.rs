@@ -1,0 +1,359 @@
+//! The agent's one loop: output to the log, drivers to their word, the container's news to whoever waits.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use container::{Container, Event as ContainerEvent, ExitStatus, Process};
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::journal::{self, Event};
+use crate::log::Log;
+use crate::plan::DriverLoss;
+
+/// The driver is told at most this often that the log grew.
+const WAKE_EVERY: Duration = Duration::from_millis(5);
+/// A local build whose driver never shows up does not start.
+const DRIVER_WAIT: Duration = Duration::from_secs(10);
+/// What a captured command may print.
+const CAPTURE_LIMIT: usize = 8 << 20;
+
+/// Why the build does not go on.
+#[derive(Debug)]
+pub(crate) enum Halt {
+    Stopped,
+    TimedOut,
+    /// The container ended under us (LC-058).
+    Dead {
+        out_of_memory: bool,
+    },
+    /// Our own doing.
+    Fault(String),
+}
+
+impl From<io::Error> for Halt {
+    fn from(error: io::Error) -> Halt {
+        Halt::Fault(error.to_string())
+    }
+}
+
+impl From<container::Error> for Halt {
+    fn from(error: container::Error) -> Halt {
+        Halt::Fault(error.to_string())
+    }
+}
+
+/// Takes bytes that cross from the container.
+pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    journal: journal::Writer,
+    pub(crate) log: Log,
+    listener: UnixListener,
+    drivers: Vec<UnixStream>,
+    on_driver_loss: DriverLoss,
+    had_driver: bool,
+    started: Instant,
+    deadline: Instant,
+    last_wake: Instant,
+    stop_asked: bool,
+    container: Option<Container>,
+    /// An exit seen while nobody waited for it.
+    ended: Vec<(u32, ExitStatus)>,
+}
+
+impl Session {
+    pub(crate) fn new(
+        journal: journal::Writer,
+        log: Log,
+        listener: UnixListener,
+        on_driver_loss: DriverLoss,
+        timeout: Duration,
+    ) -> io::Result<Session> {
+        listener.set_nonblocking(true)?;
+        let now = Instant::now();
+        Ok(Session {
+            journal,
+            log,
+            listener,
+            drivers: Vec::new(),
+            on_driver_loss,
+            had_driver: false,
+            started: now,
+            deadline: now + timeout,
+            last_wake: now,
+            stop_asked: false,
+            container: None,
+            ended: Vec::new(),
+        })
+    }
+
+    pub(crate) fn record(&mut self, event: &Event) -> io::Result<()> {
+        self.journal.append(event)?;
+        self.tell(b'J');
+        Ok(())
+    }
+
+    pub(crate) fn set_container(&mut self, container: Container) {
+        self.container = Some(container);
+    }
+
+    pub(crate) fn container(&mut self) -> Result<&mut Container, Halt> {
+        self.container.as_mut().ok_or_else(|| Halt::Fault("there is no container".into()))
+    }
+
+    /// Ends everything that runs and removes the container.
+    pub(crate) fn destroy_container(&mut self) -> Result<(), Halt> {
+        match self.container.take() {
+            Some(container) => Ok(container.destroy()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a process and waits for it; its output goes to the log.
+    pub(crate) fn run(&mut self, process: &Process<'_>) -> Result<Ran, Halt> {
+        let handle = match self.container()?.start(process) {
+            Ok(handle) => handle,
+            Err(error) => return refused(error),
+        };
+        let status = self.wait(handle, None)?;
+        self.log.drain()?;
+        Ok(Ran::Ended(status))
+    }
+
+    /// Runs a process and returns what it printed on standard output instead of logging it.
+    pub(crate) fn capture(&mut self, process: Process<'_>) -> Result<(ExitStatus, Vec<u8>), Halt> {
+        let (read, write) = pipe()?;
+        let process = Process { output: Some(write.as_fd()), ..process };
+        let handle = self.container()?.start(&process)?;
+        drop(write);
+        let mut bytes = Vec::new();
+        let mut take = |piece: &[u8]| bounded(&mut bytes, piece);
+        let status = self.wait(handle, Some((read, &mut take)))?;
+        Ok((status, bytes))
+    }
+
+    /// Calls a function inside the container; `sink` gets what it writes to its first descriptor.
+    pub(crate) fn call(
+        &mut self,
+        function: &str,
+        arguments: &impl serde::Serialize,
+        extra: Vec<OwnedFd>,
+        sink: &mut Sink<'_>,
+    ) -> Result<ExitStatus, Halt> {
+        let (read, write) = pipe()?;
+        let arguments = serde_json::to_vec(arguments).map_err(|e| Halt::Fault(e.to_string()))?;
+        let fds = std::iter::once(write).chain(extra).collect();
+        let handle = self.container()?.call(function, &arguments, fds)?;
+        self.wait(handle, Some((read, sink)))
+    }
+
+    /// Everything happens here while a process of the container runs.
+    fn wait(&mut self, handle: u32, mut from: Option<(File, &mut Sink<'_>)>) -> Result<ExitStatus, Halt> {
+        loop {
+            if let Some(at) = self.ended.iter().position(|(ended, _)| *ended == handle) {
+                let (_, status) = self.ended.swap_remove(at);
+                if let Some((file, sink)) = &mut from {
+                    copy_available(file, sink)?;
+                }
+                return Ok(status);
+            }
+            self.turn(from.as_ref().map(|(file, _)| file.as_fd()))?;
+            if let Some((file, sink)) = &mut from {
+                copy_available(file, sink)?;
+            }
+        }
+    }
+
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self, also: Option<BorrowedFd<'_>>) -> Result<(), Halt> {
+        let ready = self.poll(also)?;
+        if ready.output {
+            self.log.read_output()?;
+        }
+        if self.log.release_due().is_some_and(|due| due <= Instant::now()) {
+            self.log.release()?;
+        }
+        if ready.drivers {
+            self.hear_drivers();
+        }
+        if ready.container {
+            self.hear_container()?;
+        }
+        self.wake_drivers(false);
+        self.check_halt()
+    }
+
+    fn poll(&self, also: Option<BorrowedFd<'_>>) -> io::Result<Ready> {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(self.log.output(), PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        let container = self.container.as_ref().map(|container| {
+            fds.push(PollFd::from_borrowed_fd(container.fd(), PollFlags::IN));
+            fds.len() - 1
+        });
+        fds.extend(also.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let first_driver = fds.len();
+        fds.extend(self.drivers.iter().map(|driver| PollFd::new(driver, PollFlags::IN)));
+        let left = self.next_due().saturating_duration_since(Instant::now());
+        let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+        match rustix::event::poll(&mut fds, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let is_ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        Ok(Ready {
+            output: is_ready(0),
+            drivers: is_ready(1) || (first_driver..fds.len()).any(is_ready),
+            container: container.is_some_and(is_ready),
+        })
+    }
+
+    fn next_due(&self) -> Instant {
+        let mut due = self.deadline;
+        if let Some(release) = self.log.release_due() {
+            due = due.min(release);
+        }
+        if self.log.grew && !self.drivers.is_empty() {
+            due = due.min(self.last_wake + WAKE_EVERY);
+        }
+        if self.on_driver_loss == DriverLoss::Stop && !self.had_driver {
+            due = due.min(self.started + DRIVER_WAIT);
+        }
+        due
+    }
+
+    /// Accepts new drivers and reads what they say: `S` is stop.
+    pub(crate) fn hear_drivers(&mut self) {
+        while let Ok((driver, _)) = self.listener.accept() {
+            if driver.set_nonblocking(true).is_ok() {
+                self.drivers.push(driver);
+                self.had_driver = true;
+                // What happened before it came: it reads the files from where it was.
+                self.tell(b'J');
+                self.log.grew = true;
+            }
+        }
+        let mut stop = false;
+        self.drivers.retain_mut(|driver| {
+            let mut bytes = [0u8; 64];
+            match driver.read(&mut bytes) {
+                Ok(0) => false,
+                Ok(length) => {
+                    stop |= bytes[..length].contains(&b'S');
+                    true
+                }
+                Err(e) => matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+            }
+        });
+        self.stop_asked |= stop;
+    }
+
+    fn hear_container(&mut self) -> Result<(), Halt> {
+        match self.container()?.next_event()? {
+            ContainerEvent::Exited { handle, status } => self.ended.push((handle, status)),
+            ContainerEvent::Died { oom } => return Err(Halt::Dead { out_of_memory: oom }),
+        }
+        Ok(())
+    }
+
+    fn check_halt(&mut self) -> Result<(), Halt> {
+        let alone = self.drivers.is_empty() && (self.had_driver || self.started.elapsed() >= DRIVER_WAIT);
+        if self.stop_asked || alone && self.on_driver_loss == DriverLoss::Stop {
+            return Err(Halt::Stopped);
+        }
+        if Instant::now() >= self.deadline {
+            return Err(Halt::TimedOut);
+        }
+        Ok(())
+    }
+
+    /// A driver that does not read has wakes enough in its socket already.
+    fn tell(&mut self, word: u8) {
+        for driver in &mut self.drivers {
+            let _ = driver.write(&[word]);
+        }
+    }
+
+    fn wake_drivers(&mut self, now: bool) {
+        if self.log.grew && (now || self.last_wake.elapsed() >= WAKE_EVERY) {
+            self.log.grew = false;
+            self.last_wake = Instant::now();
+            self.tell(b'L');
+        }
+    }
+
+    /// The last words: the log is sealed, then the last record is durable, then the drivers hear of both.
+    pub(crate) fn finish(mut self, last: impl FnOnce() -> Event) -> io::Result<()> {
+        let (journal, log) = (&mut self.journal, self.log);
+        log.seal()?;
+        journal.append(&last())?;
+        journal.sync()?;
+        for driver in &mut self.drivers {
+            let _ = driver.write(b"LJ");
+        }
+        Ok(())
+    }
+}
+
+/// How starting a process went.
+#[derive(Debug)]
+pub(crate) enum Ran {
+    Ended(ExitStatus),
+    /// It could not be started, by the build's own doing: an unknown user, a missing shell.
+    Refused(String),
+}
+
+fn refused(error: container::Error) -> Result<Ran, Halt> {
+    use container::Error::{Exec, File, Full, UnknownUser, WorkingFolder};
+    match error {
+        UnknownUser(_) | WorkingFolder { .. } | Exec { .. } | File { .. } | Full(_) => {
+            Ok(Ran::Refused(error.to_string()))
+        }
+        error => Err(error.into()),
+    }
+}
+
+#[derive(Debug)]
+struct Ready {
+    output: bool,
+    drivers: bool,
+    container: bool,
+}
+
+fn pipe() -> io::Result<(File, OwnedFd)> {
+    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK)?;
+    Ok((File::from(read), write))
+}
+
+fn bounded(bytes: &mut Vec<u8>, piece: &[u8]) -> io::Result<()> {
+    if bytes.len() + piece.len() > CAPTURE_LIMIT {
+        return Err(io::Error::other(format!("more than {CAPTURE_LIMIT} bytes of output")));
+    }
+    bytes.extend_from_slice(piece);
+    Ok(())
+}
+
+fn copy_available(file: &mut File, sink: &mut Sink<'_>) -> io::Result<()> {
+    let mut buffer = [0u8; 64 << 10];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => sink(&buffer[..length])?,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The socket's path: the agent stands in its folder, so the path is short enough for any data folder.
+pub(crate) fn socket_path() -> PathBuf {
+    PathBuf::from("agent.sock")
+}

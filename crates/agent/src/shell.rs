@@ -1,0 +1,175 @@
+//! How one command becomes a script, and how variables and the working directory go from one to the next.
+//!
+//! COMPAT: BS-023..025 each command is a script of its own, run with what the one before left: working directory,
+//! exported and plain variables (and, where the shell is bash, functions). `exit` ends only its command.
+
+use std::path::Path;
+
+/// Where the script stands inside the container, as CodeBuild has it (BS-024).
+pub(crate) const SCRIPT: &str = "/codebuild/output/tmp/script.sh";
+/// What the shell restores before a command.
+pub(crate) const RESTORE: &str = "/codebuild/output/tmp/env.sh";
+/// What the shell leaves after a command.
+pub(crate) const SAVED: &str = "/codebuild/output/tmp/env.saved";
+/// Bytes of saved variables that are carried on; more means that a command tampers with the file.
+pub(crate) const SAVED_LIMIT: u64 = 8 << 20;
+
+/// Prints every variable (and bash's functions) in a form that the same shell reads back.
+/// Errors of the restore (bash's read-only variables) are expected and silent.
+const SAVE: &str = "if [ -n \"${BASH_VERSION-}\" ]; then declare -p; declare -pf; else set; export -p; fi";
+
+/// What the shell carries from command to command.
+#[derive(Debug, Clone)]
+pub(crate) struct State {
+    /// Text that restores variables; for the first command, the build's environment as `export` lines.
+    pub(crate) restore: Vec<u8>,
+    /// False for buildspec version 0.1, whose commands each get a fresh shell (BS-020).
+    pub(crate) carries: bool,
+}
+
+/// The shell text of a script, and on which line the command begins: the fourth, as in CodeBuild's error texts.
+pub(crate) fn script(command: &str, last_exit: i32, succeeding: bool) -> String {
+    let succeeding = u8::from(succeeding);
+    // The saved PWD is a plain variable until `cd` makes it true; a folder that is gone leaves the command in `/`.
+    format!(
+        ". {RESTORE} 2>/dev/null; cd -- \"${{PWD:-/}}\" || cd /\n\
+         export CODEBUILD_LAST_EXIT={last_exit} CODEBUILD_BUILD_SUCCEEDING={succeeding}\n\
+         trap 'CODEBUILD_LAST_EXIT=$?; {{ {SAVE}; }} >{SAVED} 2>/dev/null; exit $CODEBUILD_LAST_EXIT' EXIT\n\
+         {command}\n"
+    )
+}
+
+/// A script that prints `text`, expanded as in double quotes, and changes nothing (BS-133, BS-190).
+pub(crate) fn expansion(text: &str) -> String {
+    let quoted = text.replace('"', "\\\"");
+    format!(". {RESTORE} 2>/dev/null; cd -- \"${{PWD:-/}}\" || cd /\n\n\nprintf '%s' \"{quoted}\"\n")
+}
+
+/// A script that prints `name=value` and a NUL for each of `names` that is set.
+pub(crate) fn values(names: &[&str]) -> String {
+    let mut text = format!(". {RESTORE} 2>/dev/null\n");
+    for name in names {
+        text.push_str(&format!("[ -z \"${{{name}+set}}\" ] || printf '%s\\0' \"{name}=${{{name}}}\"\n"));
+    }
+    text
+}
+
+/// The environment before the first command, as shell text.
+pub(crate) fn initial<'a>(
+    variables: impl Iterator<Item = (&'a String, &'a String)>,
+    folder: &Path,
+) -> Vec<u8> {
+    let mut text = String::new();
+    for (name, value) in variables.filter(|(name, _)| is_name(name)) {
+        text.push_str(&format!("export {name}={}\n", quote(value)));
+    }
+    text.push_str(&format!("export PWD={}\n", quote(&folder.to_string_lossy())));
+    text.into_bytes()
+}
+
+/// A POSIX variable name; a shell cannot hold any other.
+pub(crate) fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+pub(crate) fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\"'\"'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Runs commands one after another as the agent does, but in a folder of this host.
+    fn run(shell: &str, commands: &[&str]) -> Vec<(i32, String)> {
+        let folder = tempfile::tempdir().unwrap();
+        let local = |text: String| text.replace("/codebuild/output/tmp", folder.path().to_str().unwrap());
+        let variables = [
+            ("FIRST".to_owned(), "it's \"$HOME\"\nand more".to_owned()),
+            ("PATH".into(), "/usr/bin:/bin".into()),
+        ];
+        let mut restore = initial(variables.iter().map(|(n, v)| (n, v)), folder.path());
+        let mut results = Vec::new();
+        let mut last = 0;
+        for command in commands {
+            std::fs::write(folder.path().join("env.sh"), &restore).unwrap();
+            std::fs::write(folder.path().join("script.sh"), local(script(command, last, true))).unwrap();
+            let out = Command::new(shell).arg(folder.path().join("script.sh")).env_clear().output().unwrap();
+            last = out.status.code().unwrap();
+            if let Ok(saved) = std::fs::read(folder.path().join("env.saved")) {
+                restore = saved;
+            }
+            let text = [out.stdout, out.stderr].concat();
+            results.push((last, String::from_utf8(text).unwrap()));
+        }
+        results
+    }
+
+    fn outputs(shell: &str, commands: &[&str]) -> Vec<String> {
+        run(shell, commands).into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn plain_and_exported_variables_and_the_folder_survive() {
+        // BS-023
+        for shell in ["sh", "bash"] {
+            let commands =
+                ["X=plain; export Y='two words'; cd /usr", "echo \"$X|$Y|$PWD\"; sh -c 'echo \"$X|$Y\"'"];
+            assert_eq!(outputs(shell, &commands)[1], "plain|two words|/usr\n|two words\n", "{shell}");
+        }
+    }
+
+    #[test]
+    fn values_with_quotes_newlines_and_dollars_survive() {
+        for shell in ["sh", "bash"] {
+            let commands =
+                ["V=\"a'b\n\\$HOME \\\\ \\\"q\\\"\"", "printf '%s' \"$V\"; printf '|%s' \"$FIRST\""];
+            assert_eq!(
+                outputs(shell, &commands)[1],
+                "a'b\n$HOME \\ \"q\"|it's \"$HOME\"\nand more",
+                "{shell}"
+            );
+        }
+    }
+
+    #[test]
+    fn exit_ends_only_its_command_and_keeps_what_it_set() {
+        // BS-025, BS-027
+        for shell in ["sh", "bash"] {
+            let results = run(shell, &["A=1; exit 3", "echo $A $CODEBUILD_LAST_EXIT"]);
+            assert_eq!(results[0].0, 3);
+            assert_eq!(results[1], (0, "1 3\n".into()), "{shell}");
+        }
+    }
+
+    #[test]
+    fn an_unset_variable_stays_unset() {
+        for shell in ["sh", "bash"] {
+            assert_eq!(outputs(shell, &["unset FIRST", "echo ${FIRST-gone}"])[1], "gone\n", "{shell}");
+        }
+    }
+
+    #[test]
+    fn bash_functions_and_arrays_survive() {
+        // BS-026
+        assert_eq!(outputs("bash", &["f() { echo f$1; }; A=(x 'y z')", "f 1; echo ${A[1]}"])[1], "f1\ny z\n");
+    }
+
+    #[test]
+    fn error_texts_name_the_script_and_its_fourth_line() {
+        // BS-024
+        assert!(outputs("sh", &["fail"])[0].ends_with("/script.sh: 4: fail: not found\n"));
+    }
+
+    #[test]
+    fn names_a_shell_cannot_hold_are_recognised() {
+        for (name, expect) in
+            [("A_1", true), ("_", true), ("1A", false), ("A-B", false), ("A.B", false), ("", false)]
+        {
+            assert_eq!(is_name(name), expect, "{name:?}");
+        }
+    }
+}
