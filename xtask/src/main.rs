@@ -1,1 +1,52 @@
-fn main() {}
+//! `cargo xtask <command>`: the repository's own chores.
+//!
+//! Here: picking the command and printing its outcome. Each command is a module of its own with a
+//! `USAGE` line and `run(arguments)`; a new one needs its module and a row in [`COMMANDS`].
+
+mod codegen;
+mod error;
+mod model;
+mod trim_model;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::error::Error;
+
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    run: fn(&[String]) -> Result<(), Error>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command { name: "codegen", usage: codegen::USAGE, run: codegen::run },
+    Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<(), Error> {
+    let (name, rest) = arguments.split_first().ok_or_else(usage)?;
+    let command = COMMANDS.iter().find(|command| command.name == name).ok_or_else(usage)?;
+    (command.run)(rest)
+}
+
+fn usage() -> Error {
+    let lines: Vec<_> = COMMANDS.iter().map(|c| format!("  cargo xtask {} {}", c.name, c.usage)).collect();
+    Error::Usage(lines.join("\n"))
+}
+
+/// The repository's root, whatever folder the command is started from.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the root").to_path_buf()
+}

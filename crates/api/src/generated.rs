@@ -1,0 +1,8 @@
+//! What `cargo xtask codegen` writes, one module per service. Nothing here is edited by hand.
+
+#[rustfmt::skip]
+pub mod codebuild;
+#[rustfmt::skip]
+pub mod logs;
+#[rustfmt::skip]
+pub mod sts;

@@ -1,0 +1,23 @@
+//! Why a chore stops.
+
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("usage:\n{0}")]
+    Usage(String),
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{path}: not a service model: {source}")]
+    Model { path: PathBuf, source: serde_json::Error },
+    /// The model says something the generator was never taught.
+    #[error("{0}")]
+    Unsupported(String),
+    #[error("stale, run `cargo xtask codegen`: {}", .0.join(", "))]
+    Stale(Vec<String>),
+}
+
+/// Attaches the file's name to what went wrong with it.
+pub(crate) fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
+    move |source| Error::File { path: path.to_path_buf(), source }
+}
