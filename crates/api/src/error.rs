@@ -114,6 +114,7 @@ impl ServiceError {
         ServiceError::new("ServiceUnavailableException", message, 503)
     }
 
+    // COMPAT: AP-003 `__type` without a namespace, `message` in lower case.
     /// The body AWS JSON clients expect: `{"__type": code, "message": text}`.
     pub fn to_json(&self) -> Vec<u8> {
         json!({ "__type": self.code, "message": self.message }).to_string().into_bytes()

@@ -28,6 +28,7 @@ impl Service {
 
     /// The error code that tells of a request breaking the model's constraints.
     pub fn validation_code(&self) -> &'static str {
+        // COMPAT: AP-004 the code differs by service; the message has the same form everywhere.
         match self.signing_name {
             "logs" => "InvalidParameterException",
             "sts" => "ValidationError",

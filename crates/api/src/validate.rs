@@ -61,6 +61,7 @@ impl Review {
     }
 
     fn structure(&mut self, shape: &Shape, values: &Map<String, Value>) -> Result<(), Error> {
+        // COMPAT: AP-010 only members the shape knows are looked at; newer clients may send more.
         for member in shape.members() {
             let dot = if self.path.is_empty() { "" } else { "." };
             match values.get(member.name) {

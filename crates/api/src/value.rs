@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub f64);
 
 impl Timestamp {
+    // COMPAT: AP-002 seconds with a fraction on the wire, though AWS counts in milliseconds.
     pub fn from_millis(millis: i64) -> Timestamp {
         Timestamp(millis as f64 / 1000.0)
     }

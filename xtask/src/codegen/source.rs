@@ -265,3 +265,69 @@ fn constraints(name: &str, shape: &Shape) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generated(shapes: &str) -> Result<String, Error> {
+        let model = format!(
+            r#"{{
+                "metadata": {{"apiVersion": "1", "endpointPrefix": "x", "protocols": ["json"], "serviceFullName": "X",
+                    "jsonVersion": "1.1", "targetPrefix": "X_1"}},
+                "operations": {{"Go": {{"input": {{"shape": "In"}}, "errors": [{{"shape": "Oops"}}]}}}},
+                "shapes": {{{shapes}}}
+            }}"#
+        );
+        file("x", &serde_json::from_str(&model).unwrap())
+    }
+
+    fn assert_holds(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.contains(line), "no `{line}` in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_structure_inside_itself_is_boxed_unless_a_list_is_between() {
+        let text = generated(
+            r#""In": {"type": "structure", "members": {"left": {"shape": "In"}, "rest": {"shape": "Ins"}}},
+               "Ins": {"type": "list", "member": {"shape": "In"}}"#,
+        );
+        assert_holds(&text.unwrap(), &["pub left: Option<Box<In>>,", "pub rest: Option<Vec<In>>,"]);
+    }
+
+    #[test]
+    fn constraints_reach_the_schema_and_answers_without_output_are_empty() {
+        let text = generated(
+            r#""In": {"type": "structure", "required": ["Key"], "members": {"Key": {"shape": "Key"}}},
+               "Key": {"type": "string", "min": 1, "max": 9, "pattern": "[a-z]+", "sensitive": true},
+               "Oops": {"type": "structure", "members": {}, "exception": true}"#,
+        )
+        .unwrap();
+        assert_holds(
+            &text,
+            &[
+                "Go(In) -> Empty | [\"Oops\"];",
+                "#[serde(rename = \"Key\", skip_serializing_if = \"Option::is_none\")]\n    pub key: Option<Sensitive>,",
+                "static PATTERN_OF_KEY: Pattern = Pattern::new(r\"[a-z]+\");",
+                "Shape::string(\"Key\").min(1).max(9).pattern(&PATTERN_OF_KEY).sensitive();",
+                "Member::required(\"Key\", &KEY),",
+            ],
+        );
+        assert!(!text.contains("pub struct Oops"));
+    }
+
+    #[test]
+    fn what_the_generator_was_not_taught_stops_it() {
+        let blob = generated(
+            r#""In": {"type": "structure", "members": {"b": {"shape": "B"}}}, "B": {"type": "blob"}"#,
+        );
+        assert!(matches!(blob, Err(Error::Unsupported(_))));
+        let twins = generated(
+            r#""In": {"type": "structure", "members": {"e": {"shape": "E"}}},
+               "E": {"type": "string", "enum": ["A_B", "A-B"]}"#,
+        );
+        assert!(matches!(twins, Err(Error::Unsupported(_))));
+    }
+}
