@@ -1,1 +1,291 @@
-//! (being written)
+//! Images: from a reference to an unpacked root file system and the image's configuration.
+//!
+//! Knows OCI layouts, OCI and `docker save` archives, and registries. Knows nothing of containers, of curated
+//! image names (that is configuration) or of environment variables: callers hand in what they read there.
+//! Everything blocks; call it where blocking is allowed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::archive::Archive;
+use crate::layout::Layout;
+use crate::manifest::{Config, Platform};
+use crate::origin::{Found, Origin};
+use crate::unpack::{Folder, write_atomically};
+
+mod archive;
+mod compression;
+mod credentials;
+mod digest;
+mod error;
+mod layer;
+mod layout;
+mod limits;
+mod manifest;
+mod origin;
+mod reference;
+#[cfg(feature = "registry")]
+mod registry;
+mod tarball;
+mod tree;
+mod unpack;
+
+pub use crate::credentials::{Credentials, Login};
+pub use crate::digest::Digest;
+pub use crate::error::Error;
+pub use crate::limits::Limits;
+pub use crate::reference::{Reference, Repository, Select};
+
+/// A folder of unpacked images, shared freely between threads and processes.
+///
+/// Its parts are private to the user that made them (mode 0700), since images hold setuid programs.
+#[derive(Debug, Clone)]
+pub struct Images {
+    folder: Folder,
+    limits: Limits,
+    credentials: Credentials,
+}
+
+/// An image that is unpacked and ready to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// Of the image's manifest; for `docker save` archives, which have none, of its config (Docker's image id).
+    pub digest: Digest,
+    /// The unpacked root file system: never to be written to. Its path has no colon or comma, so that it can
+    /// be named in mount options as long as the images folder has none either.
+    pub rootfs: PathBuf,
+    pub config: ImageConfig,
+}
+
+/// How the image's author meant it to be run. COMPAT: EN-026 builds ignore `user`, and `entrypoint` of custom images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageConfig {
+    pub env: BTreeMap<String, String>,
+    pub workdir: Option<PathBuf>,
+    pub user: Option<String>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    /// In Go's words: `amd64`, `arm64`.
+    pub architecture: String,
+}
+
+/// What [`Images::resolve`] is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress {
+    /// The reference means the image with this digest.
+    Found { digest: Digest },
+    /// `bytes` of `total` of a blob have come from the registry.
+    Fetching { digest: Digest, bytes: u64, total: u64 },
+    /// Layer number `layer` (from 1) of `layers` is being unpacked.
+    Unpacking { layer: usize, layers: usize },
+    /// Another process or thread is unpacking the same image.
+    Waiting,
+    /// Something of the image was left out, in words.
+    Note(String),
+}
+
+/// What a reference last resolved to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    reference: String,
+    digest: Digest,
+    /// For archives: while this is unchanged, so is what is in them.
+    stamp: Option<Stamp>,
+}
+
+/// Tells one state of a file from another.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Images {
+    /// Opens the images folder `folder`, making what is missing.
+    ///
+    /// Errors: [`Error::Io`].
+    pub fn open(folder: &Path) -> Result<Images, Error> {
+        let folder = Folder::open(folder)?;
+        Ok(Images { folder, limits: Limits::default(), credentials: Credentials::default() })
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(self, limits: Limits) -> Images {
+        Images { limits, ..self }
+    }
+
+    /// The same with logins for registries.
+    pub fn with_credentials(self, credentials: Credentials) -> Images {
+        Images { credentials, ..self }
+    }
+
+    /// Finds the image `reference` means, and fetches and unpacks it unless that was done before.
+    ///
+    /// `reference` is the path (beginning with `/`, `./` or `../`) of an OCI layout folder, an OCI archive or a
+    /// `docker save` archive (either may be compressed with gzip or zstd), with `:tag` or `@sha256:...` behind it
+    /// to choose among several; or a registry reference (see [`Reference`]). A tag in a registry is looked up
+    /// each time; a digest that is already unpacked needs no network.
+    ///
+    /// Errors: see [`Error`]. Nothing half unpacked is ever left in [`Image::rootfs`].
+    pub fn resolve(&self, reference: &str, progress: &mut dyn FnMut(Progress)) -> Result<Image, Error> {
+        self.resolve_as(reference, None, progress)
+    }
+
+    /// Like [`Images::resolve`], with a login for this image's registry that wins over those configured.
+    /// COMPAT: EN-025 `registryCredential` belongs to one project.
+    pub fn resolve_as(
+        &self,
+        reference: &str,
+        login: Option<&Login>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image, Error> {
+        match Reference::parse(reference)? {
+            Reference::Local { path, select } => self.resolve_local(reference, &path, &select, progress),
+            Reference::Registry(repository) => self.resolve_remote(reference, &repository, login, progress),
+        }
+    }
+
+    /// The image `reference` last resolved to, if it is still unpacked. Reads two small files and never the
+    /// place the image came from, so a moved tag goes unnoticed. COMPAT: EN-022 hosts cache unpinned images.
+    pub fn known(&self, reference: &str) -> Option<Image> {
+        self.image(&self.record(reference)?.digest)
+    }
+
+    /// The unpacked image with this digest.
+    pub fn image(&self, digest: &Digest) -> Option<Image> {
+        let rootfs = self.folder.rootfs(digest);
+        let bytes = fs::read(self.folder.config(digest)).ok()?;
+        let config: Config = manifest::parse("config", &bytes).ok()?;
+        rootfs.exists().then(|| Image { digest: *digest, rootfs, config: config.into() })
+    }
+
+    /// All unpacked images, by digest.
+    pub fn list(&self) -> Result<Vec<Image>, Error> {
+        Ok(self.folder.digests()?.iter().filter_map(|digest| self.image(digest)).collect())
+    }
+
+    /// Removes an unpacked image; it need not exist. Nothing may have it mounted.
+    pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        self.folder.remove(digest)
+    }
+
+    fn resolve_local(
+        &self,
+        reference: &str,
+        path: &Path,
+        select: &Select,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image, Error> {
+        let metadata = fs::metadata(path).map_err(Error::io("examining", path))?;
+        if metadata.is_dir() {
+            let mut layout = Layout::open(path, &self.limits)?;
+            let start = layout.start(select)?;
+            let found = origin::follow(&mut layout, start, &self.limits)?;
+            return self.unpack(reference, &mut layout, &found, None, progress);
+        }
+        if !metadata.is_file() {
+            return Err(Error::malformed(reference, "neither a folder nor an archive"));
+        }
+        let stamp = Some(Stamp::of(&metadata));
+        if let Some(record) = self.record(reference)
+            && record.stamp == stamp
+            && let Some(image) = self.image(&record.digest)
+        {
+            return Ok(image);
+        }
+        let mut archive = Archive::open(path, &self.folder.scratch(), &self.limits)?;
+        let found = archive.find(select)?;
+        self.unpack(reference, &mut archive, &found, stamp, progress)
+    }
+
+    #[cfg(feature = "registry")]
+    fn resolve_remote(
+        &self,
+        reference: &str,
+        repository: &Repository,
+        login: Option<&Login>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image, Error> {
+        if let Some(image) = repository.digest.and_then(|digest| self.pinned(reference, &digest)) {
+            return Ok(image);
+        }
+        let login = login.or_else(|| self.credentials.login(&repository.registry));
+        let mut registry = registry::Registry::open(repository, login, &self.limits)?;
+        let start = registry.start()?;
+        let found = origin::follow(&mut registry, start, &self.limits)?;
+        self.unpack(reference, &mut registry, &found, None, progress)
+    }
+
+    #[cfg(not(feature = "registry"))]
+    fn resolve_remote(
+        &self,
+        reference: &str,
+        _: &Repository,
+        _: Option<&Login>,
+        _: &mut dyn FnMut(Progress),
+    ) -> Result<Image, Error> {
+        let reason = "this build of Buildyard cannot pull from registries";
+        Err(Error::Reference { reference: reference.into(), reason })
+    }
+
+    /// A digest never means anything else: neither the image's own, nor that of an index it was chosen from.
+    #[cfg(feature = "registry")]
+    fn pinned(&self, reference: &str, digest: &Digest) -> Option<Image> {
+        self.image(digest).or_else(|| self.known(reference))
+    }
+
+    fn unpack(
+        &self,
+        reference: &str,
+        origin: &mut dyn Origin,
+        found: &Found,
+        stamp: Option<Stamp>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Image, Error> {
+        progress(Progress::Found { digest: found.digest });
+        self.folder.unpack(origin, found, &self.limits, progress)?;
+        self.remember(Record { reference: reference.into(), digest: found.digest, stamp })?;
+        let gone = || Error::NotFound(format!("{reference}: it was removed while it was being resolved"));
+        self.image(&found.digest).ok_or_else(gone)
+    }
+
+    fn record(&self, reference: &str) -> Option<Record> {
+        let bytes = fs::read(self.folder.reference(reference)).ok()?;
+        let record: Record = serde_json::from_slice(&bytes).ok()?;
+        (record.reference == reference).then_some(record)
+    }
+
+    fn remember(&self, record: Record) -> Result<(), Error> {
+        let unchanged = |old: Record| old.digest == record.digest && old.stamp == record.stamp;
+        if self.record(&record.reference).is_some_and(unchanged) {
+            return Ok(());
+        }
+        let bytes = serde_json::to_vec(&record).expect("a record is plain data");
+        write_atomically(&self.folder.reference(&record.reference), &bytes)
+    }
+}
+
+/// This host's platform as images name it, such as `linux/amd64`.
+pub fn host_platform() -> String {
+    Platform::host().name()
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Stamp {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}

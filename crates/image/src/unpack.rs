@@ -1,0 +1,208 @@
+//! Unpacking an image exactly once, however many ask for it, and leaving nothing half done.
+//!
+//! `rootfs/<digest>` exists only once complete. It is built beside itself under an exclusive lock, so that
+//! another process waits rather than builds too, and whoever comes after a killed one starts afresh.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use crate::digest::Hashing;
+use crate::layer::{Layers, Omitted};
+use crate::origin::{self, Found, Origin};
+use crate::tarball::Tarball;
+use crate::tree::{self, Trash, Tree};
+use crate::{Digest, Error, Limits, Progress, compression};
+
+/// The folder that holds unpacked images and what is known of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder {
+    path: PathBuf,
+}
+
+/// Held while an image is unpacked or removed; gone with the process at the latest.
+#[derive(Debug)]
+struct Lock(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
+
+impl Folder {
+    pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
+        let folder = Folder { path: std::path::absolute(path).map_err(Error::io("resolving", path))? };
+        for part in ["rootfs", "configs", "references", "locks", "scratch"] {
+            make_private(&folder.path.join(part))?;
+        }
+        Ok(folder)
+    }
+
+    pub(crate) fn rootfs(&self, digest: &Digest) -> PathBuf {
+        self.path.join("rootfs").join(digest.file_name())
+    }
+
+    /// The verified config of an image that is unpacked.
+    pub(crate) fn config(&self, digest: &Digest) -> PathBuf {
+        self.path.join("configs").join(digest.file_name())
+    }
+
+    /// What `reference` last resolved to.
+    pub(crate) fn reference(&self, reference: &str) -> PathBuf {
+        self.path.join("references").join(Digest::of(reference.as_bytes()).hex())
+    }
+
+    /// For unnamed files.
+    pub(crate) fn scratch(&self) -> PathBuf {
+        self.path.join("scratch")
+    }
+
+    /// Blobs fetched for an image being unpacked.
+    fn blobs(&self, digest: &Digest) -> PathBuf {
+        self.scratch().join(digest.file_name())
+    }
+
+    /// The digests of all unpacked images.
+    pub(crate) fn digests(&self) -> Result<Vec<Digest>, Error> {
+        let path = self.path.join("rootfs");
+        let mut digests = Vec::new();
+        for entry in fs::read_dir(&path).map_err(Error::io("reading", &path))? {
+            let name = entry.map_err(Error::io("reading", &path))?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_prefix("sha256-"));
+            digests.extend(hex.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
+        }
+        digests.sort();
+        Ok(digests)
+    }
+
+    /// Removes an unpacked image. Nothing may be using it as a lower layer.
+    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), Error> {
+        let _lock = self.lock(digest, &mut |_| ())?;
+        let rootfs = self.rootfs(digest);
+        let gone = |path: &Path| match fs::remove_file(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("removing", path)(error))
+            }
+            _ => Ok(()),
+        };
+        discard(&rootfs)?;
+        gone(&self.config(digest))
+    }
+
+    /// Unpacks the image unless that was done before.
+    pub(crate) fn unpack(
+        &self,
+        origin: &mut dyn Origin,
+        found: &Found,
+        limits: &Limits,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Error> {
+        let rootfs = self.rootfs(&found.digest);
+        if rootfs.exists() {
+            return Ok(());
+        }
+        let _lock = self.lock(&found.digest, progress)?;
+        if rootfs.exists() {
+            return Ok(());
+        }
+        let blobs = self.blobs(&found.digest);
+        make_private(&blobs)?;
+        let partial = partial(&rootfs);
+        discard(&partial)?;
+        let built = self.build(origin, found, &partial, limits, progress);
+        if built.is_err() {
+            // The disk may be full of it; that it could not be removed is the smaller news.
+            let _ = discard(&partial);
+        }
+        built?;
+        fs::rename(&partial, &rootfs).map_err(Error::io("completing", &rootfs))?;
+        sync_folder(&self.path.join("rootfs"))?;
+        fs::remove_dir_all(&blobs).map_err(Error::io("removing", &blobs))
+    }
+
+    fn build(
+        &self,
+        origin: &mut dyn Origin,
+        found: &Found,
+        partial: &Path,
+        limits: &Limits,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(), Error> {
+        let blobs = self.blobs(&found.digest);
+        let (bytes, config) = origin::config(origin, &found.manifest, &blobs, limits)?;
+        let mut tree = Tree::create(partial, limits)?;
+        let mut layers = Layers::new(&mut tree, limits);
+        let count = found.manifest.layers.len();
+        for (number, (descriptor, diff_id)) in found.manifest.layers.iter().zip(config.diff_ids()).enumerate()
+        {
+            let blob = origin.blob(descriptor, &blobs, progress)?;
+            progress(Progress::Unpacking { layer: number + 1, layers: count });
+            blob.verify("layer", descriptor)?;
+            diff_id.verify("unpacked layer", apply(&mut layers, blob, limits)?)?;
+        }
+        let omitted = layers.omitted();
+        notes(omitted, tree.ids_replaced()).for_each(|note| progress(Progress::Note(note)));
+        tree.finish()?;
+        write_atomically(&self.config(&found.digest), &bytes)
+    }
+
+    fn lock(&self, digest: &Digest, progress: &mut dyn FnMut(Progress)) -> Result<Lock, Error> {
+        let path = self.path.join("locks").join(digest.file_name());
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
+        if file.try_lock().is_err() {
+            progress(Progress::Waiting);
+            file.lock().map_err(Error::io("locking", &path))?;
+        }
+        Ok(Lock(file))
+    }
+}
+
+/// Applies one layer and gives the digest of its uncompressed bytes, all of them: also those behind the end of
+/// the archive.
+fn apply(layers: &mut Layers<'_>, blob: origin::Blob, limits: &Limits) -> Result<Digest, Error> {
+    let plain = compression::reader(blob, limits.compression_ratio).map_err(Error::reading("layer"))?;
+    let mut tarball = Tarball::new(Hashing::new(plain), limits.entry_metadata_bytes);
+    layers.apply(&mut tarball)?;
+    let mut rest = tarball.into_inner();
+    let mut buffer = [0; 4096];
+    while rest.read(&mut buffer).map_err(Error::reading("layer"))? > 0 {}
+    Ok(rest.digest())
+}
+
+fn notes(omitted: Omitted, ids_replaced: bool) -> impl Iterator<Item = String> {
+    let devices = (omitted.devices > 0).then(|| format!("{} device nodes left out", omitted.devices));
+    let xattrs = (omitted.xattrs > 0).then(|| format!("{} extended attributes left out", omitted.xattrs));
+    let ids = ids_replaced.then(|| "owners above 65535 became nobody (65534)".to_owned());
+    [devices, xattrs, ids].into_iter().flatten()
+}
+
+/// Beside the finished one, since an ordinary user cannot move an unwritable folder anywhere else.
+fn partial(rootfs: &Path) -> PathBuf {
+    let name = rootfs.file_name().expect("a rootfs is named after its digest").to_string_lossy();
+    rootfs.with_file_name(format!(".{name}.partial"))
+}
+
+/// Removes a tree, and what earlier attempts to remove it left.
+fn discard(path: &Path) -> Result<(), Error> {
+    let parent = path.parent().expect("a rootfs is below the images folder");
+    let mut trash = Trash::open(parent, path)?;
+    let folder = File::open(parent).map_err(Error::io("opening", parent))?;
+    trash
+        .remove(std::os::fd::AsFd::as_fd(&folder), &tree::c_name(path))
+        .and_then(|()| trash.sweep())
+        .map_err(Error::io("removing", path))
+}
+
+/// Setuid programs of an image must be out of reach for the host's users.
+fn make_private(path: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(Error::io("creating", path))
+}
+
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().expect("it is a file of ours below the images folder");
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("writing below", folder))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(Error::io("writing", path))?;
+    file.persist(path).map_err(|error| Error::io("writing", path)(error.error))?;
+    sync_folder(folder)
+}
+
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("writing out", path))
+}
