@@ -4,8 +4,16 @@
 //! Not for commands, `artifacts.name` or cache keys, which a shell evaluates, nor for `env.variables`,
 //! which nothing expands.
 
-use crate::diagnostic::{Code, Error, Position};
+use std::collections::HashSet;
+
+use crate::diagnostic::{Code, Error, Position, quoted};
 use crate::limits;
+
+/// A run of text without references, or the name of one.
+enum Piece<'t> {
+    Text(&'t str),
+    Name(&'t str),
+}
 
 /// `text` with each `$NAME` and `${NAME}` replaced by what `lookup` says, unset ones by nothing.
 ///
@@ -14,24 +22,46 @@ use crate::limits;
 /// # Errors
 /// [`Code::Limit`] once the result is longer than [`limits::EXPANDED_BYTES`].
 pub fn expand<'v>(text: &str, lookup: impl Fn(&str) -> Option<&'v str>) -> Result<String, Error> {
-    let mut expanded = String::with_capacity(text.len().min(limits::EXPANDED_BYTES));
-    let mut rest = text;
-    while let Some(dollar) = rest.find('$') {
-        push(&mut expanded, &rest[..dollar])?;
-        let after = &rest[dollar + 1..];
-        rest = match reference(after) {
-            Some((name, after)) => {
-                push(&mut expanded, lookup(name).unwrap_or_default())?;
-                after
-            }
-            None => {
-                push(&mut expanded, "$")?;
-                after
-            }
+    let mut expanded = String::new();
+    for piece in pieces(text) {
+        let part = match piece {
+            Piece::Text(text) => text,
+            Piece::Name(name) => lookup(name).unwrap_or_default(),
         };
+        if expanded.len() + part.len() > limits::EXPANDED_BYTES {
+            let rule =
+                format!("longer than {} bytes once its variables are expanded", limits::EXPANDED_BYTES);
+            return Err(Position::START.finding(Code::Limit, format!("{} is {rule}", quoted(text))));
+        }
+        expanded.push_str(part);
     }
-    push(&mut expanded, rest)?;
     Ok(expanded)
+}
+
+/// The names that [`expand`] would look up, each once, in the order they first appear.
+pub fn names(text: &str) -> Vec<&str> {
+    let mut seen = HashSet::new();
+    let names = pieces(text).filter_map(|piece| match piece {
+        Piece::Name(name) => Some(name),
+        Piece::Text(_) => None,
+    });
+    names.filter(|&name| seen.insert(name)).collect()
+}
+
+fn pieces(text: &str) -> impl Iterator<Item = Piece<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if let Some((name, after)) = rest.strip_prefix('$').and_then(reference) {
+            rest = after;
+            return Some(Piece::Name(name));
+        }
+        // A `$` in first place is no reference: it belongs to the text up to the next one.
+        let own = usize::from(rest.starts_with('$'));
+        let length = rest[own..].find('$').map_or(rest.len(), |next| own + next);
+        let (literal, after) = rest.split_at(length);
+        rest = after;
+        (!literal.is_empty()).then_some(Piece::Text(literal))
+    })
 }
 
 /// The name that follows a `$`, and the text after the reference.
@@ -50,19 +80,9 @@ fn split_name(text: &str) -> (&str, &str) {
     text.split_at(length)
 }
 
-fn push(expanded: &mut String, part: &str) -> Result<(), Error> {
-    if expanded.len() + part.len() > limits::EXPANDED_BYTES {
-        let message =
-            format!("Text is longer than {} bytes once its variables are expanded", limits::EXPANDED_BYTES);
-        return Err(Position::START.finding(Code::Limit, message));
-    }
-    expanded.push_str(part);
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use super::expand;
+    use super::{expand, names};
     use crate::Code;
 
     fn lookup(name: &str) -> Option<&'static str> {
@@ -115,6 +135,12 @@ mod tests {
             check(text, text);
         }
         check("$$DIR", "$out");
+    }
+
+    #[test]
+    fn the_names_a_text_refers_to_are_told_once_each() {
+        assert_eq!(names("$A/${B}x$A$${C}${D:-x}$1$"), ["A", "B", "C"]);
+        assert_eq!(names("plain"), Vec::<&str>::new());
     }
 
     #[test]
