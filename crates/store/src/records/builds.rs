@@ -1,0 +1,348 @@
+//! Builds: accepted once, updated while they run, never changed again once complete.
+
+use rusqlite::types::Value;
+
+use super::page::{self, Order, Page, Paged};
+use super::sql::{Columns, Sql, count, text};
+use super::{Records, Scope};
+use crate::error::{Error, Result};
+
+/// A build to be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBuild {
+    pub scope: Scope,
+    /// `project:uuid`.
+    pub id: String,
+    pub project: String,
+    pub status: String,
+    pub created_ms: i64,
+    /// JSON: where the build stands, to its driver.
+    pub lifecycle: String,
+    pub idempotency: Option<Token>,
+}
+
+/// A client's idempotency token (AP-008). It holds until `expires_ms`, compared with the `created_ms` of later builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    pub token: String,
+    /// The API operation it was sent to; tokens of different operations have nothing to do with each other.
+    pub operation: String,
+    /// Equal for equal parameters.
+    pub parameters_hash: String,
+    pub expires_ms: i64,
+}
+
+/// What became of a new build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acceptance {
+    Accepted {
+        number: u64,
+    },
+    /// This token, with these parameters, has started this build before; its document as it is now.
+    Replayed {
+        id: String,
+        document: String,
+    },
+    /// This token came before with other parameters.
+    TokenMismatch,
+    ProjectNotFound,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Build {
+    pub scope: Scope,
+    /// `project:uuid`.
+    pub id: String,
+    pub project: String,
+    /// From 1, in the order of acceptance within the project (LC-005).
+    pub number: u64,
+    pub status: String,
+    pub complete: bool,
+    pub created_ms: i64,
+    pub ended_ms: Option<i64>,
+    /// JSON.
+    pub document: String,
+    /// JSON: where the build stands, to its driver.
+    pub lifecycle: String,
+}
+
+/// A build that has to be gone on with, and how it was planned (JSON).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncompleteBuild {
+    pub build: Build,
+    pub plan: String,
+}
+
+/// All that changes in a build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildUpdate {
+    pub status: String,
+    pub complete: bool,
+    pub ended_ms: Option<i64>,
+    pub document: String,
+    pub lifecycle: String,
+}
+
+/// What became of a build that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    Deleted,
+    /// Running builds are not deleted (AP-078).
+    InProgress,
+    Unknown,
+}
+
+impl Records {
+    /// Accepts a build, in one transaction: takes the project's next build number, calls `render` with it for the
+    /// build's document and plan (JSON), and remembers the token. On the disk when this returns `Accepted`.
+    pub async fn accept_build(
+        &self,
+        new: NewBuild,
+        render: impl FnOnce(u64) -> (String, String) + Send + 'static,
+    ) -> Result<Acceptance> {
+        self.write(move |sql| accept(sql, &new, render)).await
+    }
+
+    /// Changes a build that is not complete. False, and nothing changed, if it is complete already or unknown.
+    pub async fn update_build(&self, scope: &Scope, id: &str, update: BuildUpdate) -> Result<bool> {
+        let (scope, id) = (scope.clone(), id.to_owned());
+        self.write(move |sql| {
+            let updated = sql.execute(
+                "UPDATE builds SET status = $1, complete = $2, ended_ms = $3, document = $4, lifecycle = $5
+                 WHERE account = $6 AND region = $7 AND id = $8 AND complete = 0",
+                [
+                    text(&update.status),
+                    update.complete.into(),
+                    update.ended_ms.map_or(Value::Null, Value::Integer),
+                    text(&update.document),
+                    text(&update.lifecycle),
+                    text(&scope.account),
+                    text(&scope.region),
+                    text(&id),
+                ],
+            )?;
+            Ok(updated == 1)
+        })
+        .await
+    }
+
+    pub async fn get_build(&self, scope: &Scope, id: &str) -> Result<Option<Build>> {
+        let (scope, id) = (scope.clone(), id.to_owned());
+        self.read(move |sql| get(sql, &scope, &id)).await
+    }
+
+    /// Those of the builds that exist, in the order asked.
+    pub async fn get_builds(&self, scope: &Scope, ids: &[String]) -> Result<Vec<Build>> {
+        let (scope, ids) = (scope.clone(), ids.to_vec());
+        self.read(move |sql| ids.iter().filter_map(|id| get(sql, &scope, id).transpose()).collect()).await
+    }
+
+    /// How a build was planned (JSON).
+    pub async fn get_plan(&self, scope: &Scope, id: &str) -> Result<Option<String>> {
+        let parameters = [text(&scope.account), text(&scope.region), text(id)];
+        self.read(move |sql| {
+            let query = "SELECT plan FROM builds WHERE account = $1 AND region = $2 AND id = $3";
+            sql.row(query, parameters, |row| row.get(0))
+        })
+        .await
+    }
+
+    /// All builds that are not complete, of every account, in the order they were accepted.
+    pub async fn incomplete_builds(&self) -> Result<Vec<IncompleteBuild>> {
+        self.read(|sql| {
+            let query = format!("SELECT {COLUMNS}, plan FROM builds WHERE complete = 0 ORDER BY sequence");
+            sql.rows(&query, [], |row| Ok(IncompleteBuild { build: read(row)?, plan: row.get(11)? }))
+        })
+        .await
+    }
+
+    /// Ids of all builds, in the order they were accepted. `after` is the `next` of the page before.
+    pub async fn list_builds(
+        &self,
+        scope: &Scope,
+        order: Order,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<String>> {
+        let parameters = vec![text(&scope.account), text(&scope.region)];
+        let select = "SELECT id, sequence FROM builds WHERE account = $1 AND region = $2";
+        self.list_ids("builds", select, parameters, "sequence", order, after, limit).await
+    }
+
+    /// Ids of a project's builds, by build number; none for unknown projects.
+    pub async fn list_builds_for_project(
+        &self,
+        scope: &Scope,
+        project: &str,
+        order: Order,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<String>> {
+        let parameters = vec![text(&scope.account), text(&scope.region), text(project)];
+        let select = "SELECT id, number FROM builds WHERE account = $1 AND region = $2 AND project = $3";
+        self.list_ids("numbers", select, parameters, "number", order, after, limit).await
+    }
+
+    /// Deletes builds that are complete, and says what became of each, in the order asked.
+    pub async fn delete_builds(&self, scope: &Scope, ids: &[String]) -> Result<Vec<(String, Deletion)>> {
+        let (scope, ids) = (scope.clone(), ids.to_vec());
+        self.write(move |sql| {
+            ids.into_iter().map(|id| delete(sql, &scope, &id).map(|deletion| (id, deletion))).collect()
+        })
+        .await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "two callers, all of it theirs")]
+    async fn list_ids(
+        &self,
+        list: &'static str,
+        select: &str,
+        parameters: Vec<Value>,
+        key: &str,
+        order: Order,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<String>> {
+        let after = after.map(|token| page::parse_token(list, token)).transpose()?;
+        let after = after.map(|(place, _)| vec![place.into()]);
+        let (query, parameters) = Paged { select, parameters, keys: &[key], order, after, limit }.build();
+        self.read(move |sql| {
+            let found =
+                sql.rows(&query, parameters, |row| Ok((row.get::<String>(0)?, row.get::<i64>(1)?)))?;
+            Ok(Page::of(found, limit, |(_, place)| page::token(list, *place, "")).map(|(id, _)| id))
+        })
+        .await
+    }
+}
+
+fn accept(sql: &Sql<'_>, new: &NewBuild, render: impl FnOnce(u64) -> (String, String)) -> Result<Acceptance> {
+    if let Some(token) = &new.idempotency
+        && let Some(earlier) = earlier(sql, new, token)?
+    {
+        return Ok(earlier);
+    }
+    if !project_exists(sql, new)? {
+        return Ok(Acceptance::ProjectNotFound);
+    }
+    let number = next_number(sql, new)?;
+    let (document, plan) = render(number);
+    insert(sql, new, number, &document, &plan)?;
+    if let Some(token) = &new.idempotency {
+        remember(sql, new, token)?;
+    }
+    Ok(Acceptance::Accepted { number })
+}
+
+/// What this token stands for already.
+fn earlier(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<Option<Acceptance>> {
+    sql.execute("DELETE FROM idempotency_tokens WHERE expires_ms <= $1", [new.created_ms.into()])?;
+    let found = sql.row(
+        "SELECT t.parameters_hash, b.id, b.document FROM idempotency_tokens t
+         JOIN builds b ON b.account = t.account AND b.region = t.region AND b.id = t.build
+         WHERE t.account = $1 AND t.region = $2 AND t.operation = $3 AND t.token = $4",
+        [text(&new.scope.account), text(&new.scope.region), text(&token.operation), text(&token.token)],
+        |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get(2)?)),
+    )?;
+    Ok(found.map(|(parameters_hash, id, document)| {
+        if parameters_hash == token.parameters_hash {
+            Acceptance::Replayed { id, document }
+        } else {
+            Acceptance::TokenMismatch
+        }
+    }))
+}
+
+fn project_exists(sql: &Sql<'_>, new: &NewBuild) -> Result<bool> {
+    let found = sql.row(
+        "SELECT 1 FROM projects WHERE account = $1 AND region = $2 AND name = $3",
+        [text(&new.scope.account), text(&new.scope.region), text(&new.project)],
+        |row| row.get::<i64>(0),
+    )?;
+    Ok(found.is_some())
+}
+
+fn next_number(sql: &Sql<'_>, new: &NewBuild) -> Result<u64> {
+    let number = sql.row(
+        "INSERT INTO build_numbers (account, region, project, last) VALUES ($1, $2, $3, 1)
+         ON CONFLICT (account, region, project) DO UPDATE SET last = build_numbers.last + 1 RETURNING last",
+        [text(&new.scope.account), text(&new.scope.region), text(&new.project)],
+        |row| row.count(0),
+    )?;
+    number.ok_or_else(|| Error::not_found("build number of project", &new.project))
+}
+
+fn insert(sql: &Sql<'_>, new: &NewBuild, number: u64, document: &str, plan: &str) -> Result<()> {
+    let inserted = sql.execute(
+        "INSERT INTO builds
+             (account, region, id, project, number, status, complete, created_ms, document, lifecycle, plan)
+         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10) ON CONFLICT (account, region, id) DO NOTHING",
+        [
+            text(&new.scope.account),
+            text(&new.scope.region),
+            text(&new.id),
+            text(&new.project),
+            count(number),
+            text(&new.status),
+            new.created_ms.into(),
+            text(document),
+            text(&new.lifecycle),
+            text(plan),
+        ],
+    )?;
+    if inserted == 1 { Ok(()) } else { Err(Error::already_exists("build", &new.id)) }
+}
+
+fn remember(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<()> {
+    sql.execute(
+        "INSERT INTO idempotency_tokens (account, region, operation, token, parameters_hash, build, expires_ms)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        [
+            text(&new.scope.account),
+            text(&new.scope.region),
+            text(&token.operation),
+            text(&token.token),
+            text(&token.parameters_hash),
+            text(&new.id),
+            token.expires_ms.into(),
+        ],
+    )?;
+    Ok(())
+}
+
+fn delete(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Deletion> {
+    let key = || [text(&scope.account), text(&scope.region), text(id)];
+    let query = "SELECT complete FROM builds WHERE account = $1 AND region = $2 AND id = $3";
+    match sql.row(query, key(), |row| row.get::<bool>(0))? {
+        None => Ok(Deletion::Unknown),
+        Some(false) => Ok(Deletion::InProgress),
+        Some(true) => {
+            sql.execute("DELETE FROM builds WHERE account = $1 AND region = $2 AND id = $3", key())?;
+            let tokens = "DELETE FROM idempotency_tokens WHERE account = $1 AND region = $2 AND build = $3";
+            sql.execute(tokens, key())?;
+            Ok(Deletion::Deleted)
+        }
+    }
+}
+
+const COLUMNS: &str =
+    "account, region, id, project, number, status, complete, created_ms, ended_ms, document, lifecycle";
+
+fn get(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Option<Build>> {
+    let query = format!("SELECT {COLUMNS} FROM builds WHERE account = $1 AND region = $2 AND id = $3");
+    sql.row(&query, [text(&scope.account), text(&scope.region), text(id)], read)
+}
+
+fn read(row: &Columns<'_>) -> Result<Build> {
+    Ok(Build {
+        scope: Scope { account: row.get(0)?, region: row.get(1)? },
+        id: row.get(2)?,
+        project: row.get(3)?,
+        number: row.count(4)?,
+        status: row.get(5)?,
+        complete: row.get(6)?,
+        created_ms: row.get(7)?,
+        ended_ms: row.get(8)?,
+        document: row.get(9)?,
+        lifecycle: row.get(10)?,
+    })
+}

@@ -1,0 +1,161 @@
+//! Projects: a name, a document, and when it was made and changed.
+
+use rusqlite::types::Value;
+
+use super::page::{self, Order, Page, Paged};
+use super::sql::{Sql, text};
+use super::{Records, Scope};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    pub name: String,
+    /// JSON.
+    pub document: String,
+    pub created_ms: i64,
+    pub modified_ms: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProjectSort {
+    Name,
+    CreatedTime,
+    LastModifiedTime,
+}
+
+impl ProjectSort {
+    /// The list's name in its tokens, and its columns.
+    fn list(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            ProjectSort::Name => ("name", &["name"]),
+            ProjectSort::CreatedTime => ("created", &["created_ms", "name"]),
+            ProjectSort::LastModifiedTime => ("modified", &["modified_ms", "name"]),
+        }
+    }
+
+    fn time(self, project: &Listed) -> i64 {
+        match self {
+            ProjectSort::Name => 0,
+            ProjectSort::CreatedTime => project.created_ms,
+            ProjectSort::LastModifiedTime => project.modified_ms,
+        }
+    }
+}
+
+struct Listed {
+    name: String,
+    created_ms: i64,
+    modified_ms: i64,
+}
+
+impl Records {
+    /// `AlreadyExists` if there is a project of that name.
+    pub async fn insert_project(&self, scope: &Scope, project: Project) -> Result<()> {
+        let scope = scope.clone();
+        self.write(move |sql| {
+            let inserted = sql.execute(
+                "INSERT INTO projects (account, region, name, created_ms, modified_ms, document)
+                 VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account, region, name) DO NOTHING",
+                [
+                    text(&scope.account),
+                    text(&scope.region),
+                    text(&project.name),
+                    project.created_ms.into(),
+                    project.modified_ms.into(),
+                    text(&project.document),
+                ],
+            )?;
+            if inserted == 1 { Ok(()) } else { Err(Error::already_exists("project", &project.name)) }
+        })
+        .await
+    }
+
+    /// Replaces a project's document. `NotFound` if there is no project of that name.
+    pub async fn update_project(
+        &self,
+        scope: &Scope,
+        name: &str,
+        document: &str,
+        modified_ms: i64,
+    ) -> Result<()> {
+        let (scope, name, document) = (scope.clone(), name.to_owned(), document.to_owned());
+        self.write(move |sql| {
+            let updated = sql.execute(
+                "UPDATE projects SET document = $1, modified_ms = $2
+                 WHERE account = $3 AND region = $4 AND name = $5",
+                [text(&document), modified_ms.into(), text(&scope.account), text(&scope.region), text(&name)],
+            )?;
+            if updated == 1 { Ok(()) } else { Err(Error::not_found("project", &name)) }
+        })
+        .await
+    }
+
+    /// False if there was none. Its builds stay (LC-006), and so does its build counter.
+    pub async fn delete_project(&self, scope: &Scope, name: &str) -> Result<bool> {
+        let (scope, name) = (scope.clone(), name.to_owned());
+        self.write(move |sql| {
+            let deleted = sql.execute(
+                "DELETE FROM projects WHERE account = $1 AND region = $2 AND name = $3",
+                [text(&scope.account), text(&scope.region), text(&name)],
+            )?;
+            Ok(deleted == 1)
+        })
+        .await
+    }
+
+    pub async fn get_project(&self, scope: &Scope, name: &str) -> Result<Option<Project>> {
+        let (scope, name) = (scope.clone(), name.to_owned());
+        self.read(move |sql| get(sql, &scope, &name)).await
+    }
+
+    /// Those of the named projects that exist, in the order asked.
+    pub async fn get_projects(&self, scope: &Scope, names: &[String]) -> Result<Vec<Project>> {
+        let (scope, names) = (scope.clone(), names.to_vec());
+        self.read(move |sql| names.iter().filter_map(|name| get(sql, &scope, name).transpose()).collect())
+            .await
+    }
+
+    /// Names of projects. `after` is the `next` of the page before, under the same sort and order.
+    pub async fn list_projects(
+        &self,
+        scope: &Scope,
+        sort: ProjectSort,
+        order: Order,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<String>> {
+        let (list, keys) = sort.list();
+        let after = after.map(|token| page::parse_token(list, token)).transpose()?;
+        let after = after.map(|(time, name)| match sort {
+            ProjectSort::Name => vec![Value::Text(name)],
+            _ => vec![time.into(), Value::Text(name)],
+        });
+        let parameters = vec![text(&scope.account), text(&scope.region)];
+        let select = "SELECT name, created_ms, modified_ms FROM projects WHERE account = $1 AND region = $2";
+        let (query, parameters) = Paged { select, parameters, keys, order, after, limit }.build();
+        self.read(move |sql| {
+            let found = sql.rows(&query, parameters, |row| {
+                Ok(Listed { name: row.get(0)?, created_ms: row.get(1)?, modified_ms: row.get(2)? })
+            })?;
+            let page = Page::of(found, limit, |last| page::token(list, sort.time(last), &last.name));
+            Ok(page.map(|listed| listed.name))
+        })
+        .await
+    }
+}
+
+fn get(sql: &Sql<'_>, scope: &Scope, name: &str) -> Result<Option<Project>> {
+    sql.row(
+        "SELECT name, document, created_ms, modified_ms FROM projects
+         WHERE account = $1 AND region = $2 AND name = $3",
+        [text(&scope.account), text(&scope.region), text(name)],
+        |row| {
+            Ok(Project {
+                name: row.get(0)?,
+                document: row.get(1)?,
+                created_ms: row.get(2)?,
+                modified_ms: row.get(3)?,
+            })
+        },
+    )
+}
