@@ -76,7 +76,7 @@ impl Embedded {
     async fn launch_in_fresh_folder(&self, uuid: &str, plan: &Plan) -> Result<Link> {
         let folder = BuildFolder::create(&self.builds, uuid, plan)?;
         let arrival =
-            Arrival::watch(folder.path(), "journal").map_err(Error::folder("watch", folder.path()))?;
+            Arrival::watch(folder.path(), agent::JOURNAL).map_err(Error::folder("watch", folder.path()))?;
         let taken = self.take_agent(&folder).await;
         self.pool.refill();
         let started = match taken {
@@ -158,7 +158,7 @@ impl Executor for Embedded {
 /// Connects by way of the folder's descriptor, because a socket's path may not exceed 107 bytes.
 async fn connect(folder: &BuildFolder) -> io::Result<Link> {
     let handle = folder.open()?;
-    let stream = UnixStream::connect(folder::below(&handle, "agent.sock")).await?;
+    let stream = UnixStream::connect(folder::below(&handle, agent::SOCKET)).await?;
     let process = rustix::net::sockopt::socket_peercred(&stream)?.pid;
     let process = pidfd_open(process, PidfdFlags::empty());
     let kill = move || {

@@ -15,7 +15,6 @@ use crate::{Error, Result};
 
 /// Present in a folder whose journal was created by us so that no agent can start there.
 const UNUSED: &str = "unused";
-const PLAN: &str = "plan.json";
 
 /// The path of `name` below an open folder, short however deep the folder lies.
 pub(super) fn below(folder: &File, name: &str) -> PathBuf {
@@ -99,11 +98,11 @@ impl BuildFolder {
     }
 
     pub(super) fn journal(&self) -> PathBuf {
-        self.0.join("journal")
+        self.0.join(agent::JOURNAL)
     }
 
     pub(super) fn scratch(&self) -> PathBuf {
-        self.0.join("scratch")
+        self.0.join(agent::SCRATCH)
     }
 
     pub(super) fn agent_log(&self) -> PathBuf {
@@ -112,7 +111,12 @@ impl BuildFolder {
 
     fn write_plan(&self, plan: &Plan) -> io::Result<()> {
         let body = serde_json::to_vec(plan)?;
-        File::options().write(true).create_new(true).mode(0o600).open(self.0.join(PLAN))?.write_all(&body)
+        File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.0.join(agent::PLAN))?
+            .write_all(&body)
     }
 
     /// Takes the journal away from any agent that has not taken it yet. True: none has, and none ever will.

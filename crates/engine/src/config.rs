@@ -1,0 +1,109 @@
+//! What the operator decides, complete: nothing here is read from files or variables by the engine itself.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use agent::plan::{Network, Rootfs};
+use api::Region;
+use api::codebuild::EnvironmentType;
+
+use crate::clock::{Clock, SystemClock};
+
+/// An image made ready to be a build's root file system.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub rootfs: Rootfs,
+    /// The variables the image sets.
+    pub variables: BTreeMap<String, String>,
+}
+
+pub type ImageFuture = Pin<Box<dyn Future<Output = Result<Image, String>> + Send>>;
+
+/// Finds, fetches and unpacks the image of that name; may take its time. The error is for the build's owner.
+#[derive(Clone)]
+pub struct ResolveImage(Arc<dyn Fn(String) -> ImageFuture + Send + Sync>);
+
+impl ResolveImage {
+    pub fn new<F>(resolve: impl Fn(String) -> F + Send + Sync + 'static) -> ResolveImage
+    where
+        F: Future<Output = Result<Image, String>> + Send + 'static,
+    {
+        ResolveImage(Arc::new(move |image| Box::pin(resolve(image))))
+    }
+
+    pub(crate) fn resolve(&self, image: &str) -> ImageFuture {
+        (self.0)(image.to_string())
+    }
+}
+
+impl fmt::Debug for ResolveImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResolveImage")
+    }
+}
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub region: Region,
+    /// Root of the object store, where sources come from and artifacts go.
+    pub objects: PathBuf,
+    /// Folder of the log segments.
+    pub logs: PathBuf,
+    /// How many builds run at once.
+    pub concurrent_builds: usize,
+    /// How many builds may wait in the queue.
+    pub queued_builds: usize,
+    /// The environment types whose builds can run here.
+    pub environment_types: Vec<EnvironmentType>,
+    /// Image names that mean this host's own root file system; a `*` at the end stands for anything.
+    pub host_images: Vec<String>,
+    /// Variables in the environment of builds on the host's own root file system.
+    pub host_variables: BTreeMap<String, String>,
+    /// Host folders shown read-only in such builds.
+    pub host_shared: Vec<PathBuf>,
+    pub network: Network,
+    pub images: ResolveImage,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Config {
+    /// Sensible values for everything that has one.
+    pub fn new(region: Region, objects: PathBuf, logs: PathBuf) -> Config {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        Config {
+            region,
+            objects,
+            logs,
+            concurrent_builds: processors.max(2),
+            queued_builds: 10_000,
+            environment_types: vec![native_environment_type()],
+            host_images: vec!["host".to_string(), "aws/codebuild/*".to_string()],
+            host_variables: BTreeMap::from([("PATH".to_string(), DEFAULT_PATH.to_string())]),
+            host_shared: Vec::new(),
+            network: Network::Host,
+            images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// Whether builds with this image run on the host's own root file system.
+    pub(crate) fn is_host_image(&self, image: &str) -> bool {
+        self.host_images.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => image.starts_with(prefix),
+            None => image == pattern,
+        })
+    }
+}
+
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn native_environment_type() -> EnvironmentType {
+    match std::env::consts::ARCH {
+        "aarch64" => EnvironmentType::ArmContainer,
+        _ => EnvironmentType::LinuxContainer,
+    }
+}

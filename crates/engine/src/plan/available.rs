@@ -1,0 +1,115 @@
+//! What cannot run in this version, refused by name rather than run differently than asked.
+
+use api::codebuild::{
+    ArtifactsType, CacheType, ComputeType, EnvironmentVariableType, LogsConfigStatusType, Project,
+    ProjectEnvironment, SourceType, StartBuildInput,
+};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+
+/// Checks what is asked of this build only, and so is no part of its settings.
+pub(super) fn check_request(over: &StartBuildInput) -> Result<()> {
+    match over.debug_session_enabled {
+        Some(true) => Error::not_available("debugSessionEnabled", "true"),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the project as the build sees it.
+pub(super) fn check(settings: &Project, config: &Config) -> Result<()> {
+    check_source(settings)?;
+    check_environment(settings.environment.as_ref(), config)?;
+    check_artifacts(settings)?;
+    check_surroundings(settings)
+}
+
+fn check_source(settings: &Project) -> Result<()> {
+    match settings.source.as_ref().and_then(|source| source.r#type.as_ref()) {
+        Some(SourceType::S3 | SourceType::NoSource) => {}
+        Some(other) => return Error::not_available("source.type", other.as_str()),
+        None => return Error::invalid("source.type is required"),
+    }
+    match settings.secondary_sources.as_deref() {
+        Some([first, ..]) => {
+            Error::not_available("secondarySources", first.source_identifier.as_deref().unwrap_or_default())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) -> Result<()> {
+    let Some(environment) = environment else { return Error::invalid("environment is required") };
+    if let Some(kind) = environment.r#type.as_ref().filter(|kind| !config.environment_types.contains(kind)) {
+        return Error::not_available("environment.type", kind.as_str());
+    }
+    if let Some(compute) = environment.compute_type.as_ref().filter(|compute| !is_general_compute(compute)) {
+        return Error::not_available("environment.computeType", compute.as_str());
+    }
+    if environment.privileged_mode == Some(true) {
+        return Error::not_available("environment.privilegedMode", "true");
+    }
+    if let Some(certificate) = environment.certificate.as_deref().filter(|text| !text.is_empty()) {
+        return Error::not_available("environment.certificate", certificate);
+    }
+    if let Some(credential) = &environment.registry_credential {
+        let credential = credential.credential.as_deref().unwrap_or_default();
+        return Error::not_available("environment.registryCredential", credential);
+    }
+    if let Some(arn) = environment.fleet.as_ref().and_then(|fleet| fleet.fleet_arn.as_deref()) {
+        return Error::not_available("environment.fleet", arn);
+    }
+    if environment.docker_server.is_some() {
+        return Error::not_available("environment.dockerServer", "");
+    }
+    check_variables(environment)
+}
+
+fn is_general_compute(compute: &ComputeType) -> bool {
+    super::environment::size(compute).is_some()
+}
+
+fn check_variables(environment: &ProjectEnvironment) -> Result<()> {
+    for variable in environment.environment_variables.iter().flatten() {
+        let kind = variable.r#type.as_ref().unwrap_or(&EnvironmentVariableType::Plaintext);
+        if *kind != EnvironmentVariableType::Plaintext {
+            let name = variable.name.as_deref().unwrap_or_default();
+            return Error::not_available(&format!("environmentVariables type of {name}"), kind.as_str());
+        }
+    }
+    Ok(())
+}
+
+fn check_artifacts(settings: &Project) -> Result<()> {
+    let all = settings.artifacts.iter().chain(settings.secondary_artifacts.iter().flatten());
+    let mut kinds = all.filter_map(|artifacts| artifacts.r#type.as_ref());
+    match kinds.find(|kind| !matches!(kind, ArtifactsType::S3 | ArtifactsType::NoArtifacts)) {
+        Some(kind) => Error::not_available("artifacts.type", kind.as_str()),
+        None => Ok(()),
+    }
+}
+
+/// Caches, networks, file systems, log destinations, retries.
+fn check_surroundings(settings: &Project) -> Result<()> {
+    let cache = settings.cache.as_ref().and_then(|cache| cache.r#type.as_ref());
+    if let Some(kind) = cache.filter(|kind| **kind != CacheType::NoCache) {
+        return Error::not_available("cache.type", kind.as_str());
+    }
+    if let Some(vpc) = settings.vpc_config.as_ref().and_then(|vpc| vpc.vpc_id.as_deref()) {
+        if !vpc.is_empty() {
+            return Error::not_available("vpcConfig", vpc);
+        }
+    }
+    if let Some([first, ..]) = settings.file_system_locations.as_deref() {
+        let identifier = first.identifier.as_deref().unwrap_or_default();
+        return Error::not_available("fileSystemLocations", identifier);
+    }
+    let s3_logs = settings.logs_config.as_ref().and_then(|logs| logs.s3_logs.as_ref());
+    if s3_logs.is_some_and(|logs| logs.status == Some(LogsConfigStatusType::Enabled)) {
+        return Error::not_available("logsConfig.s3Logs.status", "ENABLED");
+    }
+    match settings.auto_retry_limit {
+        Some(limit) if limit > 0 => Error::not_available("autoRetryLimit", &limit.to_string()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,400 @@
+//! What becomes of a project and the overrides of one build.
+
+use agent::plan::{ArtifactTarget, Artifacts, Buildspec, Rootfs, Source};
+use api::codebuild::{
+    ArtifactPackaging, ArtifactsType, CacheType, CloudWatchLogsConfig, ComputeType, CreateProjectInput,
+    EnvironmentType, EnvironmentVariable, EnvironmentVariableType, LogsConfig, LogsConfigStatusType,
+    ProjectArtifacts, ProjectCache, ProjectEnvironment, ProjectSource, S3LogsConfig, SourceType,
+};
+
+use super::*;
+use crate::error::Error;
+
+const UUID: &str = "0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1";
+const INLINE: &str = "version: 0.2\nphases: {}\n";
+
+fn config() -> Config {
+    let mut config = Config::new("eu-west-1".parse().unwrap(), "/data/objects".into(), "/data/logs".into());
+    config.environment_types = vec![EnvironmentType::LinuxContainer];
+    config
+}
+
+fn account() -> AccountId {
+    "123456789012".parse().unwrap()
+}
+
+fn project(source: ProjectSource, artifacts: ProjectArtifacts) -> Project {
+    let input = CreateProjectInput {
+        name: Some("demo".to_string()),
+        source: Some(source),
+        artifacts: Some(artifacts),
+        environment: Some(ProjectEnvironment {
+            r#type: Some(EnvironmentType::LinuxContainer),
+            image: Some("aws/codebuild/standard:7.0".to_string()),
+            compute_type: Some(ComputeType::BuildGeneral1Small),
+            environment_variables: Some(vec![plain("A", "1"), plain("B", "2")]),
+            ..ProjectEnvironment::default()
+        }),
+        service_role: Some("builder".to_string()),
+        ..CreateProjectInput::default()
+    };
+    let (config, account) = (config(), account());
+    let setting = Setting { region: &config.region, account: &account, now_ms: 1000, concurrent_builds: 2 };
+    crate::project::create(input, setting).unwrap()
+}
+
+fn plain(name: &str, value: &str) -> EnvironmentVariable {
+    EnvironmentVariable { name: Some(name.to_string()), value: Some(value.to_string()), r#type: None }
+}
+
+fn no_source() -> ProjectSource {
+    ProjectSource {
+        r#type: Some(SourceType::NoSource),
+        buildspec: Some(INLINE.to_string()),
+        ..ProjectSource::default()
+    }
+}
+
+fn s3_source(location: &str) -> ProjectSource {
+    ProjectSource {
+        r#type: Some(SourceType::S3),
+        location: Some(location.to_string()),
+        ..ProjectSource::default()
+    }
+}
+
+fn no_artifacts() -> ProjectArtifacts {
+    ProjectArtifacts { r#type: Some(ArtifactsType::NoArtifacts), ..ProjectArtifacts::default() }
+}
+
+fn simple() -> Project {
+    project(no_source(), no_artifacts())
+}
+
+fn try_plan(project: Project, over: StartBuildInput) -> Result<(Build, Order)> {
+    let request = Request {
+        uuid: UUID.parse().unwrap(),
+        account: account(),
+        initiator: "alice".to_string(),
+        now_ms: 1_585_485_986_820,
+    };
+    let config = config();
+    Ok(draft(project, over, request, &config)?.numbered(7, &config))
+}
+
+fn refusal(project: Project, over: StartBuildInput) -> String {
+    match try_plan(project, over) {
+        Err(Error::InvalidInput(message)) => message,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn start_build_answers_the_documented_document() {
+    let (build, _) = try_plan(simple(), StartBuildInput::default()).unwrap();
+    let shown = serde_json::to_value(&build).unwrap();
+    let expect = serde_json::json!({
+        "id": format!("demo:{UUID}"),
+        "arn": format!("arn:aws:codebuild:eu-west-1:123456789012:build/demo:{UUID}"),
+        "buildNumber": 7,
+        "startTime": 1585485986.82,
+        "currentPhase": "QUEUED",
+        "buildStatus": "IN_PROGRESS",
+        "projectName": "demo",
+        "phases": [
+            {
+                "phaseType": "SUBMITTED", "phaseStatus": "SUCCEEDED", "startTime": 1585485986.82,
+                "endTime": 1585485986.82, "durationInSeconds": 0
+            },
+            { "phaseType": "QUEUED", "startTime": 1585485986.82 }
+        ],
+        "source": {
+            "type": "NO_SOURCE", "buildspec": INLINE, "reportBuildStatus": false, "insecureSsl": false
+        },
+        "secondarySources": [],
+        "secondarySourceVersions": [],
+        "artifacts": { "location": "" },
+        "secondaryArtifacts": [],
+        "cache": { "type": "NO_CACHE" },
+        "environment": {
+            "type": "LINUX_CONTAINER", "image": "aws/codebuild/standard:7.0",
+            "computeType": "BUILD_GENERAL1_SMALL",
+            "environmentVariables": [{ "name": "A", "value": "1" }, { "name": "B", "value": "2" }],
+            "privilegedMode": false, "imagePullCredentialsType": "CODEBUILD"
+        },
+        "serviceRole": "arn:aws:iam::123456789012:role/builder",
+        "logs": {
+            "deepLink":
+                "https://console.aws.amazon.com/cloudwatch/home?region=eu-west-1#logEvent:group=null;stream=null",
+            "cloudWatchLogsArn": "arn:aws:logs:eu-west-1:123456789012:log-group:null:log-stream:null",
+            "cloudWatchLogs": { "status": "ENABLED" },
+            "s3Logs": { "status": "DISABLED", "encryptionDisabled": false }
+        },
+        "timeoutInMinutes": 60,
+        "queuedTimeoutInMinutes": 480,
+        "buildComplete": false,
+        "initiator": "alice",
+        "encryptionKey": "arn:aws:kms:eu-west-1:123456789012:alias/aws/s3"
+    });
+    assert_eq!(shown, expect);
+}
+
+#[test]
+fn variables_merge_by_name_and_the_override_wins() {
+    let over = StartBuildInput {
+        environment_variables_override: Some(vec![plain("B", "3"), plain("C", "4")]),
+        ..StartBuildInput::default()
+    };
+    let (build, order) = try_plan(simple(), over).unwrap();
+    let variables: Vec<_> = order.plan.variables.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    assert_eq!(variables, [("A", "1"), ("B", "3"), ("C", "4")]);
+    let shown = build.environment.unwrap().environment_variables.unwrap();
+    assert_eq!(shown, [plain("A", "1"), plain("B", "3"), plain("C", "4")]);
+}
+
+#[test]
+fn a_build_finds_codebuilds_variables() {
+    let source = ProjectSource { buildspec: None, ..s3_source("in/source.zip") };
+    let over = StartBuildInput { source_version: Some("v1".to_string()), ..StartBuildInput::default() };
+    let (_, order) = try_plan(project(source, no_artifacts()), over).unwrap();
+    let find = |name: &str| order.plan.service_variables.get(name).map(String::as_str);
+    for (name, value) in [
+        ("AWS_REGION", "eu-west-1"),
+        ("AWS_DEFAULT_REGION", "eu-west-1"),
+        ("CODEBUILD_BUILD_ID", &format!("demo:{UUID}")),
+        ("CODEBUILD_BUILD_NUMBER", "7"),
+        ("CODEBUILD_BUILD_IMAGE", "aws/codebuild/standard:7.0"),
+        ("CODEBUILD_INITIATOR", "alice"),
+        ("CODEBUILD_KMS_KEY_ID", "arn:aws:kms:eu-west-1:123456789012:alias/aws/s3"),
+        ("CODEBUILD_LOG_PATH", UUID),
+        ("CODEBUILD_PROJECT_ARN", "arn:aws:codebuild:eu-west-1:123456789012:project/demo"),
+        ("CODEBUILD_SOURCE_REPO_URL", "s3://in/source.zip"),
+        ("CODEBUILD_SOURCE_VERSION", "v1"),
+        ("CODEBUILD_START_TIME", "1585485986820"),
+        ("HOME", "/root"),
+    ] {
+        assert_eq!(find(name), Some(value), "{name}");
+    }
+    assert_eq!(find("AWS_ACCOUNT_ID"), None, "EN-068");
+}
+
+#[test]
+fn a_buildspec_is_a_path_or_text_or_an_object() {
+    let kind = |text: &str| {
+        let source = ProjectSource { buildspec: Some(text.to_string()), ..s3_source("in/source.zip") };
+        try_plan(project(source, no_artifacts()), StartBuildInput::default())
+            .map(|(_, order)| order.plan.buildspec)
+    };
+    assert!(matches!(kind("").unwrap(), Buildspec::File(path) if path == "buildspec.yml"));
+    assert!(matches!(kind("ci/build.yaml").unwrap(), Buildspec::File(path) if path == "ci/build.yaml"));
+    assert!(matches!(kind("version: 0.2").unwrap(), Buildspec::Inline(_)));
+    assert!(matches!(kind("{\"version\": 0.2}").unwrap(), Buildspec::Inline(_)));
+    assert!(matches!(kind(INLINE).unwrap(), Buildspec::Inline(text) if text == INLINE));
+    let object = kind("arn:aws:s3:::specs/demo.yml").unwrap();
+    assert!(
+        matches!(object, Buildspec::Object { bucket, key, .. } if bucket == "specs" && key == "demo.yml")
+    );
+    assert!(kind("arn:aws:s3:::specs").is_err());
+}
+
+#[test]
+fn an_empty_buildspec_override_means_the_default_file() {
+    let source = ProjectSource { buildspec: Some(INLINE.to_string()), ..s3_source("in/source.zip") };
+    let over = StartBuildInput { buildspec_override: Some(String::new()), ..StartBuildInput::default() };
+    let (_, order) = try_plan(project(source, no_artifacts()), over).unwrap();
+    assert!(matches!(order.plan.buildspec, Buildspec::File(path) if path == "buildspec.yml"));
+}
+
+#[test]
+fn an_s3_source_is_an_archive_or_a_folder() {
+    let source = |location: &str| {
+        let project = project(s3_source(location), no_artifacts());
+        try_plan(project, StartBuildInput::default()).map(|(_, order)| order.plan.source)
+    };
+    let zip = source("in/path/source.zip").unwrap();
+    assert!(
+        matches!(zip, Source::ObjectZip { bucket, key, .. } if bucket == "in" && key == "path/source.zip")
+    );
+    let arn = source("arn:aws:s3:::in/source.zip").unwrap();
+    assert!(matches!(arn, Source::ObjectZip { bucket, key, .. } if bucket == "in" && key == "source.zip"));
+    let folder = source("in/path/").unwrap();
+    assert!(matches!(folder, Source::ObjectFolder { prefix, .. } if prefix == "path/"));
+    let bucket = source("in/").unwrap();
+    assert!(matches!(bucket, Source::ObjectFolder { prefix, .. } if prefix.is_empty()));
+    assert!(source("in").is_err());
+}
+
+#[test]
+fn artifacts_are_expected_where_the_layout_says() {
+    let target = |path: &str, namespace: bool, name: &str| ArtifactTarget {
+        identifier: None,
+        bucket: "out".to_string(),
+        path: path.to_string(),
+        name: name.to_string(),
+        namespace_build_id: namespace,
+        zip: true,
+        override_name: false,
+        build_arn: String::new(),
+    };
+    for (path, namespace, name, expect) in [
+        ("MyArtifacts", false, "MyArtifact.zip", "MyArtifacts/MyArtifact.zip"),
+        ("MyArtifacts", true, "MyArtifact.zip", "MyArtifacts/u/MyArtifact.zip"),
+        ("", false, "N", "N"),
+        ("", true, "N", "u/N"),
+        ("", false, "/", ""),
+        ("MyArtifacts", true, "/", "MyArtifacts/u"),
+    ] {
+        assert_eq!(expected_key(&target(path, namespace, name), "u"), expect);
+    }
+}
+
+#[test]
+fn s3_artifacts_become_a_target_and_a_location() {
+    let artifacts = ProjectArtifacts {
+        r#type: Some(ArtifactsType::S3),
+        location: Some("out".to_string()),
+        path: Some("builds".to_string()),
+        packaging: Some(ArtifactPackaging::Zip),
+        ..ProjectArtifacts::default()
+    };
+    let (build, order) = try_plan(project(no_source(), artifacts), StartBuildInput::default()).unwrap();
+    let Artifacts::Objects { primary: Some(target), secondary, .. } = order.plan.artifacts else {
+        panic!("no target");
+    };
+    assert_eq!((target.bucket.as_str(), target.name.as_str(), target.zip), ("out", "demo", true));
+    assert!(secondary.is_empty());
+    assert_eq!(build.artifacts.unwrap().location.as_deref(), Some("arn:aws:s3:::out/builds/demo"));
+}
+
+#[test]
+fn a_configured_stream_name_is_a_prefix() {
+    let over = StartBuildInput {
+        logs_config_override: Some(LogsConfig {
+            cloud_watch_logs: Some(CloudWatchLogsConfig {
+                status: Some(LogsConfigStatusType::Enabled),
+                group_name: Some("ci".to_string()),
+                stream_name: Some("nightly".to_string()),
+            }),
+            s3_logs: None,
+        }),
+        ..StartBuildInput::default()
+    };
+    let (_, order) = try_plan(simple(), over).unwrap();
+    let stream = order.stream.unwrap();
+    assert_eq!((stream.group.as_str(), stream.name), ("ci", format!("nightly/{UUID}")));
+    assert_eq!(order.plan.service_variables["CODEBUILD_LOG_PATH"], format!("nightly/{UUID}"));
+    let (_, order) = try_plan(simple(), StartBuildInput::default()).unwrap();
+    assert_eq!(order.stream.unwrap().group, "/aws/codebuild/demo");
+}
+
+#[test]
+fn curated_images_are_the_host_and_others_are_left_to_provisioning() {
+    let (_, order) = try_plan(simple(), StartBuildInput::default()).unwrap();
+    assert!(matches!(order.plan.environment.rootfs, Rootfs::Host) && order.image.is_none());
+    let over =
+        StartBuildInput { image_override: Some("debian:12".to_string()), ..StartBuildInput::default() };
+    let (_, order) = try_plan(simple(), over).unwrap();
+    assert_eq!(order.image.as_deref(), Some("debian:12"));
+}
+
+#[test]
+fn the_size_is_the_compute_types() {
+    let over = StartBuildInput {
+        compute_type_override: Some(ComputeType::BuildGeneral1Medium),
+        ..StartBuildInput::default()
+    };
+    let (_, order) = try_plan(simple(), over).unwrap();
+    let limits = order.plan.environment.limits;
+    assert_eq!((limits.memory_bytes, limits.cpu_millis), (Some(8 << 30), Some(4000)));
+}
+
+#[test]
+fn a_build_started_again_from_its_settings_is_the_same_build() {
+    let over = StartBuildInput {
+        environment_variables_override: Some(vec![plain("B", "3")]),
+        timeout_in_minutes_override: Some(5),
+        ..StartBuildInput::default()
+    };
+    let (first, order) = try_plan(simple(), over).unwrap();
+    let (second, _) = try_plan(order.settings, StartBuildInput::default()).unwrap();
+    assert_eq!(first, second);
+}
+
+#[test]
+fn what_cannot_run_yet_is_refused_by_name() {
+    let none = StartBuildInput::default;
+    for (over, expect) in [
+        (
+            StartBuildInput {
+                source_type_override: Some(SourceType::Github),
+                source_location_override: Some("https://github.com/o/r".to_string()),
+                ..none()
+            },
+            "source.type GITHUB is not available in this version",
+        ),
+        (
+            StartBuildInput { privileged_mode_override: Some(true), ..none() },
+            "environment.privilegedMode true",
+        ),
+        (StartBuildInput { debug_session_enabled: Some(true), ..none() }, "debugSessionEnabled true"),
+        (
+            StartBuildInput { environment_type_override: Some(EnvironmentType::MacArm), ..none() },
+            "environment.type MAC_ARM",
+        ),
+        (
+            StartBuildInput { compute_type_override: Some(ComputeType::BuildLambda1gb), ..none() },
+            "environment.computeType BUILD_LAMBDA_1GB",
+        ),
+        (
+            StartBuildInput {
+                cache_override: Some(ProjectCache {
+                    r#type: Some(CacheType::Local),
+                    ..ProjectCache::default()
+                }),
+                ..none()
+            },
+            "cache.type LOCAL",
+        ),
+        (
+            StartBuildInput {
+                logs_config_override: Some(LogsConfig {
+                    cloud_watch_logs: None,
+                    s3_logs: Some(S3LogsConfig {
+                        status: Some(LogsConfigStatusType::Enabled),
+                        ..S3LogsConfig::default()
+                    }),
+                }),
+                ..none()
+            },
+            "logsConfig.s3Logs.status ENABLED",
+        ),
+        (
+            StartBuildInput {
+                environment_variables_override: Some(vec![EnvironmentVariable {
+                    r#type: Some(EnvironmentVariableType::SecretsManager),
+                    ..plain("TOKEN", "x")
+                }]),
+                ..none()
+            },
+            "environmentVariables type of TOKEN SECRETS_MANAGER",
+        ),
+        (
+            StartBuildInput {
+                secondary_sources_override: Some(vec![ProjectSource {
+                    source_identifier: Some("two".to_string()),
+                    ..no_source()
+                }]),
+                ..none()
+            },
+            "secondarySources two",
+        ),
+        (StartBuildInput { auto_retry_limit_override: Some(1), ..none() }, "autoRetryLimit 1"),
+        (
+            StartBuildInput { buildspec_override: Some("buildspec.yml".to_string()), ..none() },
+            "source.buildspec must be inline",
+        ),
+    ] {
+        let message = refusal(simple(), over);
+        assert!(message.contains(expect), "{message}");
+    }
+}

@@ -1,0 +1,284 @@
+//! Projects: what CreateProject and UpdateProject make of their input. Pure.
+//!
+//! What can be stored is decided here, by CodeBuild's rules; what can *run* is decided when a build starts, by
+//! `plan`, because a build may override what its project says.
+
+use std::collections::BTreeSet;
+
+use api::arn::Resource;
+use api::codebuild::{
+    ArtifactNamespace, ArtifactPackaging, ArtifactsType, CacheType, CloudWatchLogsConfig, CreateProjectInput,
+    ImagePullCredentialsType, LogsConfig, LogsConfigStatusType, Project, ProjectArtifacts, ProjectBadge,
+    ProjectCache, ProjectEnvironment, ProjectSource, ProjectVisibilityType, S3LogsConfig, SourceType, Tag,
+    UpdateProjectInput,
+};
+use api::{AccountId, Arn, Region, Timestamp};
+
+use crate::error::{Error, Result};
+
+#[cfg(test)]
+mod tests;
+
+const TIMEOUT_MINUTES: i32 = 60;
+const QUEUED_TIMEOUT_MINUTES: i32 = 480;
+
+/// Where and when a project is made or changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Setting<'a> {
+    pub(crate) region: &'a Region,
+    pub(crate) account: &'a AccountId,
+    pub(crate) now_ms: i64,
+    /// No project's `concurrentBuildLimit` may exceed it (AP-041).
+    pub(crate) concurrent_builds: usize,
+}
+
+/// The project that CreateProject makes, with every default filled in (AP-053).
+pub(crate) fn create(input: CreateProjectInput, setting: Setting<'_>) -> Result<Project> {
+    let name = required(input.name, "name")?;
+    let now = Timestamp::from_millis(setting.now_ms);
+    let project = Project {
+        arn: Some(Arn::codebuild(setting.region, setting.account, Resource::Project(&name)).to_string()),
+        description: input.description,
+        source: Some(required(input.source, "source")?),
+        secondary_sources: input.secondary_sources,
+        source_version: input.source_version,
+        secondary_source_versions: input.secondary_source_versions,
+        artifacts: Some(required(input.artifacts, "artifacts")?),
+        secondary_artifacts: input.secondary_artifacts,
+        cache: input.cache,
+        environment: Some(required(input.environment, "environment")?),
+        service_role: Some(required(input.service_role, "serviceRole")?),
+        timeout_in_minutes: input.timeout_in_minutes,
+        queued_timeout_in_minutes: input.queued_timeout_in_minutes,
+        encryption_key: input.encryption_key,
+        tags: input.tags,
+        created: Some(now),
+        last_modified: Some(now),
+        vpc_config: input.vpc_config,
+        badge: Some(badge(input.badge_enabled)),
+        logs_config: input.logs_config,
+        file_system_locations: input.file_system_locations,
+        build_batch_config: input.build_batch_config,
+        concurrent_build_limit: input.concurrent_build_limit,
+        project_visibility: Some(ProjectVisibilityType::Private),
+        auto_retry_limit: input.auto_retry_limit,
+        name: Some(name),
+        ..Project::default()
+    };
+    complete(project, setting)
+}
+
+/// The project after UpdateProject: members not sent stay, members sent replace (AP-061).
+pub(crate) fn update(project: Project, input: UpdateProjectInput, setting: Setting<'_>) -> Result<Project> {
+    let project = Project {
+        description: input.description.or(project.description),
+        source: input.source.or(project.source),
+        secondary_sources: input.secondary_sources.or(project.secondary_sources),
+        source_version: input.source_version.or(project.source_version),
+        secondary_source_versions: input.secondary_source_versions.or(project.secondary_source_versions),
+        artifacts: input.artifacts.or(project.artifacts),
+        secondary_artifacts: input.secondary_artifacts.or(project.secondary_artifacts),
+        cache: input.cache.or(project.cache),
+        environment: input.environment.or(project.environment),
+        service_role: input.service_role.or(project.service_role),
+        timeout_in_minutes: input.timeout_in_minutes.or(project.timeout_in_minutes),
+        queued_timeout_in_minutes: input.queued_timeout_in_minutes.or(project.queued_timeout_in_minutes),
+        encryption_key: input.encryption_key.or(project.encryption_key),
+        tags: input.tags.or(project.tags),
+        last_modified: Some(Timestamp::from_millis(setting.now_ms)),
+        vpc_config: input.vpc_config.or(project.vpc_config),
+        badge: input.badge_enabled.map(|enabled| badge(Some(enabled))).or(project.badge),
+        logs_config: input.logs_config.or(project.logs_config),
+        file_system_locations: input.file_system_locations.or(project.file_system_locations),
+        build_batch_config: input.build_batch_config.or(project.build_batch_config),
+        concurrent_build_limit: input.concurrent_build_limit.or(project.concurrent_build_limit),
+        auto_retry_limit: input.auto_retry_limit.or(project.auto_retry_limit),
+        ..project
+    };
+    complete(project, setting)
+}
+
+/// Checks a project and fills in what was left out. Completing a complete project changes nothing.
+fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
+    let name = required(project.name, "name")?;
+    let tags = project.tags.unwrap_or_default();
+    check_tags(&tags)?;
+    let secondary_artifacts = project.secondary_artifacts.unwrap_or_default();
+    let secondary_artifacts = secondary_artifacts.into_iter().map(|artifacts| secondary(artifacts, &name));
+    Ok(Project {
+        source: Some(complete_source(required(project.source, "source")?)?),
+        secondary_sources: Some(project.secondary_sources.unwrap_or_default()),
+        secondary_source_versions: Some(project.secondary_source_versions.unwrap_or_default()),
+        artifacts: Some(complete_artifacts(required(project.artifacts, "artifacts")?, &name)?),
+        secondary_artifacts: Some(secondary_artifacts.collect::<Result<_>>()?),
+        cache: Some(complete_cache(project.cache)),
+        environment: Some(complete_environment(required(project.environment, "environment")?)),
+        service_role: Some(role_arn(&required(project.service_role, "serviceRole")?, setting)?),
+        timeout_in_minutes: project.timeout_in_minutes.or(Some(TIMEOUT_MINUTES)),
+        queued_timeout_in_minutes: project.queued_timeout_in_minutes.or(Some(QUEUED_TIMEOUT_MINUTES)),
+        encryption_key: Some(encryption_key(project.encryption_key, setting)),
+        tags: Some(tags),
+        logs_config: Some(complete_logs(project.logs_config)),
+        concurrent_build_limit: concurrent_limit(project.concurrent_build_limit, setting)?,
+        name: Some(name),
+        ..project
+    })
+}
+
+/// The member, which the model calls required and the front has checked to be there.
+pub(crate) fn required<T>(member: Option<T>, name: &str) -> Result<T> {
+    member.ok_or_else(|| Error::InvalidInput(format!("{name} is required")))
+}
+
+fn badge(enabled: Option<bool>) -> ProjectBadge {
+    ProjectBadge { badge_enabled: Some(enabled.unwrap_or(false)), badge_request_url: None }
+}
+
+/// Checks a source and fills in its defaults (AP-050).
+pub(crate) fn complete_source(source: ProjectSource) -> Result<ProjectSource> {
+    let kind = required(source.r#type.clone(), "source.type")?;
+    if let SourceType::Unknown(_) = kind {
+        return Error::invalid("Invalid type provided: Project source type");
+    }
+    let needs_location = !matches!(kind, SourceType::Codepipeline | SourceType::NoSource);
+    if needs_location && source.location.as_deref().is_none_or(str::is_empty) {
+        return Error::invalid("Project source location is required");
+    }
+    if source.report_build_status == Some(true) && matches!(kind, SourceType::S3 | SourceType::NoSource) {
+        // COMPAT: AP-039.
+        return Error::invalid(format!("reportBuildStatus is not supported for source type {kind}"));
+    }
+    Ok(ProjectSource {
+        report_build_status: Some(source.report_build_status.unwrap_or(false)),
+        insecure_ssl: Some(source.insecure_ssl.unwrap_or(false)),
+        ..source
+    })
+}
+
+fn secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
+    if artifacts.artifact_identifier.as_deref().is_none_or(str::is_empty) {
+        return Error::invalid("secondaryArtifacts need an artifactIdentifier");
+    }
+    if artifacts.r#type == Some(ArtifactsType::Codepipeline) {
+        // COMPAT: SA-060.
+        return Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts");
+    }
+    complete_artifacts(artifacts, project)
+}
+
+/// Checks artifacts and fills in their defaults (SA-062).
+pub(crate) fn complete_artifacts(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
+    match required(artifacts.r#type.clone(), "artifacts.type")? {
+        ArtifactsType::S3 => complete_s3_artifacts(artifacts, project),
+        ArtifactsType::Unknown(_) => Error::invalid("Invalid type provided: Artifact type"),
+        kind => {
+            check_unused_artifact_members(&artifacts, &kind)?;
+            Ok(artifacts)
+        }
+    }
+}
+
+fn complete_s3_artifacts(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
+    if artifacts.location.as_deref().is_none_or(str::is_empty) {
+        return Error::invalid("Invalid artifacts: location is required for artifact type S3");
+    }
+    let identifier = artifacts.artifact_identifier.clone();
+    let given = artifacts.name.filter(|name| !name.is_empty());
+    Ok(ProjectArtifacts {
+        name: given.or(identifier).or_else(|| Some(project.to_string())),
+        namespace_type: artifacts.namespace_type.or(Some(ArtifactNamespace::None)),
+        packaging: artifacts.packaging.or(Some(ArtifactPackaging::None)),
+        encryption_disabled: artifacts.encryption_disabled.or(Some(false)),
+        ..artifacts
+    })
+}
+
+fn check_unused_artifact_members(artifacts: &ProjectArtifacts, kind: &ArtifactsType) -> Result<()> {
+    if *kind == ArtifactsType::NoArtifacts && artifacts.location.as_deref().is_some_and(|l| !l.is_empty()) {
+        return Error::invalid("Invalid artifacts: artifact type NO_ARTIFACTS should have null location");
+    }
+    if artifacts.encryption_disabled == Some(true) {
+        // COMPAT: SA-063.
+        return Error::invalid(format!(
+            "Invalid artifacts: encryptionDisabled is not for artifact type {kind}"
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn complete_cache(cache: Option<ProjectCache>) -> ProjectCache {
+    cache.unwrap_or_else(|| ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() })
+}
+
+pub(crate) fn complete_environment(environment: ProjectEnvironment) -> ProjectEnvironment {
+    let credentials = environment.image_pull_credentials_type;
+    ProjectEnvironment {
+        environment_variables: Some(environment.environment_variables.unwrap_or_default()),
+        privileged_mode: Some(environment.privileged_mode.unwrap_or(false)),
+        image_pull_credentials_type: credentials.or(Some(ImagePullCredentialsType::Codebuild)),
+        ..environment
+    }
+}
+
+/// COMPAT: SA-110 CloudWatch Logs are on and S3 logs off unless said otherwise.
+pub(crate) fn complete_logs(logs: Option<LogsConfig>) -> LogsConfig {
+    let logs = logs.unwrap_or_default();
+    let enabled = || CloudWatchLogsConfig {
+        status: Some(LogsConfigStatusType::Enabled),
+        ..CloudWatchLogsConfig::default()
+    };
+    let disabled = || S3LogsConfig {
+        status: Some(LogsConfigStatusType::Disabled),
+        encryption_disabled: Some(false),
+        ..S3LogsConfig::default()
+    };
+    LogsConfig {
+        cloud_watch_logs: Some(logs.cloud_watch_logs.unwrap_or_else(enabled)),
+        s3_logs: Some(logs.s3_logs.unwrap_or_else(disabled)),
+    }
+}
+
+/// A role's ARN, from the ARN or from the bare name. Only its form is checked: roles live elsewhere.
+pub(crate) fn role_arn(role: &str, setting: Setting<'_>) -> Result<String> {
+    if !role.starts_with("arn:") {
+        let (partition, account) = (setting.region.partition(), setting.account);
+        return Ok(format!("arn:{partition}:iam::{account}:role/{role}"));
+    }
+    let arn: Option<Arn> = role.parse().ok();
+    match arn {
+        Some(arn) if arn.service() == "iam" && arn.resource().starts_with("role/") => Ok(role.to_string()),
+        _ => Error::invalid(format!("Invalid service role: {role} is not the ARN of a role")),
+    }
+}
+
+pub(crate) fn encryption_key(key: Option<String>, setting: Setting<'_>) -> String {
+    key.unwrap_or_else(|| Arn::default_encryption_key(setting.region, setting.account).to_string())
+}
+
+/// COMPAT: AP-041, LC-066 -1 removes the limit.
+fn concurrent_limit(limit: Option<i32>, setting: Setting<'_>) -> Result<Option<i32>> {
+    match limit {
+        None | Some(-1) => Ok(None),
+        Some(limit) if limit < 1 => Error::invalid("Invalid concurrentBuildLimit: it must be at least 1"),
+        Some(limit) if usize::try_from(limit).is_ok_and(|limit| limit > setting.concurrent_builds) => {
+            let most = setting.concurrent_builds;
+            Error::invalid(format!("Invalid concurrentBuildLimit: the account limit is {most}"))
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// COMPAT: AP-026, as far as the model's patterns do not say it already.
+fn check_tags(tags: &[Tag]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for tag in tags {
+        let key = tag.key.as_deref().unwrap_or_default();
+        if key.trim().is_empty() || key.ends_with(' ') || key.to_ascii_lowercase().starts_with("aws:") {
+            return Error::invalid(format!("Invalid tag key: {key:?}"));
+        }
+        if !seen.insert(key) {
+            return Error::invalid(format!("Duplicate tag key: {key}"));
+        }
+    }
+    Ok(())
+}
