@@ -1,1 +1,47 @@
-//! (being written)
+//! A container on this Linux host, without a daemon and without a helper program.
+//!
+//! [`Container::create`] makes namespaces, an overlay root, a seccomp filter and cgroups, and leaves a small init inside
+//! which is a fork of the caller (nothing is executed, so there is nothing to install). Commands are then started with
+//! [`Container::start`], functions of the caller's own program with [`Container::call`].
+//!
+//! One flow serves root (65,536 ids of its own for every container, image files shown through idmapped mounts) and an
+//! ordinary user (one id, which is root inside). What the host permits is told by [`capabilities`].
+//!
+//! Here live: namespaces, mounts, cgroups, seccomp, ids, and their removal. Not here: images and how they are unpacked
+//! (`image`), what runs in which order (`agent`), logs. The API is synchronous and the caller must be single-threaded,
+//! because its memory is forked.
+#![allow(unsafe_code)]
+
+mod cgroup;
+mod child;
+mod container;
+mod detached;
+mod devices;
+mod error;
+mod ids;
+mod init;
+mod inside;
+mod layout;
+mod masks;
+mod outside;
+mod packet;
+mod passwd;
+mod prepared;
+mod privileges;
+mod removal;
+mod report;
+mod seccomp;
+mod spec;
+mod sys;
+mod uppers;
+mod wire;
+
+pub use container::{Container, sweep};
+pub use detached::spawn_detached;
+pub use error::Error;
+pub use prepared::Prepared;
+pub use report::{Report, capabilities};
+pub use rustix::process::Signal;
+pub use spec::{
+    Event, ExitStatus, File, Function, Limits, Mount, Network, Process, Rootfs, Spec, default_visible_paths,
+};

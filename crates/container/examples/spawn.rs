@@ -1,0 +1,60 @@
+//! Measures a container's whole life: create, run /bin/true, destroy. `spawn [times] [host-network]`; cgroups are prepared
+//! ahead, as a waiting agent does, and not counted.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use container::{Container, Event, Limits, Network, Prepared, Process, Rootfs, Spec, default_visible_paths};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let times = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
+    let network = if std::env::args().any(|a| a == "host-network") { Network::Host } else { Network::None };
+    let folder = std::env::temp_dir().join(format!("spawn-{}", std::process::id()));
+    std::fs::create_dir(&folder)?;
+    let measured: Result<Vec<[Duration; 4]>, Failure> =
+        (0..times).map(|n| once(n, &folder, network)).collect();
+    std::fs::remove_dir(&folder)?;
+    let measured = measured?;
+    for (name, column) in ["create", "run", "destroy", "all"].iter().zip(0..) {
+        let mut sorted: Vec<Duration> = measured.iter().map(|row| row[column]).collect();
+        sorted.sort();
+        let at =
+            |percent: usize| sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)].as_secs_f64() * 1e3;
+        println!("{name:8} p50 {:6.2} ms   p90 {:6.2} ms   p99 {:6.2} ms", at(50), at(90), at(99));
+    }
+    Ok(())
+}
+
+fn once(number: usize, scratch: &PathBuf, network: Network) -> Result<[Duration; 4], Failure> {
+    let name = format!("spawn-{}-{number}", std::process::id());
+    let prepared = Prepared::new(&name)?;
+    // Long enough to be in the cgroups.
+    std::thread::sleep(Duration::from_millis(60));
+    let spec = Spec {
+        rootfs: Rootfs::Host { visible: default_visible_paths() },
+        scratch: scratch.clone(),
+        mounts: Vec::new(),
+        masks: Vec::new(),
+        hostname: "spawn".into(),
+        network,
+        limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000) },
+        name,
+        output: std::fs::File::open("/dev/null")?.into(),
+        functions: &[],
+    };
+    let start = Instant::now();
+    let mut container = Container::create_in(prepared, spec)?;
+    let created = start.elapsed();
+    let process = Process { argv: vec!["/bin/true".into()], cwd: "/".into(), ..Process::default() };
+    container.start(&process)?;
+    let event = container.next_event()?;
+    let run = start.elapsed();
+    if !matches!(event, Event::Exited { .. }) {
+        return Err(format!("{event:?}").into());
+    }
+    container.destroy()?;
+    let all = start.elapsed();
+    Ok([created, run - created, all - run, all])
+}

@@ -1,0 +1,249 @@
+//! The container as its caller holds it: requests, events, the end.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, Signal, pidfd_send_signal};
+
+use crate::cgroup::Cgroups;
+use crate::child;
+use crate::error::{Doing, Error};
+use crate::ids::IdRange;
+use crate::init;
+use crate::outside;
+use crate::packet;
+use crate::prepared::Prepared;
+use crate::removal;
+use crate::spec::{Event, ExitStatus, Process, Spec};
+use crate::sys;
+use crate::wire::{Reader, Writer};
+
+/// A running container. Dropping it destroys it.
+#[derive(Debug)]
+pub struct Container {
+    init: Pid,
+    pidfd: OwnedFd,
+    control: OwnedFd,
+    events: OwnedFd,
+    cgroups: Cgroups,
+    /// Kept until no process can have them any more.
+    _ids: Option<IdRange>,
+    scratch: PathBuf,
+    functions: HashMap<&'static str, u32>,
+    has_died: bool,
+    is_destroyed: bool,
+}
+
+impl Container {
+    /// Makes a container and waits until it can run something. The spec's name and scratch folder are its own from here on.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] where the host does not permit it, [`Error::Threads`], [`Error::Invalid`], [`Error::Failed`]. Nothing is left
+    /// behind.
+    pub fn create(spec: Spec) -> Result<Container, Error> {
+        Container::create_in(Prepared::new(&spec.name)?, spec)
+    }
+
+    /// As [`Container::create`], in what was prepared earlier under the same name.
+    ///
+    /// # Errors
+    /// As [`Container::create`].
+    pub fn create_in(mut prepared: Prepared, spec: Spec) -> Result<Container, Error> {
+        let mut cgroups = prepared.take_cgroups();
+        match outside::bear(&mut prepared, &cgroups, &spec) {
+            Ok(born) => Ok(Container {
+                init: born.init,
+                pidfd: born.pidfd,
+                control: born.control,
+                events: born.events,
+                cgroups,
+                _ids: born.ids,
+                functions: (0..)
+                    .zip(spec.functions)
+                    .map(|(index, function)| (function.name, index))
+                    .collect(),
+                scratch: spec.scratch,
+                has_died: false,
+                is_destroyed: false,
+            }),
+            Err(error) => {
+                drop(prepared);
+                cgroups.remove()?;
+                clear(&spec.scratch)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes the process's files, then starts it. Returns once the program runs, with the handle of its [`Event::Exited`].
+    ///
+    /// # Errors
+    /// [`Error::UnknownUser`], [`Error::WorkingFolder`], [`Error::File`], [`Error::Exec`], [`Error::Full`], [`Error::Gone`].
+    pub fn start(&mut self, process: &Process<'_>) -> Result<u32, Error> {
+        let mut message = Writer::default();
+        message.number(init::START);
+        child::encode(process, &mut message);
+        let descriptors: Vec<BorrowedFd<'_>> =
+            process.output.iter().chain(&process.input).chain(&process.fds).copied().collect();
+        self.request(&message, &descriptors)
+    }
+
+    /// Runs one of [`Spec::functions`] inside, as root, in a fork of init: nothing is executed. `fds` are passed on to it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFunction`], [`Error::Full`], [`Error::Gone`].
+    pub fn call(&mut self, function: &str, arguments: &[u8], fds: Vec<OwnedFd>) -> Result<u32, Error> {
+        let index = self.functions.get(function).ok_or_else(|| Error::UnknownFunction(function.into()))?;
+        let mut message = Writer::default();
+        message.number(init::CALL).number(*index).bytes(arguments);
+        let descriptors: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
+        self.request(&message, &descriptors)
+    }
+
+    fn request(&mut self, message: &Writer, descriptors: &[BorrowedFd<'_>]) -> Result<u32, Error> {
+        if descriptors.len() > packet::MOST_DESCRIPTORS {
+            return Err(Error::Invalid(format!(
+                "at most {} descriptors can be passed",
+                packet::MOST_DESCRIPTORS
+            )));
+        }
+        self.send(message, descriptors)?;
+        let reply = packet::receive(self.control.as_fd());
+        // A reset means that init died with the request unread.
+        let (reply, _) = reply.ok().flatten().ok_or(Error::Gone)?;
+        started(&reply)
+    }
+
+    fn send(&self, message: &Writer, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        match packet::send(self.control.as_fd(), &message.0, descriptors) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {
+                Err(Error::Gone)
+            }
+            other => other.doing("ask init"),
+        }
+    }
+
+    /// Readable when [`Container::next_event`] will not block.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.events.as_fd()
+    }
+
+    /// Waits for something to happen.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] after [`Event::Died`].
+    pub fn next_event(&mut self) -> Result<Event, Error> {
+        if self.has_died {
+            return Err(Error::Gone);
+        }
+        let received = packet::receive(self.events.as_fd()).ok().flatten();
+        if let Some(event) = received.and_then(|(message, _)| exited(&message)) {
+            return Ok(event);
+        }
+        self.has_died = true;
+        Ok(Event::Died { oom: self.oom_kills() > 0 })
+    }
+
+    /// How many processes the kernel has killed inside so far for want of memory.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.cgroups.oom_kills()
+    }
+
+    /// Signals a started process and its process group. One that has ended is left in peace.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Failed`].
+    pub fn signal(&mut self, handle: u32, signal: Signal) -> Result<(), Error> {
+        let mut message = Writer::default();
+        message.number(init::SIGNAL).number(handle).number(signal.as_raw() as u32);
+        self.send(&message, &[])
+    }
+
+    /// Ends everything inside and removes every trace: processes, mounts, cgroups, the content of the scratch folder.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what could not be removed; [`sweep`] may try again.
+    pub fn destroy(mut self) -> Result<(), Error> {
+        self.tear_down()
+    }
+
+    fn tear_down(&mut self) -> Result<(), Error> {
+        if std::mem::replace(&mut self.is_destroyed, true) {
+            return Ok(());
+        }
+        match pidfd_send_signal(&self.pidfd, Signal::KILL) {
+            Err(error) if error != rustix::io::Errno::SRCH => return Err(error).doing("kill init"),
+            _ => {}
+        }
+        // With init ends its namespace: the kernel kills and waits for everything else first.
+        match sys::wait_for_exit(self.init) {
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {
+                return Err(error).doing("wait for init");
+            }
+            _ => {}
+        }
+        self.cgroups.kill()?;
+        self.cgroups.remove()?;
+        clear(&self.scratch)
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `destroy`; a sweep finds what this could not.
+        let _ = self.tear_down();
+    }
+}
+
+/// Cleans up after a caller that died: ends what is left of the container `name`, removes its cgroups and empties its scratch folder.
+/// There being nothing to do is fine.
+///
+/// # Errors
+/// [`Error::Failed`] with what could not be removed.
+pub fn sweep(name: &str, scratch: &Path) -> Result<(), Error> {
+    let mut cgroups = Cgroups::find(name);
+    cgroups.kill()?;
+    cgroups.remove()?;
+    clear(scratch)
+}
+
+/// Empties the scratch folder and takes it back.
+fn clear(scratch: &Path) -> Result<(), Error> {
+    removal::empty(scratch).doing(format!("empty {}", scratch.display()))?;
+    let user = rustix::process::geteuid();
+    if user.is_root() && fs::symlink_metadata(scratch).is_ok() {
+        std::os::unix::fs::lchown(scratch, Some(0), Some(0)).doing("take the scratch folder back")?;
+    }
+    Ok(())
+}
+
+fn exited(message: &[u8]) -> Option<Event> {
+    let mut reader = Reader(message);
+    let (handle, kind, value) = (reader.number()?, reader.number()?, reader.number()? as i32);
+    let status = if kind == 0 { ExitStatus::Code(value) } else { ExitStatus::Signal(value) };
+    Some(Event::Exited { handle, status })
+}
+
+fn started(reply: &[u8]) -> Result<u32, Error> {
+    let mut reader = Reader(reply);
+    let (Some(kind), Some(number)) = (reader.number(), reader.number()) else { return Err(Error::Gone) };
+    if kind == init::STARTED {
+        return Ok(number);
+    }
+    let source = io::Error::from_raw_os_error(number as i32);
+    let about = reader.text().unwrap_or_default();
+    let text = about.to_string_lossy().into_owned();
+    Err(match kind {
+        init::NO_ROOM => Error::Full(source),
+        init::UNKNOWN_USER => Error::UnknownUser(text),
+        init::NO_WORKING_FOLDER => Error::WorkingFolder { path: about.into(), source },
+        init::FILE => Error::File { path: about.into(), source },
+        init::EXEC => Error::Exec { program: text, source },
+        _ => Error::Failed { what: text, source },
+    })
+}

@@ -1,0 +1,186 @@
+//! The kernel's own file systems inside the container: /dev, /proc and /sys, and what of them is hidden. All are new; nothing
+//! an image says about these paths counts.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, OFlags, makedev, open, stat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::error::{Doing, Error};
+use crate::sys;
+
+/// Devices that show: name, major, minor.
+const DEVICES: &[(&str, u32, u32)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const LINKS: &[(&str, &str)] = &[
+    ("/dev/ptmx", "pts/ptmx"),
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+];
+/// Hidden where they exist: folders become empty, files read as empty.
+const HIDDEN: &[&str] = &[
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/interrupts",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/acpi",
+];
+const HIDDEN_OF_SYS: &[&str] = &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug"];
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Made while the host's files still show, mounted once they do not.
+pub(crate) struct KernelFileSystems {
+    proc: OwnedFd,
+    sys: OwnedFd,
+    dev: OwnedFd,
+    pts: OwnedFd,
+    shm: OwnedFd,
+    mqueue: Option<OwnedFd>,
+    nothing: OwnedFd,
+    devices: Vec<(&'static str, OwnedFd)>,
+}
+
+impl KernelFileSystems {
+    /// The kernel grants a new /proc and /sys only to who sees the whole of old ones, so this comes first. With the host's network
+    /// /sys stays empty, since it would show the host's interfaces.
+    pub(crate) fn make(has_own_network: bool, maps_many_ids: bool) -> Result<KernelFileSystems, Error> {
+        let nothing =
+            new("tmpfs", &[("mode", "555"), ("size", "4k")], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY);
+        let sys = if has_own_network {
+            new("sysfs", &[], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
+        } else {
+            new("tmpfs", &[("mode", "555"), ("size", "4k")], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
+        };
+        let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620")];
+        if maps_many_ids {
+            pts.push(("gid", "5"));
+        }
+        let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        Ok(KernelFileSystems {
+            proc: new("proc", &[], PLAIN).doing("mount /proc")?,
+            sys: sys.doing("mount /sys")?,
+            dev: new("tmpfs", &[("mode", "755"), ("size", "64k"), ("nr_inodes", "4k")], no_exec)
+                .doing("mount /dev")?,
+            pts: new("devpts", &pts, no_exec).doing("mount /dev/pts")?,
+            shm: new("tmpfs", &[("mode", "1777")], PLAIN).doing("mount /dev/shm")?,
+            // Not every kernel has message queues.
+            mqueue: new("mqueue", &[], PLAIN).ok(),
+            nothing: nothing.doing("mount an empty file system")?,
+            devices: DEVICES.iter().map(device).collect::<Result<_, Error>>()?,
+        })
+    }
+
+    /// Mounts them at `/` of this process. The mount points of /proc, /sys and /dev exist.
+    pub(crate) fn mount(&self) -> Result<(), Error> {
+        attach(&self.dev, "/dev").doing("mount /dev")?;
+        self.fill_dev().doing("fill /dev")?;
+        attach(&self.proc, "/proc").doing("mount /proc")?;
+        attach(&self.sys, "/sys").doing("mount /sys")?;
+        // Whoever nests user namespaces meets kernel code that nobody else reaches.
+        std::fs::write("/proc/sys/user/max_user_namespaces", "0").doing("forbid user namespaces within")?;
+        for path in READ_ONLY.iter().filter(|path| Path::new(path).exists()) {
+            read_only(path).doing(format!("make {path} read-only"))?;
+        }
+        HIDDEN.iter().chain(HIDDEN_OF_SYS).try_for_each(|path| self.hide(path))
+    }
+
+    fn fill_dev(&self) -> io::Result<()> {
+        for (name, tree) in &self.devices {
+            let path = format!("/dev/{name}");
+            std::fs::File::create(&path)?;
+            attach(tree, &path)?;
+        }
+        let folders = [
+            ("/dev/pts", Some(&self.pts)),
+            ("/dev/shm", Some(&self.shm)),
+            ("/dev/mqueue", self.mqueue.as_ref()),
+        ];
+        for (path, tree) in folders {
+            let Some(tree) = tree else { continue };
+            std::fs::create_dir(path)?;
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
+            attach(tree, path)?;
+        }
+        LINKS.iter().try_for_each(|(path, target)| symlink(target, path))
+    }
+
+    /// Puts nothing over a path, if there is something.
+    pub(crate) fn hide(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
+        let cover = if metadata.is_dir() { clone_of(&self.nothing) } else { clone_of(&self.devices[0].1) };
+        cover.and_then(|cover| attach(&cover, path)).doing(format!("hide {}", path.display()))
+    }
+
+    /// The null device: of the host, and proved to be it.
+    pub(crate) fn open_null(&self) -> Result<OwnedFd, Error> {
+        open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).doing("open /dev/null")
+    }
+}
+
+/// A new file system that is mounted nowhere yet.
+pub(crate) fn new(kind: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        if value.is_empty() {
+            fsconfig_set_flag(&context, *key)?;
+        } else {
+            fsconfig_set_string(&context, *key, *value)?;
+        }
+    }
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Mounts a detached tree.
+pub(crate) fn attach(tree: impl AsFd, path: impl AsRef<Path>) -> io::Result<()> {
+    Ok(move_mount(tree, "", CWD, path.as_ref(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
+}
+
+/// A detached copy of the mount a path is on, from that path on.
+pub(crate) fn detached(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    match open_tree(CWD, path, flags) {
+        // An ordinary user may not uncover what is below other mounts; together with them it may be had.
+        Err(rustix::io::Errno::INVAL) => Ok(open_tree(CWD, path, flags | OpenTreeFlags::AT_RECURSIVE)?),
+        other => Ok(other?),
+    }
+}
+
+fn clone_of(tree: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(tree, "", flags)?)
+}
+
+fn read_only(path: &str) -> io::Result<()> {
+    let tree = detached(Path::new(path))?;
+    sys::make_read_only(tree.as_fd())?;
+    attach(tree, path)
+}
+
+fn device((name, major, minor): &(&'static str, u32, u32)) -> Result<(&'static str, OwnedFd), Error> {
+    let path = format!("/dev/{name}");
+    let status = stat(path.as_str()).doing(format!("find {path}"))?;
+    let is_it = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
+        && status.st_rdev == makedev(*major, *minor);
+    if !is_it {
+        return Err(io::Error::from(io::ErrorKind::InvalidData)).doing(format!("{path} is not the device"));
+    }
+    Ok((name, detached(Path::new(&path)).doing(format!("show {path}"))?))
+}

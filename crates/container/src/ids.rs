@@ -1,0 +1,92 @@
+//! A range of 65,536 user and group ids for each container root makes, never shared by two at a time.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::error::{Doing, Error};
+
+pub(crate) const RANGE: u32 = 65_536;
+/// Above what distributions and subuid files hand out.
+const FIRST: u32 = 0x1000_0000;
+const SLOTS: u32 = (u32::MAX - FIRST) / RANGE - 1;
+const LOCKS: &str = "/run/buildyard/ids";
+
+/// A range that is ours while this lives; the lock goes with the process, however it ends.
+#[derive(Debug)]
+pub(crate) struct IdRange {
+    /// The id outside that is 0 inside.
+    pub(crate) first: u32,
+    path: PathBuf,
+    _lock: File,
+}
+
+impl IdRange {
+    /// Takes a free range. Names start at different places, so that a range is rarely used again soon.
+    pub(crate) fn take(name: &str) -> Result<IdRange, Error> {
+        let folder = Path::new(LOCKS);
+        fs::create_dir_all(folder).doing("make the folder of id locks")?;
+        let start = spread(name);
+        for offset in 0..SLOTS {
+            let slot = (start + offset) % SLOTS;
+            let path = folder.join(slot.to_string());
+            if let Some(lock) = lock(&path).doing("lock a range of ids")? {
+                return Ok(IdRange { first: FIRST + slot * RANGE, path, _lock: lock });
+            }
+        }
+        Err(Error::Failed { what: "take a range of ids".into(), source: io::ErrorKind::ResourceBusy.into() })
+    }
+}
+
+impl Drop for IdRange {
+    fn drop(&mut self) {
+        // Still locked, so nobody else can have taken it; a failure leaves an empty file in /run.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Locks the file, unless someone else holds it or has just removed it.
+fn lock(path: &Path) -> io::Result<Option<File>> {
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    let is_same =
+        fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|ours| ours.ino() == now.ino()));
+    Ok(is_same.then_some(file))
+}
+
+/// FNV-1a.
+fn spread(name: &str) -> u32 {
+    let hash =
+        name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    hash % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_ranges_lie_within_the_ids_there_are() {
+        let last = u64::from(FIRST) + u64::from(SLOTS) * u64::from(RANGE);
+        assert!(last < u64::from(u32::MAX));
+        assert!(spread("a") != spread("b"));
+    }
+
+    #[test]
+    fn a_locked_file_is_refused_until_it_is_let_go() {
+        let path = std::env::temp_dir().join(format!("ids-{}", std::process::id()));
+        let held = lock(&path).unwrap();
+        assert!(held.is_some());
+        assert!(lock(&path).unwrap().is_none());
+        drop(held);
+        assert!(lock(&path).unwrap().is_some());
+        fs::remove_file(path).unwrap();
+    }
+}

@@ -1,0 +1,395 @@
+//! How init makes its own surroundings: identity, mounts, root. It runs in the new namespaces, with all privileges in them and
+//! before anything untrusted exists. What it becomes then is in `init.rs`.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::{DumpableBehavior, Signal, chdir, pivot_root, set_dumpable_behavior, umask};
+
+use crate::devices::{KernelFileSystems, attach, detached, new};
+use crate::error::{Doing, Error};
+use crate::init;
+use crate::layout::{Content, Layer, Layout, OURS};
+use crate::packet;
+use crate::privileges;
+use crate::seccomp::Filters;
+use crate::spec::{Network, Spec};
+use crate::sys;
+use crate::uppers::{Masked, Upper, Uppers, make_like};
+
+/// Everything init must know, prepared by the caller in memory both have.
+pub(crate) struct Setup<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) layout: &'a Layout,
+    pub(crate) ids: Ids,
+    /// For root: the host's folders, one for each layer that shows one, and the scratch folder. Else empty.
+    pub(crate) trees: &'a [Option<OwnedFd>],
+    pub(crate) scratch: Option<&'a OwnedFd>,
+    /// Paths to empty besides those of the spec.
+    pub(crate) secrets: &'a [PathBuf],
+    /// Files of /etc about this container.
+    pub(crate) files: &'a [(PathBuf, Vec<u8>)],
+    pub(crate) filters: &'a Filters,
+    /// A limit of processes that no cgroup holds.
+    pub(crate) processes: Option<u64>,
+    pub(crate) control: &'a OwnedFd,
+    pub(crate) events: &'a OwnedFd,
+    /// The caller's ends of the two, which must not stay open here.
+    pub(crate) others_ends: [i32; 2],
+}
+
+/// Who maps which ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    /// Root has mapped a range for us.
+    Range,
+    /// An ordinary user maps its own.
+    Own { uid: u32, gid: u32 },
+}
+
+/// The first message from init: it is ready, or why it is not.
+pub(crate) const READY: u32 = 0;
+
+/// Where init begins. Never returns.
+pub(crate) fn enter(setup: &Setup<'_>) -> ! {
+    let null = match build(setup) {
+        Ok(null) => null,
+        Err(error) => fail(setup, error),
+    };
+    let output = setup.spec.output.as_fd();
+    let standard = [null.as_fd(), output, output, setup.control.as_fd(), setup.events.as_fd()];
+    // `null` and all else is closed here by number, and never dropped.
+    match sys::take_descriptors(&standard) {
+        Ok(descriptors) => std::mem::forget((descriptors, null)),
+        Err(_) => sys::exit_now(1),
+    }
+    init::run(setup.spec.functions, setup.filters)
+}
+
+fn fail(setup: &Setup<'_>, error: Error) -> ! {
+    let (what, source) = match error {
+        Error::Failed { what, source } => (what, source),
+        other => (other.to_string(), io::ErrorKind::Other.into()),
+    };
+    let mut message = crate::wire::Writer::default();
+    message.number(source.raw_os_error().unwrap_or(libc::EIO) as u32).text(what);
+    let _ = packet::send(setup.control.as_fd(), &message.0, &[]);
+    sys::exit_now(1)
+}
+
+/// Returns the null device for init's standard input.
+fn build(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
+    for end in setup.others_ends {
+        // SAFETY: the caller's ends are not used on this side of the fork by anyone else, and their owners are never dropped here.
+        drop(unsafe { sys::own(end) });
+    }
+    die_with_caller()?;
+    take_identity(setup)?;
+    separate(setup)?;
+    let null = make_root(setup)?;
+    limit(setup)?;
+    Ok(null)
+}
+
+/// The kernel forgets this whenever the identity changes, hence twice.
+fn die_with_caller() -> Result<(), Error> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).doing("ask to end with the caller")
+}
+
+/// Becomes root of the user namespace; returns once the caller has done its part.
+fn take_identity(setup: &Setup<'_>) -> Result<(), Error> {
+    if let Ids::Own { uid, gid } = setup.ids {
+        // A process that must not be dumped may not even write its own map.
+        set_dumpable_behavior(DumpableBehavior::Dumpable).doing("become dumpable")?;
+        let write = |file: &str, text: String| {
+            fs::write(format!("/proc/self/{file}"), text).doing("map the user into a user namespace")
+        };
+        write("setgroups", "deny".into())?;
+        write("uid_map", format!("0 {uid} 1"))?;
+        write("gid_map", format!("0 {gid} 1"))?;
+    }
+    let go = packet::receive(setup.control.as_fd()).doing("wait for the caller")?;
+    if go.is_none() {
+        sys::exit_now(1);
+    }
+    if setup.ids == Ids::Range {
+        rustix::thread::set_thread_groups(&[]).doing("leave all groups")?;
+        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+        rustix::thread::set_thread_res_gid(gid, gid, gid).doing("become the container's root group")?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid).doing("become the container's root")?;
+    }
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("forbid to be dumped")?;
+    die_with_caller()?;
+    if packet::is_closed(setup.control.as_fd()) {
+        sys::exit_now(1);
+    }
+    Ok(())
+}
+
+/// What is private to the container apart from files.
+fn separate(setup: &Setup<'_>) -> Result<(), Error> {
+    rustix::process::setsid().doing("start a session")?;
+    sys::unshare(libc::CLONE_NEWCGROUP).doing("leave the cgroup namespace")?;
+    rustix::system::sethostname(setup.spec.hostname.as_bytes()).doing("set the host name")?;
+    if setup.spec.network == Network::None {
+        sys::bring_loopback_up().doing("bring the loopback interface up")?;
+    }
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .doing("part from the host's mounts")
+}
+
+fn limit(setup: &Setup<'_>) -> Result<(), Error> {
+    umask(Mode::from_raw_mode(0o022));
+    privileges::limit_resources(setup.processes).doing("set resource limits")?;
+    privileges::drop_capabilities().doing("drop capabilities")
+}
+
+/// Makes the new root and leaves the old one.
+fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
+    umask(Mode::empty());
+    let kernel = KernelFileSystems::make(setup.spec.network == Network::None, setup.ids == Ids::Range)?;
+    let trees = Trees::of(setup)?;
+    // Any folder would do to hang the scratch folder on; of /dev, all that was needed is in hand.
+    attach(trees.scratch(setup)?, "/dev").doing("mount the scratch folder")?;
+    chdir("/dev").doing("enter the scratch folder")?;
+    let (uppers, mut plan) = prepare_layers(setup, &trees)?;
+    let late_masks = fill(setup, &uppers)?;
+    let mounts = make_mounts(setup, &mut plan)?;
+    change_root(setup, &mounts)?;
+    for (layer, mount) in
+        setup.layout.layers.iter().zip(&mounts).skip(usize::from(setup.layout.has_root_layer))
+    {
+        mount_inside(mount, &layer.inside).doing(format!("mount {}", layer.inside.display()))?;
+    }
+    kernel.mount()?;
+    late_masks.iter().try_for_each(|path| kernel.hide(path))?;
+    kernel.open_null()
+}
+
+/// The host's folders as detached mounts: given by root, or taken by an ordinary user's own right.
+enum Trees<'a> {
+    Given(&'a [Option<OwnedFd>]),
+    Taken(Vec<Option<OwnedFd>>),
+}
+
+impl<'a> Trees<'a> {
+    fn of(setup: &Setup<'a>) -> Result<Trees<'a>, Error> {
+        match setup.ids {
+            Ids::Range => Ok(Trees::Given(setup.trees)),
+            Ids::Own { .. } => Ok(Trees::Taken(open_trees(setup.layout)?)),
+        }
+    }
+
+    fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        let all = match self {
+            Trees::Given(all) => *all,
+            Trees::Taken(all) => all,
+        };
+        all.get(index)?.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Overlay cannot write to every file system; memory stands in for those.
+    fn scratch(&self, setup: &Setup<'_>) -> Result<OwnedFd, Error> {
+        let scratch = match setup.scratch {
+            Some(given) => sys::duplicate(given),
+            None => detached(&setup.spec.scratch),
+        };
+        let scratch = scratch.doing("show the scratch folder")?;
+        if can_be_upper(scratch.as_fd()) {
+            return Ok(scratch);
+        }
+        new("tmpfs", &[("mode", "700")], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+            .doing("mount memory as scratch folder")
+    }
+}
+
+/// One detached mount for each layer that shows the host.
+pub(crate) fn open_trees(layout: &Layout) -> Result<Vec<Option<OwnedFd>>, Error> {
+    let open = |layer: &Layer| {
+        let Some(host) = layer.host() else { return Ok(None) };
+        detached(host).map(Some).doing(format!("show {}", host.display()))
+    };
+    layout.layers.iter().map(open).collect()
+}
+
+fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
+    const OVERLAY: i64 = 0x794c_7630;
+    const NFS: i64 = 0x6969;
+    const FUSE: i64 = 0x6573_5546;
+    rustix::fs::fstatfs(folder).is_ok_and(|status| ![OVERLAY, NFS, FUSE].contains(&(status.f_type as i64)))
+}
+
+/// What is to become of a layer.
+enum Planned {
+    Overlay { lower: PathBuf, upper: PathBuf, work: PathBuf, fallback: OwnedFd },
+    Tree(OwnedFd),
+    Memory(u64),
+}
+
+/// Makes the folders each overlay needs and shows the lower ones at `lower/<number>`, since overlay takes paths.
+fn prepare_layers(setup: &Setup<'_>, trees: &Trees<'_>) -> Result<(Uppers, Vec<Planned>), Error> {
+    let ours = Path::new(OURS);
+    for name in ["", "upper", "lower", "work", "root"] {
+        make_private(&ours.join(name)).doing("make a scratch folder")?;
+    }
+    set_mode(&ours.join("root"), 0o755).doing("open the root folder")?;
+    let mut uppers = Vec::new();
+    if !setup.layout.has_root_layer {
+        uppers.push(Upper { inside: "/".into(), upper: ours.join("root"), lower: None });
+    }
+    let mut planned = Vec::new();
+    for (number, layer) in setup.layout.layers.iter().enumerate() {
+        let tree = trees.get(number).map(sys::duplicate).transpose().doing("keep a layer")?;
+        planned.push(match (&layer.content, tree) {
+            (Content::Overlay { upper, .. }, Some(tree)) => {
+                let lower = ours.join("lower").join(number.to_string());
+                let work = ours.join("work").join(number.to_string());
+                show_lower(&tree, &lower, upper, &work)
+                    .doing(format!("prepare {}", layer.inside.display()))?;
+                uppers.push(Upper {
+                    inside: layer.inside.clone(),
+                    upper: upper.clone(),
+                    lower: Some(lower.clone()),
+                });
+                Planned::Overlay { lower, upper: upper.clone(), work, fallback: tree }
+            }
+            (Content::Tmpfs { size_bytes }, _) => Planned::Memory(*size_bytes),
+            (_, Some(tree)) => Planned::Tree(tree),
+            (_, None) => return Err(io::Error::from(io::ErrorKind::NotFound)).doing("find a layer's folder"),
+        });
+    }
+    Ok((Uppers(uppers), planned))
+}
+
+fn show_lower(tree: &OwnedFd, lower: &Path, upper: &Path, work: &Path) -> io::Result<()> {
+    make_private(lower)?;
+    make_private(work)?;
+    attach(tree, lower)?;
+    if let Some(parent) = upper.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    // The root of a merged tree looks as the upper folder does.
+    make_like(upper, &fs::metadata(lower)?)
+}
+
+fn make_private(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
+}
+
+/// Fills the upper folders; returns what only a mount can hide.
+fn fill(setup: &Setup<'_>, uppers: &Uppers) -> Result<Vec<PathBuf>, Error> {
+    uppers.make_standard_folders().doing("make the standard folders")?;
+    for (path, target) in &setup.layout.links {
+        uppers.make_link(path, target).doing(format!("link {}", path.display()))?;
+    }
+    let mut late = Vec::new();
+    for path in setup.secrets.iter().chain(&setup.spec.masks) {
+        if uppers.mask(path).doing(format!("mask {}", path.display()))? == Masked::NeedsMount {
+            late.push(path.clone());
+        }
+    }
+    for (path, bytes) in setup.files {
+        uppers.put_file(path, bytes).doing(format!("write {}", path.display()))?;
+    }
+    Ok(late)
+}
+
+/// All layers as detached mounts.
+fn make_mounts(setup: &Setup<'_>, planned: &mut Vec<Planned>) -> Result<Vec<OwnedFd>, Error> {
+    let make = |(layer, planned): (&Layer, Planned)| {
+        planned.mount().doing(format!("make the file system of {}", layer.inside.display()))
+    };
+    setup.layout.layers.iter().zip(planned.drain(..)).map(make).collect()
+}
+
+impl Planned {
+    fn mount(self) -> io::Result<OwnedFd> {
+        let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        match self {
+            Planned::Tree(tree) => {
+                sys::make_read_only(tree.as_fd())?;
+                Ok(tree)
+            }
+            Planned::Memory(size_bytes) => {
+                new("tmpfs", &[("mode", "755"), ("size", &size_bytes.to_string())], plain)
+            }
+            Planned::Overlay { lower, upper, work, fallback } => {
+                match overlay(&lower, &upper, &work, plain) {
+                    // An ordinary user may not merge a tree with mounts in it, but may look at it.
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) && has_mounts(&lower) => {
+                        let tree = detached(&lower)?;
+                        drop(fallback);
+                        sys::make_read_only(tree.as_fd())?;
+                        Ok(tree)
+                    }
+                    other => other,
+                }
+            }
+        }
+    }
+}
+
+/// `volatile`: nothing of a container outlives a power cut, so nothing waits for the disk.
+fn overlay(lower: &Path, upper: &Path, work: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    let (lower, upper, work) = (text(lower), text(upper), text(work));
+    let options = [
+        ("source", "overlay"),
+        ("lowerdir", lower.as_str()),
+        ("upperdir", upper.as_str()),
+        ("workdir", work.as_str()),
+        ("userxattr", ""),
+        ("volatile", ""),
+    ];
+    new("overlay", &options, attributes)
+}
+
+/// Whether another file system is mounted below this mount.
+fn has_mounts(folder: &Path) -> bool {
+    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return false };
+    let Ok(folder) = std::env::current_dir().map(|here| here.join(folder)) else { return false };
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(Path::new).any(|point| point != folder && point.starts_with(&folder))
+}
+
+fn change_root(setup: &Setup<'_>, mounts: &[OwnedFd]) -> Result<(), Error> {
+    let root = Path::new(OURS).join("root");
+    if setup.layout.has_root_layer {
+        let mount = mounts.first().expect("the root layer is the first");
+        attach(mount, &root).doing("mount the root")?;
+    } else {
+        // A folder must be a mount to become the root.
+        let tree = detached(&root).doing("show the root")?;
+        attach(tree, &root).doing("mount the root")?;
+    }
+    chdir(&root).doing("enter the root")?;
+    pivot_root(".", ".").doing("change the root")?;
+    unmount(".", UnmountFlags::DETACH).doing("leave the host's root")?;
+    chdir("/").doing("enter the root")
+}
+
+/// Links in an image may lead the mount point astray, but no further than the container goes.
+fn mount_inside(mount: &OwnedFd, inside: &Path) -> io::Result<()> {
+    let status = rustix::fs::fstat(mount)?;
+    if FileType::from_raw_mode(status.st_mode) == FileType::Directory {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(inside)?;
+    } else if fs::symlink_metadata(inside).is_err() {
+        if let Some(parent) = inside.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
+        fs::File::create(inside)?;
+    }
+    attach(mount, inside)
+}

@@ -1,0 +1,237 @@
+//! Which host folders a container consists of and where they show: decided from the spec before anything is made.
+//! The mounting is in `inside.rs`.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use crate::error::Error;
+use crate::spec::{Mount, Rootfs, Spec};
+
+/// All of this crate's own folders below the scratch folder.
+pub(crate) const OURS: &str = "container";
+
+/// One file system of the container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layer {
+    pub(crate) inside: PathBuf,
+    pub(crate) content: Content,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// `upper` is relative to the scratch folder.
+    Overlay {
+        lower: PathBuf,
+        upper: PathBuf,
+        maps_ids: bool,
+    },
+    ReadOnly {
+        host: PathBuf,
+    },
+    Tmpfs {
+        size_bytes: u64,
+    },
+}
+
+impl Layer {
+    /// What it shows of the host.
+    pub(crate) fn host(&self) -> Option<&Path> {
+        match &self.content {
+            Content::Overlay { lower, .. } => Some(lower),
+            Content::ReadOnly { host } => Some(host),
+            Content::Tmpfs { .. } => None,
+        }
+    }
+
+    /// Whether the host's ids are shown as the container's (0 as 0), rather than as nobody's.
+    pub(crate) fn maps_ids(&self) -> bool {
+        match &self.content {
+            Content::Overlay { maps_ids, .. } => *maps_ids,
+            Content::ReadOnly { .. } => true,
+            Content::Tmpfs { .. } => false,
+        }
+    }
+}
+
+/// The whole container.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// The first layer is the root itself; otherwise the root is a new, empty folder.
+    pub(crate) has_root_layer: bool,
+    pub(crate) layers: Vec<Layer>,
+    /// Symbolic links to make in an empty root: (path, target).
+    pub(crate) links: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Trees whose owner must be root inside too, for package installers; they hold no secrets, but for /etc, which is searched for
+/// them (see `masks.rs`). Others show root's files as nobody's, so that what only root may read stays unreadable.
+const SHOWN_AS_OWNED_BY_ROOT: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/var/lib/dpkg",
+    "/var/lib/apt",
+];
+/// The rest of /var/lib is the state of the host's services.
+const SHOWN_OF_VAR_LIB: &[&str] = &["/var/lib/dpkg", "/var/lib/apt"];
+/// Made anew for each container.
+const NEVER_SHOWN: &[&str] = &["/proc", "/sys", "/dev", "/run"];
+
+impl Layout {
+    pub(crate) fn of(spec: &Spec) -> Result<Layout, Error> {
+        let mut layout = Layout::default();
+        match &spec.rootfs {
+            Rootfs::Folder(folder) => layout.add_root(folder),
+            Rootfs::Host { visible } => layout.add_visible(visible)?,
+        }
+        for mount in &spec.mounts {
+            layout.add_mount(mount, &spec.scratch)?;
+        }
+        Ok(layout)
+    }
+
+    fn add_root(&mut self, folder: &Path) {
+        self.has_root_layer = true;
+        self.add_overlay(folder, Path::new("/"), true);
+    }
+
+    fn add_overlay(&mut self, lower: &Path, inside: &Path, maps_ids: bool) {
+        let upper = Path::new(OURS).join("upper").join(self.layers.len().to_string());
+        let content = Content::Overlay { lower: lower.into(), upper, maps_ids };
+        self.layers.push(Layer { inside: inside.into(), content });
+    }
+
+    fn add_visible(&mut self, visible: &[PathBuf]) -> Result<(), Error> {
+        let mut paths: Vec<PathBuf> = visible.to_vec();
+        if paths.iter().any(|path| path == Path::new("/var/lib") || path == Path::new("/var")) {
+            paths.extend(SHOWN_OF_VAR_LIB.iter().map(PathBuf::from));
+        }
+        paths.retain(|path| path != Path::new("/var/lib") && path != Path::new("/var"));
+        paths.sort();
+        let mut last_folder: Option<PathBuf> = None;
+        for path in paths {
+            must_be_plain(&path)?;
+            if path == Path::new("/") {
+                return Err(Error::Invalid("the whole host cannot be visible: name its folders".into()));
+            }
+            let is_covered = last_folder.as_ref().is_some_and(|folder| path.starts_with(folder));
+            if is_covered || NEVER_SHOWN.iter().any(|never| path.starts_with(never)) {
+                continue;
+            }
+            if self.add_visible_path(&path) {
+                last_folder = Some(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether it was a folder.
+    fn add_visible_path(&mut self, path: &Path) -> bool {
+        let Ok(metadata) = fs::symlink_metadata(path) else { return false };
+        if metadata.is_symlink() {
+            if let Ok(target) = fs::read_link(path) {
+                self.links.push((path.into(), target));
+            }
+        } else if metadata.is_dir() {
+            let maps_ids = SHOWN_AS_OWNED_BY_ROOT.iter().any(|tree| path.starts_with(tree));
+            self.add_overlay(path, path, maps_ids);
+            return true;
+        } else if metadata.is_file() {
+            self.layers.push(Layer { inside: path.into(), content: Content::ReadOnly { host: path.into() } });
+        }
+        false
+    }
+
+    fn add_mount(&mut self, mount: &Mount, scratch: &Path) -> Result<(), Error> {
+        let layer = match mount {
+            Mount::ReadOnly { host, inside } => {
+                Layer { inside: inside.clone(), content: Content::ReadOnly { host: host.clone() } }
+            }
+            Mount::Tmpfs { inside, size_bytes } => {
+                Layer { inside: inside.clone(), content: Content::Tmpfs { size_bytes: *size_bytes } }
+            }
+            Mount::Overlay { lower, inside, upper } => {
+                let upper = upper.strip_prefix(scratch).unwrap_or(upper);
+                if upper.is_absolute() || upper.starts_with(OURS) || upper.as_os_str().is_empty() {
+                    let text =
+                        format!("the upper folder {} is not below the scratch folder", upper.display());
+                    return Err(Error::Invalid(text));
+                }
+                let content = Content::Overlay { lower: lower.clone(), upper: upper.into(), maps_ids: true };
+                Layer { inside: inside.clone(), content }
+            }
+        };
+        must_be_plain(&layer.inside)?;
+        self.layers.push(layer);
+        Ok(())
+    }
+}
+
+/// Absolute, and without `..`.
+fn must_be_plain(path: &Path) -> Result<(), Error> {
+    if path.is_absolute() && !path.components().any(|part| part == Component::ParentDir) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{} is not an absolute path without \"..\"", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Limits, Network};
+
+    fn layout(rootfs: Rootfs, mounts: Vec<Mount>) -> Result<Layout, Error> {
+        Layout::of(&Spec {
+            rootfs,
+            scratch: "/scratch".into(),
+            mounts,
+            masks: Vec::new(),
+            hostname: "host".into(),
+            network: Network::None,
+            limits: Limits::default(),
+            name: "name".into(),
+            output: fs::File::open("/dev/null").unwrap().into(),
+            functions: &[],
+        })
+    }
+
+    fn host(visible: &[&str]) -> Result<Layout, Error> {
+        layout(Rootfs::Host { visible: visible.iter().map(PathBuf::from).collect() }, Vec::new())
+    }
+
+    #[test]
+    fn visible_folders_become_layers_once_and_kernel_folders_never() {
+        let layout = host(&["/usr/share", "/usr", "/proc", "/dev/shm", "/nonexistent"]).unwrap();
+        let inside: Vec<_> = layout.layers.iter().map(|layer| layer.inside.to_str().unwrap()).collect();
+        assert_eq!(inside, ["/usr"]);
+    }
+
+    #[test]
+    fn of_the_hosts_state_only_the_package_databases_show() {
+        let layout = host(&["/var/lib"]).unwrap();
+        assert!(layout.layers.iter().all(|layer| SHOWN_OF_VAR_LIB.contains(&layer.inside.to_str().unwrap())));
+    }
+
+    #[test]
+    fn paths_that_are_not_plain_are_refused() {
+        for path in ["/", "usr", "/usr/../root"] {
+            assert!(matches!(host(&[path]), Err(Error::Invalid(_))), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_upper_folder_elsewhere_is_refused() {
+        let mount =
+            |upper: &str| Mount::Overlay { lower: "/usr".into(), inside: "/a".into(), upper: upper.into() };
+        let with = |upper| layout(Rootfs::Folder("/image".into()), vec![mount(upper)]);
+        assert!(with("/scratch/cache").is_ok());
+        assert!(with("/elsewhere/cache").is_err());
+        assert!(with("/scratch").is_err());
+        assert!(with("/scratch/container/upper").is_err());
+    }
+}

@@ -1,0 +1,158 @@
+//! The caller's part in making a container: ids, the host's folders, the files about it, and the birth of init. What init
+//! then does by itself is in `inside.rs`.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, getegid, geteuid};
+
+use crate::cgroup::Cgroups;
+use crate::error::{Doing, Error};
+use crate::ids::{IdRange, RANGE};
+use crate::inside::{Ids, READY, Setup, open_trees};
+use crate::layout::Layout;
+use crate::packet;
+use crate::prepared::Prepared;
+use crate::report;
+use crate::spec::{Network, Rootfs, Spec};
+use crate::sys;
+use crate::wire::Reader;
+
+/// The caller's hold on a new container.
+pub(crate) struct Born {
+    pub(crate) init: Pid,
+    pub(crate) pidfd: OwnedFd,
+    pub(crate) control: OwnedFd,
+    pub(crate) events: OwnedFd,
+    pub(crate) ids: Option<IdRange>,
+}
+
+/// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
+pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> Result<Born, Error> {
+    check(prepared, spec)?;
+    let layout = Layout::of(spec)?;
+    let is_root = geteuid().is_root();
+    let ids = if is_root { Some(IdRange::take(&spec.name)?) } else { None };
+    let mut trees = Vec::new();
+    let mut scratch = None;
+    if let Some(ids) = &ids {
+        chown(&spec.scratch, Some(ids.first), Some(ids.first)).doing("hand over the scratch folder")?;
+        trees = open_trees(&layout)?;
+        scratch = Some(crate::devices::detached(&spec.scratch).doing("show the scratch folder")?);
+    }
+    let (control, inits_control) = packet::pair().doing("make a socket")?;
+    let (events, inits_events) = packet::pair().doing("make a socket")?;
+    let limits_processes = cgroups.limits_processes();
+    let is_host = matches!(spec.rootfs, Rootfs::Host { .. });
+    let secrets = std::mem::take(&mut prepared.secrets);
+    let filters = prepared.filters.clone();
+    let setup = Setup {
+        spec,
+        layout: &layout,
+        ids: if is_root { Ids::Range } else { Ids::Own { uid: geteuid().as_raw(), gid: getegid().as_raw() } },
+        trees: &trees,
+        scratch: scratch.as_ref(),
+        secrets: if is_host { &secrets } else { &[] },
+        files: &files(spec),
+        filters: &filters,
+        processes: if limits_processes { None } else { spec.limits.pids },
+        control: &inits_control,
+        events: &inits_events,
+        others_ends: [control.as_raw_fd(), events.as_raw_fd()],
+    };
+    let network = if spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
+    let (init, pidfd) =
+        prepared.give_birth(sys::NAMESPACES | network, &setup).map_err(report::why_no_namespaces)?;
+    drop((inits_control, inits_events));
+    let born = Born { init, pidfd, control, events, ids };
+    match bring_up(&born, cgroups, spec, &layout, &trees) {
+        Ok(()) => Ok(born),
+        Err(error) => {
+            let _ = rustix::process::pidfd_send_signal(&born.pidfd, rustix::process::Signal::KILL);
+            let _ = sys::wait_for_exit(init);
+            Err(error)
+        }
+    }
+}
+
+fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
+    if spec.name != prepared.name {
+        return Err(Error::Invalid(format!("prepared for {:?}, not for {:?}", prepared.name, spec.name)));
+    }
+    if spec.hostname.len() > 64 || spec.hostname.contains(['\0', '\n']) {
+        return Err(Error::Invalid("the host name is longer than 64 bytes or not one line".into()));
+    }
+    if !spec.scratch.is_dir() {
+        return Err(Error::Invalid(format!("the scratch folder {} does not exist", spec.scratch.display())));
+    }
+    Ok(())
+}
+
+/// Limits and ids, then waits until init has made its surroundings.
+fn bring_up(
+    born: &Born,
+    cgroups: &Cgroups,
+    spec: &Spec,
+    layout: &Layout,
+    trees: &[Option<OwnedFd>],
+) -> Result<(), Error> {
+    cgroups.limit(&spec.limits)?;
+    if let Some(ids) = &born.ids {
+        let process = PathBuf::from(format!("/proc/{}", born.init.as_raw_nonzero()));
+        let map = format!("0 {} {RANGE}", ids.first);
+        fs::write(process.join("uid_map"), &map).doing("map user ids")?;
+        fs::write(process.join("gid_map"), &map).doing("map group ids")?;
+        let namespace = fs::File::open(process.join("ns/user")).doing("open the user namespace")?;
+        map_trees(layout, trees, namespace.as_fd())?;
+    }
+    packet::send(born.control.as_fd(), b"go", &[]).doing("let init begin")?;
+    await_ready(born.control.as_fd())
+}
+
+fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'_>) -> Result<(), Error> {
+    for (layer, tree) in layout.layers.iter().zip(trees) {
+        let Some(tree) = tree.as_ref().filter(|_| layer.maps_ids()) else { continue };
+        match sys::map_ids(tree.as_fd(), namespace) {
+            // The file system cannot, as when the host is itself an overlay: its files then belong to nobody inside, which is
+            // readable enough.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            other => other.doing(format!("map the ids of {}", layer.inside.display()))?,
+        }
+    }
+    Ok(())
+}
+
+fn await_ready(control: BorrowedFd<'_>) -> Result<(), Error> {
+    let (message, _) = packet::receive(control).doing("wait for init")?.ok_or(Error::Gone)?;
+    let mut reader = Reader(&message);
+    match reader.number() {
+        Some(READY) => Ok(()),
+        Some(errno) => {
+            let what = reader.text().unwrap_or_default().to_string_lossy().into_owned();
+            Err(report::why_not(what, io::Error::from_raw_os_error(errno as i32)))
+        }
+        None => Err(Error::Gone),
+    }
+}
+
+/// Files of /etc that say who and where the container is.
+fn files(spec: &Spec) -> Vec<(PathBuf, Vec<u8>)> {
+    let read = |path: &str| fs::read(path).unwrap_or_default();
+    let mut hosts = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_vec();
+    let mut resolv = b"# this container has no network\n".to_vec();
+    if spec.network == Network::Host {
+        hosts = read("/etc/hosts");
+        resolv = read("/etc/resolv.conf");
+        if !hosts.ends_with(b"\n") {
+            hosts.push(b'\n');
+        }
+    }
+    hosts.extend(format!("127.0.1.1\t{}\n", spec.hostname).bytes());
+    let hostname = format!("{}\n", spec.hostname).into_bytes();
+    [("/etc/hostname", hostname), ("/etc/hosts", hosts), ("/etc/resolv.conf", resolv)]
+        .map(|(path, bytes)| (path.into(), bytes))
+        .into()
+}

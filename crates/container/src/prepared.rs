@@ -1,0 +1,231 @@
+//! What can be made before it is known what to run: cgroups, the system call filter, and a small process that is already in
+//! the cgroups and from which the container's init is then born.
+//!
+//! Moving a process between cgroups (version 1) makes the kernel wait some 10 ms for each hierarchy; being born in them is free.
+
+use std::ffi::{c_int, c_void};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+
+use crate::cgroup::Cgroups;
+use crate::error::{Doing, Error};
+use crate::inside::{self, Setup};
+use crate::seccomp::Filters;
+use crate::sys::{self, Stack};
+
+/// A container's place on the host, waiting for its [`crate::Spec`].
+#[derive(Debug)]
+pub struct Prepared {
+    pub(crate) name: String,
+    pub(crate) filters: Filters,
+    /// Paths of the host no build may read.
+    pub(crate) secrets: Vec<PathBuf>,
+    pub(crate) cgroups: Option<Cgroups>,
+    cradle: Cradle,
+}
+
+impl Prepared {
+    /// Makes the cgroups of the container `name` and starts to enter them, without waiting for that.
+    ///
+    /// # Errors
+    /// [`Error::Threads`], [`Error::Invalid`] for a name that cannot be a file name, [`Error::Failed`].
+    pub fn new(name: &str) -> Result<Prepared, Error> {
+        must_be_single_threaded()?;
+        must_be_a_name(name)?;
+        let filters = Filters::compile()?;
+        let mut cgroups = Cgroups::create(name)?;
+        let cradle = match Cradle::start(&cgroups) {
+            Ok(cradle) => cradle,
+            Err(error) => {
+                cgroups.remove()?;
+                return Err(error);
+            }
+        };
+        Ok(Prepared {
+            name: name.to_owned(),
+            filters,
+            secrets: crate::masks::secrets_of_host(),
+            cgroups: Some(cgroups),
+            cradle,
+        })
+    }
+
+    /// Forks init, which begins with `setup`. Returns once it exists.
+    pub(crate) fn give_birth(&mut self, flags: u64, setup: &Setup<'_>) -> io::Result<(Pid, OwnedFd)> {
+        self.cradle.give_birth(flags, setup)
+    }
+
+    pub(crate) fn take_cgroups(&mut self) -> Cgroups {
+        self.cgroups.take().expect("they are taken once, by the container")
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        self.cradle.end();
+        if let Some(mut cgroups) = self.cgroups.take() {
+            // Nobody is in them any more; a sweep would find what is left.
+            let _ = cgroups.remove();
+        }
+    }
+}
+
+fn must_be_single_threaded() -> Result<(), Error> {
+    let threads = std::fs::read_dir("/proc/self/task").doing("count the threads")?.count();
+    if threads == 1 { Ok(()) } else { Err(Error::Threads(threads)) }
+}
+
+fn must_be_a_name(name: &str) -> Result<(), Error> {
+    let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=128).contains(&name.len()) && name.bytes().all(is_fine) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{name:?} cannot name a container")))
+}
+
+/// The process in the cgroups. It shares memory and descriptors with this one, so that what it forks knows the spec.
+#[derive(Debug)]
+struct Cradle {
+    /// `None` once it has ended.
+    process: Option<Pid>,
+    shared: Box<Shared>,
+    _stack: Stack,
+    // Its descriptors, kept open for it.
+    _to_join: Vec<File>,
+    _to_clone_into: Option<OwnedFd>,
+    go: OwnedFd,
+}
+
+/// What both processes see.
+#[derive(Debug)]
+struct Shared {
+    parent: Pid,
+    to_join: Vec<RawFd>,
+    to_clone_into: Option<RawFd>,
+    go: RawFd,
+    flags: AtomicU64,
+    setup: AtomicPtr<c_void>,
+    /// Init's process id; 0 before, `-errno` after a failure.
+    born: AtomicI32,
+    pidfd: AtomicI32,
+    /// `errno` of a cgroup that could not be entered, or 0.
+    not_joined: AtomicI32,
+}
+
+impl Cradle {
+    fn start(cgroups: &Cgroups) -> Result<Cradle, Error> {
+        let to_join = cgroups.files_to_join()?;
+        let to_clone_into = cgroups.folder_to_clone_into()?;
+        let go = eventfd(0, EventfdFlags::CLOEXEC).doing("make an event descriptor")?;
+        let shared = Box::new(Shared {
+            parent: getpid(),
+            to_join: to_join.iter().map(AsRawFd::as_raw_fd).collect(),
+            to_clone_into: to_clone_into.as_ref().map(AsRawFd::as_raw_fd),
+            go: go.as_raw_fd(),
+            flags: AtomicU64::new(0),
+            setup: AtomicPtr::new(std::ptr::null_mut()),
+            born: AtomicI32::new(0),
+            pidfd: AtomicI32::new(-1),
+            not_joined: AtomicI32::new(0),
+        });
+        let stack = Stack::new().doing("make a stack")?;
+        let argument = std::ptr::from_ref::<Shared>(&shared).cast_mut().cast();
+        // SAFETY: `shared` is boxed and freed only after the process has ended (`end`, called by every drop); `lie_in_wait` makes
+        // raw system calls only, until this process waits for it.
+        let process = unsafe { sys::spawn_sharing(&stack, lie_in_wait, argument) }.doing("fork")?;
+        Ok(Cradle {
+            process: Some(process),
+            shared,
+            _stack: stack,
+            _to_join: to_join,
+            _to_clone_into: to_clone_into,
+            go,
+        })
+    }
+
+    fn give_birth(&mut self, flags: u64, setup: &Setup<'_>) -> io::Result<(Pid, OwnedFd)> {
+        let Some(process) = self.process.take() else { return Err(io::ErrorKind::NotFound.into()) };
+        self.shared.setup.store(std::ptr::from_ref(setup).cast_mut().cast(), Ordering::Release);
+        self.shared.flags.store(flags, Ordering::Release);
+        rustix::io::write(&self.go, &1_u64.to_ne_bytes())?;
+        sys::wait_for_exit(process)?;
+        let not_joined = self.shared.not_joined.load(Ordering::Acquire);
+        if not_joined != 0 {
+            return Err(io::Error::from_raw_os_error(not_joined));
+        }
+        let born = self.shared.born.load(Ordering::Acquire);
+        if born <= 0 {
+            return Err(io::Error::from_raw_os_error(if born < 0 { -born } else { libc::ECHILD }));
+        }
+        let pid = Pid::from_raw(born).expect("it is positive");
+        // SAFETY: the kernel has just made this descriptor for us, in the table we share.
+        Ok((pid, unsafe { sys::own(self.shared.pidfd.load(Ordering::Acquire)) }))
+    }
+
+    fn end(&mut self) {
+        if let Some(process) = self.process.take() {
+            let _ = kill_process(process, Signal::KILL);
+            let _ = sys::wait_for_exit(process);
+        }
+    }
+}
+
+impl Drop for Cradle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The life of the process: enter the cgroups, wait, fork init, end. Until it is told to go it runs beside its parent in the same
+/// memory, so it makes no call that touches `errno` or allocates.
+extern "C" fn lie_in_wait(argument: *mut c_void) -> c_int {
+    // SAFETY: `Cradle::start` passed a `Shared` that outlives this process.
+    let shared = unsafe { &*argument.cast::<Shared>() };
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    if getppid() != Some(shared.parent) {
+        return 1;
+    }
+    for file in &shared.to_join {
+        // SAFETY: the parent keeps the file open.
+        let file = unsafe { std::os::fd::BorrowedFd::borrow_raw(*file) };
+        if let Err(error) = rustix::io::write(file, b"0") {
+            shared.not_joined.store(error.raw_os_error(), Ordering::Release);
+        }
+    }
+    // SAFETY: as above.
+    let go = unsafe { std::os::fd::BorrowedFd::borrow_raw(shared.go) };
+    let mut word = [0_u8; 8];
+    if rustix::io::retry_on_intr(|| rustix::io::read(go, &mut word)).is_err()
+        || shared.not_joined.load(Ordering::Acquire) != 0
+    {
+        return 1;
+    }
+    fork_init(shared)
+}
+
+/// From here on the parent waits.
+fn fork_init(shared: &Shared) -> c_int {
+    let mut pidfd = -1;
+    match sys::clone_sibling(shared.flags.load(Ordering::Acquire), shared.to_clone_into, &mut pidfd) {
+        Ok(None) => {
+            // SAFETY: `give_birth` stored a reference to a `Setup` that this process has its own copy of.
+            let setup = unsafe { &*shared.setup.load(Ordering::Acquire).cast::<Setup<'_>>() };
+            inside::enter(setup)
+        }
+        Ok(Some(pid)) => {
+            shared.pidfd.store(pidfd, Ordering::Release);
+            shared.born.store(pid.as_raw_nonzero().get(), Ordering::Release);
+            0
+        }
+        Err(error) => {
+            shared.born.store(-error.raw_os_error().unwrap_or(libc::EIO), Ordering::Release);
+            1
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a container is made of and what can be asked of it: plain values. No behaviour.
+
+use std::ffi::OsString;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Everything that must be known to create a container.
+#[derive(Debug)]
+pub struct Spec {
+    /// The lower layers of the root file system; never written to.
+    pub rootfs: Rootfs,
+    /// An existing, empty folder of the host for this container alone. Everything written inside lands below it;
+    /// [`crate::Container::destroy`] and [`crate::sweep`] empty it again. When the caller is root it is given to the container's
+    /// root user.
+    pub scratch: PathBuf,
+    /// More file systems, mounted in this order. Missing mount points are made.
+    pub mounts: Vec<Mount>,
+    /// Paths inside the container which become empty: a folder becomes an empty folder that can be written, a file an empty file.
+    /// Paths that do not exist are left alone.
+    pub masks: Vec<PathBuf>,
+    /// At most 64 bytes.
+    pub hostname: String,
+    pub network: Network,
+    pub limits: Limits,
+    /// Names the container on this host (cgroups, ids): `[A-Za-z0-9._-]`, 1 to 128 bytes.
+    pub name: String,
+    /// Standard output and standard error of every process which names none of its own.
+    pub output: OwnedFd,
+    /// What [`crate::Container::call`] can run.
+    pub functions: &'static [Function],
+}
+
+/// Where the root file system comes from.
+#[derive(Clone, Debug)]
+pub enum Rootfs {
+    /// The host's own files, of which only these absolute paths show. Symbolic links among them are copied. What only
+    /// root may read on the host is not readable inside; see `masks.rs`.
+    Host { visible: Vec<PathBuf> },
+    /// An unpacked image.
+    Folder(PathBuf),
+}
+
+/// The paths of the host a build needs to find compilers and libraries: for [`Rootfs::Host`].
+#[must_use]
+pub fn default_visible_paths() -> Vec<PathBuf> {
+    [
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/etc",
+        "/opt",
+        "/var/lib/dpkg",
+        "/var/lib/apt",
+    ]
+    .map(PathBuf::from)
+    .into()
+}
+
+/// One more file system.
+#[derive(Clone, Debug)]
+pub enum Mount {
+    /// A folder or file of the host, read-only.
+    ReadOnly { host: PathBuf, inside: PathBuf },
+    /// A folder of the host which can be written without changing it; changes land in `upper`, a folder below the scratch folder (made
+    /// when missing).
+    Overlay { lower: PathBuf, inside: PathBuf, upper: PathBuf },
+    /// An empty file system in memory.
+    Tmpfs { inside: PathBuf, size_bytes: u64 },
+}
+
+/// What the container can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// A network of its own that holds nothing but a working loopback.
+    None,
+    /// The host's network.
+    Host,
+}
+
+/// Upper bounds; `None` is unlimited. They hold where [`crate::capabilities`] says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory and swap together.
+    pub memory_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+    /// Thousandths of one processor.
+    pub cpu_millis: Option<u64>,
+}
+
+/// A function of the calling program that can run inside the container, as its root user.
+#[derive(Clone, Copy, Debug)]
+pub struct Function {
+    pub name: &'static str,
+    /// Receives the arguments and descriptors given to [`crate::Container::call`]; what it returns is the exit code.
+    pub run: fn(&[u8], Vec<OwnedFd>) -> i32,
+}
+
+/// A command to run inside.
+#[derive(Clone, Debug, Default)]
+pub struct Process<'fd> {
+    /// The program (searched in the `PATH` of `env` unless it holds a slash) and its arguments.
+    pub argv: Vec<OsString>,
+    /// The whole environment, in this order.
+    pub env: Vec<(OsString, OsString)>,
+    /// The working folder; it must exist.
+    pub cwd: PathBuf,
+    /// A user name or number, optionally `user:group`, looked up in the container's own files; `None` is root.
+    pub user: Option<String>,
+    /// Written before the program starts, in this order.
+    pub files: Vec<File>,
+    /// They become descriptors 3, 4, ... of the program.
+    pub fds: Vec<BorrowedFd<'fd>>,
+    /// Standard output and error; [`Spec::output`] when `None`.
+    pub output: Option<BorrowedFd<'fd>>,
+    /// Standard input, `/dev/null` when `None`. A terminal becomes the controlling terminal.
+    pub input: Option<BorrowedFd<'fd>>,
+}
+
+/// A file to write before a process starts. It replaces what is there, belongs to the process's user, and missing parent folders are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub path: PathBuf,
+    pub bytes: Vec<u8>,
+    /// Permission bits, such as `0o600`.
+    pub mode: u32,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    Code(i32),
+    Signal(i32),
+}
+
+/// Something that happened inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A process started with [`crate::Container::start`] or [`crate::Container::call`] ended. What it left in the background goes on.
+    Exited { handle: u32, status: ExitStatus },
+    /// The container's init ended, and with it everything inside. Nothing follows this event.
+    Died {
+        /// The kernel killed something inside for want of memory.
+        oom: bool,
+    },
+}
