@@ -15,6 +15,11 @@ pub(crate) enum Error {
     Unsupported(String),
     #[error("stale, run `cargo xtask codegen`: {}", .0.join(", "))]
     Stale(Vec<String>),
+    /// One line for each thing that breaks a rule.
+    #[error("{} finding(s)\n{}", .0.len(), .0.join("\n"))]
+    Untidy(Vec<String>),
+    #[error("{command}: {status}")]
+    Check { command: String, status: std::process::ExitStatus },
 }
 
 /// Attaches the file's name to what went wrong with it.

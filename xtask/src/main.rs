@@ -3,9 +3,11 @@
 //! Here: picking the command and printing its outcome. Each command is a module of its own with a
 //! `USAGE` line and `run(arguments)`; a new one needs its module and a row in [`COMMANDS`].
 
+mod ci;
 mod codegen;
 mod error;
 mod model;
+mod tidy;
 mod trim_model;
 
 use std::path::PathBuf;
@@ -20,7 +22,9 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "ci", usage: ci::USAGE, run: ci::run },
     Command { name: "codegen", usage: codegen::USAGE, run: codegen::run },
+    Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },
 ];
 
