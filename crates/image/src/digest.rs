@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+use crate::tarball::Input;
 
 /// A `sha256:<64 lower-case hex digits>` content digest; no other algorithm is in use for images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +106,9 @@ impl<T: Read> Read for Hashing<T> {
         Ok(count)
     }
 }
+
+/// What is skipped counts for the digest too.
+impl<T: Read> Input for Hashing<T> {}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use rustix::fs::XattrFlags;
 
 use crate::limits::Allowance;
-use crate::tarball::{Entry, Kind, Tarball};
+use crate::tarball::{Entry, Input, Kind, Tarball};
 use crate::tree::{Attributes, Inside, Tree};
 use crate::{Error, Limits};
 
@@ -52,7 +52,7 @@ impl<'a> Layers<'a> {
     }
 
     /// Applies one layer, read to the end of its tar archive.
-    pub(crate) fn apply<R: Read>(&mut self, layer: &mut Tarball<R>) -> Result<(), Error> {
+    pub(crate) fn apply<R: Input>(&mut self, layer: &mut Tarball<R>) -> Result<(), Error> {
         while let Some(entry) = layer.next()? {
             self.tree.count_entry()?;
             match asked(&entry.name, self.limits)? {

@@ -252,13 +252,14 @@ impl Images {
     ) -> Result<Image, Error> {
         progress(Progress::Found { digest: found.digest });
         self.folder.unpack(origin, found, &self.limits, progress)?;
-        self.remember(Record { reference: reference.into(), digest: found.digest, stamp })?;
+        self.remember(Record { reference: absolute(reference), digest: found.digest, stamp })?;
         let gone = || Error::NotFound(format!("{reference}: it was removed while it was being resolved"));
         self.image(&found.digest).ok_or_else(gone)
     }
 
     fn record(&self, reference: &str) -> Option<Record> {
-        let bytes = fs::read(self.folder.reference(reference)).ok()?;
+        let reference = absolute(reference);
+        let bytes = fs::read(self.folder.reference(&reference)).ok()?;
         let record: Record = serde_json::from_slice(&bytes).ok()?;
         (record.reference == reference).then_some(record)
     }
@@ -276,6 +277,14 @@ impl Images {
 /// This host's platform as images name it, such as `linux/amd64`.
 pub fn host_platform() -> String {
     Platform::host().name()
+}
+
+/// A reference that means the same in every working directory.
+fn absolute(reference: &str) -> String {
+    match std::path::absolute(reference) {
+        Ok(path) if reference.starts_with('.') => path.to_string_lossy().into_owned(),
+        _ => reference.to_owned(),
+    }
 }
 
 impl Stamp {

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use crate::digest::Hashing;
 use crate::manifest::{self, Config, Descriptor, Document, Manifest, Platform};
+use crate::tarball::Input;
 use crate::{Digest, Error, Limits, Progress, Select};
 
 /// Indexes may list indexes; nobody needs more than this.
@@ -73,6 +74,15 @@ impl Read for Blob {
         let count = self.file.read_at(&mut buffer[..most], self.position)?;
         self.position += count as u64;
         Ok(count)
+    }
+}
+
+/// Skipping does not read.
+impl Input for Blob {
+    fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        let skipped = bytes.min(self.length());
+        self.position += skipped;
+        Ok(skipped)
     }
 }
 

@@ -75,7 +75,15 @@ struct Extensions {
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
-impl<R: Read> Tarball<R> {
+/// What a tar archive is read from.
+pub(crate) trait Input: Read {
+    /// Skips up to `bytes`, and says how many there were.
+    fn skip(&mut self, bytes: u64) -> io::Result<u64> {
+        io::copy(&mut self.take(bytes), &mut io::sink())
+    }
+}
+
+impl<R: Input> Tarball<R> {
     pub(crate) fn new(inner: R, metadata_limit: u64) -> Tarball<R> {
         Tarball { inner, position: 0, content: 0, padding: 0, metadata_limit }
     }
@@ -147,14 +155,14 @@ impl<R: Read> Tarball<R> {
     }
 
     fn skip_content(&mut self) -> Result<(), Error> {
-        let rest = self.content + self.padding;
+        let (content, padding) = (self.content, self.padding);
         (self.content, self.padding) = (0, 0);
-        let skipped =
-            io::copy(&mut (&mut self.inner).take(rest), &mut io::sink()).map_err(Error::reading("tar"))?;
-        if skipped < rest {
+        let mut skip = |bytes| self.inner.skip(bytes).map_err(Error::reading("tar"));
+        if skip(content)? < content {
             return Err(Error::malformed("tar", "the archive breaks off inside an entry"));
         }
-        Ok(())
+        // As in Go, the last padding may be missing: umoci's layers end so.
+        skip(padding).map(drop)
     }
 
     fn entry(&mut self, header: &tar::Header, flag: u8, size: u64, ext: Extensions) -> Result<Entry, Error> {
@@ -183,7 +191,7 @@ impl<R: Read> Tarball<R> {
     }
 }
 
-impl<R: Read> Read for Tarball<R> {
+impl<R: Input> Read for Tarball<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.by_ref().take(self.content).read(buffer)?;
         if count == 0 && self.content > 0 && !buffer.is_empty() {
@@ -283,6 +291,9 @@ fn seconds(text: &[u8]) -> Option<i64> {
 mod tests {
     use super::*;
 
+    impl Input for &[u8] {}
+    impl<R: Read> Input for io::Chain<&[u8], R> {}
+
     fn archive(build: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         build(&mut builder);
@@ -380,6 +391,13 @@ mod tests {
         for (what, bytes) in cases {
             assert!(matches!(names(&bytes), Err(Error::Malformed { .. })), "{what}: {:?}", names(&bytes));
         }
+    }
+
+    #[test]
+    fn the_padding_at_the_very_end_may_be_missing() {
+        let whole = archive(|b| file(b, "a", b"one"));
+        assert_eq!(names(&whole[..515]).unwrap(), ["a"]);
+        assert!(names(&whole[..514]).is_err());
     }
 
     #[test]

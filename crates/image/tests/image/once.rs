@@ -1,0 +1,165 @@
+//! An image is unpacked once, completely or not at all, whoever asks and whoever is killed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::Barrier;
+
+use image::{Images, Progress};
+
+use crate::world::{Layout, Tar, World, again, is_root, tree, unpackings, world_layers};
+
+/// Where the other process finds the world; that it is set makes a test play the other process.
+const FOLDER: &str = "IMAGE_TEST_FOLDER";
+
+#[test]
+fn many_threads_unpack_an_image_once_between_them() {
+    let world = World::new();
+    let mut layout = world.layout();
+    layout.image("latest", &world_layers());
+    let barrier = Barrier::new(8);
+    let resolve = || {
+        let mut progress = Vec::new();
+        barrier.wait();
+        let image = world.images.resolve(&layout.reference(), &mut |p| progress.push(p)).unwrap();
+        (image, unpackings(&progress))
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(resolve)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(results.iter().map(|(_, unpackings)| unpackings).sum::<usize>(), 4);
+    assert!(results.iter().all(|(image, _)| *image == results[0].0));
+}
+
+#[test]
+fn many_processes_unpack_an_image_once_between_them() {
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let images = Images::open(&Path::new(&folder).join("images")).unwrap();
+        let mut progress = Vec::new();
+        let layout = Path::new(&folder).join("layout");
+        images.resolve(layout.to_str().unwrap(), &mut |p| progress.push(p)).unwrap();
+        println!("unpackings: {};", unpackings(&progress));
+        return;
+    }
+    let world = World::new();
+    world.layout().image("latest", &world_layers());
+    let start = || {
+        let mut command = again("once::many_processes_unpack_an_image_once_between_them");
+        command.env(FOLDER, world.folder.path()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let children: Vec<_> = (0..4).map(|_| start()).collect();
+    let mut counts: Vec<_> = children
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success());
+            let text = String::from_utf8(output.stdout).unwrap();
+            let (_, rest) = text.split_once("unpackings: ").unwrap();
+            rest.split_once(';').unwrap().0.parse::<usize>().unwrap()
+        })
+        .collect();
+    counts.sort();
+    assert_eq!(counts, [0, 0, 0, 4]);
+}
+
+#[test]
+fn a_second_resolve_only_looks() {
+    let world = World::new();
+    let mut layout = world.layout();
+    let digest = layout.image("latest", &world_layers());
+    let first = layout.resolve(&world.images, "").unwrap();
+    let mut progress = Vec::new();
+    let second = world.images.resolve(&layout.reference(), &mut |p| progress.push(p)).unwrap();
+    assert_eq!((&first, first.digest), (&second, digest));
+    assert_eq!(progress, [Progress::Found { digest }]);
+    assert_eq!(world.images.known(&layout.reference()), Some(first.clone()));
+    assert_eq!(world.images.list().unwrap(), [first]);
+}
+
+#[test]
+fn what_a_killed_process_left_is_cleared_away() {
+    let world = World::new();
+    let mut layout = world.layout();
+    let digest = layout.image("latest", &world_layers());
+    let left = world.path("images/rootfs").join(format!(".sha256-{}.partial", digest.hex()));
+    let gone = world.path("images/rootfs").join(format!(".sha256-{}.partial.gone-7", digest.hex()));
+    for folder in [&left, &gone] {
+        let closed = folder.join("d/".repeat(200));
+        fs::create_dir_all(&closed).unwrap();
+        fs::write(closed.join("f"), "").unwrap();
+        fs::set_permissions(closed, fs::Permissions::from_mode(0o000)).unwrap();
+    }
+    fs::write(left.join("stale"), "").unwrap();
+    let image = layout.resolve(&world.images, "").unwrap();
+    assert!(!image.rootfs.join("stale").exists());
+    assert_eq!(world.rootfs_folder(), [format!("sha256-{}", digest.hex())]);
+}
+
+#[test]
+fn a_removed_image_is_gone_and_can_come_back() {
+    let world = World::new();
+    let mut layout = world.layout();
+    layout.image("latest", &world_layers());
+    let image = layout.resolve(&world.images, "").unwrap();
+    world.images.remove(&image.digest).unwrap();
+    world.images.remove(&image.digest).unwrap();
+    assert!(world.rootfs_folder().is_empty());
+    assert_eq!(world.images.known(&layout.reference()), None);
+    assert_eq!(layout.resolve(&world.images, "").unwrap(), image);
+}
+
+#[test]
+fn unpacked_images_are_out_of_reach_for_other_users() {
+    let world = World::new();
+    let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("images/rootfs"), mode("images/scratch")), (0o700, 0o700));
+}
+
+#[test]
+fn an_ordinary_user_gets_an_image_of_their_own() {
+    if is_root() {
+        return as_ordinary_user("once::an_ordinary_user_gets_an_image_of_their_own");
+    }
+    let world = World::new();
+    let mut layout = Layout::create(&world.path("layout"));
+    let mut layers = world_layers().to_vec();
+    let closed = |tar: Tar, mode| tar.entry(tar::EntryType::Directory, b"closed/", b"", mode, 0, b"");
+    layers.push(closed(Tar::new(), 0o555).file("closed/inside/x", "").layer());
+    layers.push(Tar::new().file("closed/inside/y", "").file("closed/inside/.wh.x", "").layer());
+    layers.push(closed(Tar::new(), 0).layer());
+    layout.image("latest", &layers);
+    let image = layout.resolve(&world.images, "").unwrap();
+    let closed = image.rootfs.join("closed");
+    assert_eq!(fs::metadata(&closed).unwrap().permissions().mode() & 0o7777, 0);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
+    assert!(closed.join("inside/y").exists() && !closed.join("inside/x").exists());
+    let me = rustix::process::geteuid().as_raw();
+    let mine = format!(" {me}:");
+    assert!(tree(&image.rootfs).values().all(|described| described.contains(&mine)));
+    assert_eq!(fs::metadata(image.rootfs.join("bin/su")).unwrap().mode() & 0o7777, 0o4755);
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
+    world.images.remove(&image.digest).unwrap();
+    assert!(world.rootfs_folder().is_empty());
+}
+
+/// Runs a test again as a user of no powers, from a copy of this program that such a user can reach.
+fn as_ordinary_user(test: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let program = folder.path().join("test");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let args: Vec<_> = again(test).get_args().map(ToOwned::to_owned).collect();
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir(folder.path()).env("TMPDIR", folder.path());
+    let output = command.uid(12_345).gid(12_345).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
