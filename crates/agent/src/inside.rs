@@ -105,7 +105,10 @@ fn unzip(target: &Path, archive: File) -> Result<(), String> {
     let mut left = UNPACKED_LIMIT;
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(|e| format!("the source archive is damaged: {e}"))?;
-        let name = entry.name().to_owned();
+        let name = entry
+            .name()
+            .map_err(|e| format!("the source archive has an entry without a readable name: {e}"))?;
+        let name = name.into_owned();
         let path = beneath(target, &name)
             .ok_or_else(|| format!("the archive entry `{name}` would leave the source folder"))?;
         let written =

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use container::{Container, Event as ContainerEvent, ExitStatus, Process};
@@ -351,9 +350,4 @@ fn copy_available(file: &mut File, sink: &mut Sink<'_>) -> io::Result<()> {
             Err(e) => return Err(e),
         }
     }
-}
-
-/// The socket's path: the agent stands in its folder, so the path is short enough for any data folder.
-pub(crate) fn socket_path() -> PathBuf {
-    PathBuf::from("agent.sock")
 }
