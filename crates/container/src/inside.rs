@@ -294,6 +294,9 @@ fn fill(setup: &Setup<'_>, uppers: &Uppers) -> Result<Vec<PathBuf>, Error> {
     for (path, target) in &setup.layout.links {
         uppers.make_link(path, target).doing(format!("link {}", path.display()))?;
     }
+    for path in &setup.layout.folders {
+        uppers.make_empty_folder(path).doing(format!("mask {}", path.display()))?;
+    }
     let mut late = Vec::new();
     for path in setup.secrets.iter().chain(&setup.spec.masks) {
         if uppers.mask(path).doing(format!("mask {}", path.display()))? == Masked::NeedsMount {

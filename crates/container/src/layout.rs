@@ -61,6 +61,8 @@ pub(crate) struct Layout {
     pub(crate) layers: Vec<Layer>,
     /// Symbolic links to make in an empty root: (path, target).
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
+    /// Empty folders to make in an empty root, where a whole layer is masked.
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 /// Trees whose owner must be root inside too, for package installers; they hold no secrets, but for /etc, which is searched for
@@ -87,7 +89,10 @@ impl Layout {
         let mut layout = Layout::default();
         match &spec.rootfs {
             Rootfs::Folder(folder) => layout.add_root(folder),
-            Rootfs::Host { visible } => layout.add_visible(visible)?,
+            Rootfs::Host { visible } => {
+                layout.add_visible(visible)?;
+                layout.empty_masked_layers(&spec.masks);
+            }
         }
         for mount in &spec.mounts {
             layout.add_mount(mount, &spec.scratch)?;
@@ -128,6 +133,12 @@ impl Layout {
             }
         }
         Ok(())
+    }
+
+    /// The top of an overlay cannot hide what is below it.
+    fn empty_masked_layers(&mut self, masks: &[PathBuf]) {
+        let is_masked = |layer: &mut Layer| masks.contains(&layer.inside) && layer.inside.is_dir();
+        self.folders.extend(self.layers.extract_if(.., is_masked).map(|layer| layer.inside));
     }
 
     /// Whether it was a folder.

@@ -52,8 +52,11 @@ fn numbered(uid: u32, passwd: &str) -> (u32, u32, &str) {
 }
 
 fn memberships(name: &str, group: &str) -> Vec<u32> {
-    let is_member =
-        |fields: &Vec<&str>| fields.get(3).is_some_and(|members| members.split(',').any(|m| m == name));
+    let is_member = |fields: &Vec<&str>| {
+        fields
+            .get(3)
+            .is_some_and(|members| members.split(',').any(|member| !member.is_empty() && member == name))
+    };
     entries(group).filter(is_member).filter_map(|fields| number(fields.get(2)?)).collect()
 }
 

@@ -82,6 +82,11 @@ impl Uppers {
         fs::set_permissions(&target, fs::Permissions::from_mode(0o644))
     }
 
+    pub(crate) fn make_empty_folder(&self, path: &Path) -> io::Result<()> {
+        let Some((upper, below)) = self.place(path) else { return Ok(()) };
+        upper.make_folder(&below, 0o755).map(drop)
+    }
+
     pub(crate) fn make_link(&self, path: &Path, target: &Path) -> io::Result<()> {
         let Some((upper, below)) = self.place(path) else { return Ok(()) };
         upper.make_parents(&below)?;
@@ -95,9 +100,11 @@ impl Uppers {
             return Ok(Masked::Absent);
         }
         let Some(metadata) = upper.in_lower(&below) else { return Ok(Masked::NeedsMount) };
-        if metadata.is_dir() && below.as_os_str().is_empty() {
-            make_opaque(&upper.upper)?;
-        } else if metadata.is_dir() {
+        if below.as_os_str().is_empty() {
+            // The top of an overlay cannot hide what is below it.
+            return Ok(Masked::NeedsMount);
+        }
+        if metadata.is_dir() {
             make_opaque(&upper.make_folder(&below, metadata.permissions().mode() & 0o7777)?)?;
         } else {
             upper.make_parents(&below)?;

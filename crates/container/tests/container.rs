@@ -1,0 +1,1099 @@
+//! Real containers, as root and as an ordinary user. A container's caller must have one thread, so this is no ordinary test harness: each
+//! case runs in a process of its own, which is this program executed again.
+//!
+//! Root runs every case twice where it makes sense: as itself and as a user without any privilege.
+
+#![allow(unsafe_code, clippy::unwrap_used)]
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use container::{
+    Container, Error, Event, ExitStatus, File, Function, Limits, Mount, Network, Prepared, Process, Rootfs,
+    Signal, Spec, default_visible_paths,
+};
+
+/// Who runs a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Root,
+    User,
+}
+
+/// Who can run a case.
+#[derive(Clone, Copy)]
+enum For {
+    Both,
+    /// It needs cgroups or more than one id.
+    Root,
+}
+
+struct Case {
+    name: &'static str,
+    for_whom: For,
+    run: fn(),
+}
+
+macro_rules! cases {
+    ($($for_whom:ident $name:ident),* $(,)?) => {
+        &[$(Case { name: stringify!($name), for_whom: For::$for_whom, run: $name }),*]
+    };
+}
+
+const CASES: &[Case] = cases![
+    Both a_command_runs_and_its_output_and_exit_code_arrive,
+    Both signals_end_a_command_and_what_it_started,
+    Both environment_and_working_folder_are_exactly_as_given,
+    Both large_environments_and_files_arrive_whole,
+    Both files_are_written_before_the_start_in_place_of_what_is_there,
+    Both what_cannot_be_started_says_why,
+    Both descriptors_input_and_output_can_be_given_and_no_others_are_open,
+    Both a_background_process_survives_its_command,
+    Both functions_of_the_caller_run_inside,
+    Both a_panic_in_a_function_ends_only_that_function,
+    Both two_processes_have_handles_of_their_own,
+    Both the_host_cannot_be_seen,
+    Both secrets_of_the_host_cannot_be_read,
+    Both writes_do_not_reach_the_host,
+    Both masked_paths_are_empty_and_can_be_written,
+    Both mounts_show_what_they_should,
+    Both dangerous_system_calls_are_refused,
+    Both init_cannot_be_looked_into,
+    Both no_capability_but_the_nine_is_left,
+    Both kernel_file_systems_are_masked_and_read_only,
+    Both without_a_network_there_is_only_a_working_loopback,
+    Both with_the_hosts_network_the_hosts_interfaces_show,
+    Both an_image_folder_is_the_root,
+    Both an_image_of_links_leads_nowhere,
+    Both a_fork_bomb_is_held_and_gone_after_destroy,
+    Both destroy_leaves_nothing,
+    Both trees_that_resist_removal_are_removed,
+    Both a_killed_caller_leaves_no_process_and_a_sweep_cleans_the_rest,
+    Both the_end_of_init_is_told_once,
+    Both several_containers_live_side_by_side,
+    Both a_prepared_place_that_is_not_used_leaves_nothing,
+    Both a_caller_with_threads_is_refused,
+    Both senseless_specs_are_refused_and_leave_nothing,
+    Both the_report_tells_what_is_possible,
+    Root other_users_of_the_container_own_their_files,
+    Root a_memory_hog_is_killed_and_told_apart,
+    Root limits_are_what_was_asked_for,
+    Root ids_of_two_containers_do_not_overlap,
+];
+
+const USER: u32 = 61_234;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [flag, name, who] = arguments.as_slice()
+        && flag == "--one"
+    {
+        run_here(name, who);
+        return ExitCode::SUCCESS;
+    }
+    let is_exact = arguments.iter().any(|a| a == "--exact");
+    let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-') && *a != "terse").collect();
+    let is_wanted = |name: &str| {
+        filters.is_empty() || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) })
+    };
+    let wanted: Vec<(String, &Case, Who)> = all().into_iter().filter(|(name, ..)| is_wanted(name)).collect();
+    if arguments.iter().any(|a| a == "--list") {
+        let is_ignored = arguments.iter().any(|a| a == "--ignored");
+        wanted.iter().filter(|_| !is_ignored).for_each(|(name, ..)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let failed: Vec<String> = wanted
+        .iter()
+        .filter(|(_, case, who)| !run_apart(case, *who))
+        .map(|(name, ..)| name.clone())
+        .collect();
+    println!("\n{} passed, {} failed", wanted.len() - failed.len(), failed.len());
+    failed.iter().for_each(|name| println!("    {name}"));
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn all() -> Vec<(String, &'static Case, Who)> {
+    let is_root = rustix::process::geteuid().is_root();
+    let mut all = Vec::new();
+    for case in CASES {
+        if is_root {
+            all.push((format!("as_root::{}", case.name), case, Who::Root));
+        }
+        if matches!(case.for_whom, For::Both) {
+            all.push((format!("as_user::{}", case.name), case, Who::User));
+        }
+    }
+    all
+}
+
+fn run_apart(case: &Case, who: Who) -> bool {
+    let program = std::env::current_exe().unwrap();
+    let output = Command::new(program).args(["--one", case.name, &format!("{who:?}")]).output().unwrap();
+    let passed = output.status.success();
+    println!("test {who:?} {} ... {}", case.name, if passed { "ok" } else { "FAILED" });
+    if !passed {
+        println!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    }
+    passed
+}
+
+fn run_here(name: &str, who: &str) {
+    if who == "User" && rustix::process::geteuid().is_root() {
+        let (uid, gid) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
+        rustix::thread::set_thread_groups(&[]).unwrap();
+        rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+    }
+    let case = CASES.iter().find(|case| case.name == name).unwrap();
+    (case.run)();
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+// ---- the tester: a container with a user's verbs ----
+
+/// A folder for one case, with a scratch folder in it; both are gone in the end.
+struct Place {
+    folder: PathBuf,
+}
+
+impl Place {
+    fn new() -> Place {
+        let folder = std::env::temp_dir().join(format!("container-test-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::create_dir(folder.join("scratch")).unwrap();
+        Place { folder }
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
+    fn name(&self) -> String {
+        format!("test-{}", std::process::id())
+    }
+
+    fn spec(&self) -> (Spec, fs::File) {
+        let output = fs::File::options()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(self.folder.join("output"))
+            .unwrap();
+        let spec = Spec {
+            rootfs: Rootfs::Host { visible: default_visible_paths() },
+            scratch: self.scratch(),
+            mounts: Vec::new(),
+            masks: Vec::new(),
+            hostname: "inside".into(),
+            network: Network::None,
+            limits: Limits::default(),
+            name: self.name(),
+            output: output.try_clone().unwrap().into(),
+            functions: FUNCTIONS,
+        };
+        (spec, output)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+struct Tester {
+    container: Container,
+    output: fs::File,
+    read: u64,
+    place: Place,
+}
+
+impl Tester {
+    fn new() -> Tester {
+        Tester::with(|_, _| {})
+    }
+
+    fn with(change: impl FnOnce(&mut Spec, &Path)) -> Tester {
+        let place = Place::new();
+        let (mut spec, output) = place.spec();
+        change(&mut spec, &place.folder);
+        let container = Container::create(spec).unwrap();
+        Tester { container, output, read: 0, place }
+    }
+
+    /// What was written since the last time.
+    fn output(&mut self) -> String {
+        let mut text = String::new();
+        let mut file = fs::File::open(self.place.folder.join("output")).unwrap();
+        file.seek(std::io::SeekFrom::Start(self.read)).unwrap();
+        file.read_to_string(&mut text).unwrap();
+        self.read = self.output.metadata().unwrap().len();
+        text
+    }
+
+    fn finish(&mut self, handle: u32) -> ExitStatus {
+        match self.container.next_event().unwrap() {
+            Event::Exited { handle: ended, status } => {
+                assert_eq!(ended, handle);
+                status
+            }
+            event => panic!("unexpected: {event:?}"),
+        }
+    }
+
+    fn run(&mut self, process: &Process<'_>) -> (ExitStatus, String) {
+        let handle = self.container.start(process).unwrap();
+        let status = self.finish(handle);
+        (status, self.output())
+    }
+
+    fn sh(&mut self, script: &str) -> (ExitStatus, String) {
+        self.run(&shell(script))
+    }
+
+    /// A script that must succeed; its output without the last line end.
+    fn says(&mut self, script: &str) -> String {
+        let (status, output) = self.sh(script);
+        assert_eq!(status, ExitStatus::Code(0), "{script}: {output}");
+        output.trim_end().to_owned()
+    }
+
+    fn refuses(&mut self, script: &str) {
+        let (status, output) = self.sh(script);
+        assert_ne!(status, ExitStatus::Code(0), "{script} succeeded: {output}");
+    }
+
+    fn end(self) -> Place {
+        self.container.destroy().unwrap();
+        self.place
+    }
+}
+
+fn shell(script: &str) -> Process<'static> {
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    Process {
+        argv: ["sh", "-c", script].map(OsString::from).into(),
+        env: vec![("PATH".into(), path.into()), ("HOME".into(), "/root".into())],
+        cwd: "/".into(),
+        ..Process::default()
+    }
+}
+
+const FUNCTIONS: &[Function] = &[
+    Function { name: "echo", run: echo },
+    Function { name: "panic", run: |_, _| panic!("on purpose") },
+    Function { name: "call number", run: call_number },
+    Function { name: "pass", run: |_, _| 0 },
+];
+
+/// Writes its arguments and its user to the descriptor it was given.
+fn echo(arguments: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let mut file = fs::File::from(fds.into_iter().next().unwrap());
+    let id = rustix::process::geteuid().as_raw();
+    let pid = rustix::process::getpid().as_raw_nonzero();
+    let has_root = Path::new("/codebuild").exists();
+    write!(file, "{} {id} {} {has_root}", String::from_utf8_lossy(arguments), pid.get() > 1).unwrap();
+    i32::try_from(arguments.len()).unwrap()
+}
+
+/// Makes a raw system call, `number argument argument ...`, and tells its errno as the exit code.
+fn call_number(arguments: &[u8], _: Vec<OwnedFd>) -> i32 {
+    let numbers: Vec<i64> =
+        std::str::from_utf8(arguments).unwrap().split(' ').map(|number| number.parse().unwrap()).collect();
+    let at = |index: usize| numbers.get(index).copied().unwrap_or(0);
+    // SAFETY: the cases pass calls that are refused, or harmless ones, and no addresses but zero.
+    let result = unsafe { libc::syscall(at(0), at(1), at(2), at(3), at(4), at(5), at(6)) };
+    if result == -1 { std::io::Error::last_os_error().raw_os_error().unwrap() } else { 0 }
+}
+
+// ---- starting ----
+
+fn a_command_runs_and_its_output_and_exit_code_arrive() {
+    let mut tester = Tester::new();
+    assert_eq!(
+        tester.sh("echo hello; echo oops >&2; exit 42"),
+        (ExitStatus::Code(42), "hello\noops\n".into())
+    );
+    assert_eq!(tester.says("id -u; id -g; hostname; pwd"), "0\n0\ninside\n/");
+    tester.end();
+}
+
+fn signals_end_a_command_and_what_it_started() {
+    let mut tester = Tester::new();
+    let (status, _) = tester.sh("kill -TERM $$");
+    assert_eq!(status, ExitStatus::Signal(15));
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let mut process = shell("sleep 1000 & sleep 1000; true");
+    process.output = Some(writer.as_fd());
+    let handle = tester.container.start(&process).unwrap();
+    drop(process);
+    drop(writer);
+    tester.container.signal(handle, Signal::KILL).unwrap();
+    assert_eq!(tester.finish(handle), ExitStatus::Signal(9));
+    // The end of the pipe means that both sleeping processes are gone.
+    let mut rest = Vec::new();
+    fs::File::from(reader).read_to_end(&mut rest).unwrap();
+    tester.container.signal(handle, Signal::KILL).unwrap();
+    tester.end();
+}
+
+fn environment_and_working_folder_are_exactly_as_given() {
+    let mut tester = Tester::new();
+    let mut process =
+        Process { argv: vec!["/usr/bin/env".into()], cwd: "/usr/share".into(), ..Process::default() };
+    process.env = vec![("B".into(), "x y\nz".into()), ("A".into(), "".into()), ("B2".into(), "=".into())];
+    assert_eq!(tester.run(&process).1, "B=x y\nz\nA=\nB2==\n");
+    process.argv = vec!["/bin/pwd".into()];
+    assert_eq!(tester.run(&process).1, "/usr/share\n");
+    tester.end();
+}
+
+fn large_environments_and_files_arrive_whole() {
+    let mut tester = Tester::new();
+    let value = "v".repeat(100 << 10);
+    let mut process = shell("wc -c < /codebuild/big; echo ${#LARGE} ${#LARGER}");
+    process.env.extend([("LARGE".into(), value.clone().into()), ("LARGER".into(), value.into())]);
+    process.files = vec![File { path: "/codebuild/big".into(), bytes: vec![b'x'; 3 << 20], mode: 0o600 }];
+    assert_eq!(tester.run(&process).1, "3145728\n102400 102400\n");
+    tester.end();
+}
+
+fn files_are_written_before_the_start_in_place_of_what_is_there() {
+    let mut tester = Tester::new();
+    tester.says("mkfifo /tmp/pipe; ln -s /etc/passwd /tmp/link; mkdir /tmp/folder");
+    let file = |path: &str, mode| File { path: path.into(), bytes: b"written".to_vec(), mode };
+    let mut process =
+        shell("cat /tmp/pipe /tmp/link; stat -c '%a %u %F' /tmp/link /a/b/c /a/b; grep -c root /etc/passwd");
+    process.files = vec![file("/tmp/pipe", 0o644), file("/tmp/link", 0o640), file("/a/b/c", 0o755)];
+    let expect = "writtenwritten640 0 regular file\n755 0 regular file\n755 0 directory\n1\n";
+    assert_eq!(tester.run(&process).1, expect);
+    process.files = vec![file("/tmp/folder", 0o644)];
+    assert!(
+        matches!(tester.container.start(&process), Err(Error::File { path, .. }) if path == Path::new("/tmp/folder"))
+    );
+    tester.end();
+}
+
+fn what_cannot_be_started_says_why() {
+    let mut tester = Tester::new();
+    let start = |tester: &mut Tester, change: fn(&mut Process<'_>)| {
+        let mut process = shell("true");
+        change(&mut process);
+        tester.container.start(&process).unwrap_err()
+    };
+    let error = start(&mut tester, |p| p.argv = vec!["no-such-program".into()]);
+    assert!(
+        matches!(&error, Error::Exec { program, source } if program == "no-such-program"
+        && source.kind() == std::io::ErrorKind::NotFound),
+        "{error}"
+    );
+    let error = start(&mut tester, |p| p.argv = vec!["/etc/passwd".into()]);
+    assert!(
+        matches!(&error, Error::Exec { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied)
+    );
+    let error = start(&mut tester, |p| p.argv = Vec::new());
+    assert!(matches!(error, Error::Exec { .. }));
+    let error = start(&mut tester, |p| p.argv.push("a\0b".into()));
+    assert!(matches!(error, Error::Exec { .. }));
+    let error = start(&mut tester, |p| p.cwd = "/no/such/folder".into());
+    assert!(matches!(&error, Error::WorkingFolder { path, .. } if path == Path::new("/no/such/folder")));
+    let error = start(&mut tester, |p| p.user = Some("nobody-knows".into()));
+    assert!(matches!(&error, Error::UnknownUser(user) if user == "nobody-knows"), "{error}");
+    assert!(matches!(tester.container.call("unknown", b"", Vec::new()), Err(Error::UnknownFunction(_))));
+    // None of this disturbs the container.
+    assert_eq!(tester.says("echo fine"), "fine");
+    tester.end();
+}
+
+fn descriptors_input_and_output_can_be_given_and_no_others_are_open() {
+    let mut tester = Tester::new();
+    assert_eq!(tester.says("ls -l /proc/self/fd | wc -l; readlink /proc/self/fd/0"), "5\n/dev/null");
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let (input, feed) = rustix::pipe::pipe().unwrap();
+    fs::File::from(feed).write_all(b"fed\n").unwrap();
+    let (extra_reader, extra) = rustix::pipe::pipe().unwrap();
+    let mut process = shell("cat; echo extra >&3; ls /proc/self/fd | wc -l; echo error >&2");
+    process.input = Some(input.as_fd());
+    process.output = Some(writer.as_fd());
+    process.fds = vec![extra.as_fd()];
+    let (status, default_output) = tester.run(&process);
+    assert_eq!((status, default_output), (ExitStatus::Code(0), String::new()));
+    drop(process);
+    drop((writer, extra));
+    let read = |fd: OwnedFd| std::io::read_to_string(fs::File::from(fd)).unwrap();
+    assert_eq!(read(reader), "fed\n5\nerror\n");
+    assert_eq!(read(extra_reader), "extra\n");
+    tester.end();
+}
+
+fn a_background_process_survives_its_command() {
+    let mut tester = Tester::new();
+    tester.says("mkfifo /tmp/a /tmp/b; (read x < /tmp/a; echo got $x > /tmp/b) > /dev/null & exit 0");
+    assert_eq!(tester.says("echo word > /tmp/a; cat /tmp/b"), "got word");
+    tester.end();
+}
+
+fn functions_of_the_caller_run_inside() {
+    let mut tester = Tester::new();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let handle = tester.container.call("echo", b"abc", vec![writer]).unwrap();
+    assert_eq!(tester.finish(handle), ExitStatus::Code(3));
+    assert_eq!(std::io::read_to_string(fs::File::from(reader)).unwrap(), "abc 0 true true");
+    let (_reader, writer) = rustix::pipe::pipe().unwrap();
+    let large = vec![b'x'; 1 << 20];
+    let handle = tester.container.call("echo", &large, vec![writer]).unwrap();
+    let mut text = String::new();
+    fs::File::from(_reader).read_to_string(&mut text).unwrap();
+    assert_eq!(text.len(), (1 << 20) + " 0 true true".len());
+    tester.finish(handle);
+    tester.end();
+}
+
+fn a_panic_in_a_function_ends_only_that_function() {
+    let mut tester = Tester::new();
+    let handle = tester.container.call("panic", b"", Vec::new()).unwrap();
+    assert_eq!(tester.finish(handle), ExitStatus::Code(101));
+    assert!(tester.output().contains("on purpose"));
+    assert_eq!(tester.says("echo fine"), "fine");
+    tester.end();
+}
+
+fn two_processes_have_handles_of_their_own() {
+    let mut tester = Tester::new();
+    tester.says("mkfifo /tmp/turn");
+    let first = tester.container.start(&shell("read x < /tmp/turn; exit 1")).unwrap();
+    let second = tester.container.start(&shell("echo > /tmp/turn; exit 2")).unwrap();
+    let mut ended = [tester.container.next_event().unwrap(), tester.container.next_event().unwrap()];
+    ended.sort_by_key(|event| format!("{event:?}"));
+    let exited = |handle, code| Event::Exited { handle, status: ExitStatus::Code(code) };
+    assert_eq!(ended, [exited(first, 1), exited(second, 2)]);
+    tester.end();
+}
+
+// ---- isolation ----
+
+fn the_host_cannot_be_seen() {
+    let mut tester = Tester::new();
+    assert_eq!(tester.says("cat /proc/1/comm > /dev/null; ls -d /proc/[0-9]* | wc -l | xargs test 6 -gt; ls -A /root /home /tmp /run"),
+        "/home:\n\n/root:\n\n/run:\n\n/tmp:");
+    let mounts = tester.says("cat /proc/self/mountinfo");
+    for line in mounts.lines() {
+        let point = line.split(' ').nth(4).unwrap();
+        assert!(
+            !point.starts_with("/work") && !point.starts_with("/mnt") && !point.contains("cgroup"),
+            "{line}"
+        );
+    }
+    assert!(!mounts.contains("/sys/fs/cgroup"));
+    assert!(tester.says("cat /proc/self/cgroup").lines().all(|line| line.ends_with(":/")));
+    let top = tester.says("ls -A /");
+    for hidden in ["boot", "mnt", "media", "srv", "work", "lost+found"] {
+        assert!(!top.lines().any(|line| line == hidden), "/{hidden} shows");
+    }
+    tester.refuses("kill -0 2");
+    tester.refuses("ipcs -q | grep -q 0x");
+    tester.end();
+}
+
+fn secrets_of_the_host_cannot_be_read() {
+    let mut tester = Tester::new();
+    assert_eq!(
+        tester.says(
+            "cat /etc/shadow /etc/gshadow; ls -A /etc/ssl/private; cat /etc/ssh/*_key 2>/dev/null; true"
+        ),
+        ""
+    );
+    let unreadable = "find /etc -type f ! -perm -o+r -size +0 -exec cat {} + 2> /dev/null | wc -c";
+    assert_eq!(tester.says(unreadable), "0");
+    assert_eq!(tester.says("grep -c ^root: /etc/passwd"), "1");
+    tester.end();
+}
+
+fn writes_do_not_reach_the_host() {
+    let mut tester = Tester::new();
+    let before = fs::read("/etc/passwd").unwrap();
+    tester.says(
+        "echo x > /tmp/container-test-file; echo y > /root/container-test-file; echo z > /new-at-the-top",
+    );
+    tester.says("umask; touch /etc/container-test-file /usr/container-test-file /opt/container-test-file");
+    if is_root() {
+        tester.says("echo more >> /etc/passwd; rm /usr/bin/env; mkdir -p /usr/lib/x/y; chmod 700 /usr/share");
+        tester.refuses("/usr/bin/env");
+    }
+    for path in ["/tmp", "/root", "/etc", "/usr", "/opt"] {
+        assert!(!Path::new(path).join("container-test-file").exists(), "{path}");
+    }
+    assert!(!Path::new("/new-at-the-top").exists());
+    assert!(Path::new("/usr/bin/env").exists());
+    assert_eq!(fs::metadata("/usr/share").unwrap().mode() & 0o777, 0o755);
+    assert_eq!(fs::read("/etc/passwd").unwrap(), before);
+    tester.end();
+}
+
+fn masked_paths_are_empty_and_can_be_written() {
+    let mut tester = Tester::with(|spec, _| {
+        spec.masks = ["/etc/passwd", "/usr/share/doc", "/no/such/path", "/opt"].map(PathBuf::from).into();
+    });
+    assert_eq!(tester.says("cat /etc/passwd; ls -A /usr/share/doc /opt"), "/opt:\n\n/usr/share/doc:");
+    assert_eq!(tester.says("echo a > /usr/share/doc/a; echo b > /opt/b; echo c > /etc/passwd; cat /usr/share/doc/a /opt/b /etc/passwd"),
+        "a\nb\nc");
+    tester.refuses("test -e /no");
+    tester.end();
+}
+
+fn mounts_show_what_they_should() {
+    let mut tester = Tester::with(|spec, folder| {
+        for name in ["source/deep", "cache"] {
+            fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        fs::write(folder.join("source/deep/file"), "source").unwrap();
+        fs::write(folder.join("cache/file"), "cache").unwrap();
+        fs::write(folder.join("single"), "single").unwrap();
+        spec.mounts = vec![
+            Mount::ReadOnly { host: folder.join("source"), inside: "/codebuild/readonly".into() },
+            Mount::ReadOnly { host: folder.join("single"), inside: "/new/place/single".into() },
+            Mount::Overlay {
+                lower: folder.join("cache"),
+                inside: "/root/.cache".into(),
+                upper: spec.scratch.join("cache-upper"),
+            },
+            Mount::Tmpfs { inside: "/memory".into(), size_bytes: 1 << 20 },
+        ];
+    });
+    assert_eq!(
+        tester.says("cat /codebuild/readonly/deep/file /new/place/single /root/.cache/file"),
+        "sourcesinglecache"
+    );
+    for write in ["/codebuild/readonly/new", "/codebuild/readonly/deep/file", "/new/place/single"] {
+        tester.refuses(&format!("echo x > {write}"));
+    }
+    tester.says("echo changed > /root/.cache/file; echo new > /root/.cache/new; echo x > /memory/x");
+    tester.refuses("head -c 2000000 /dev/zero > /memory/too-large");
+    let folder = tester.place.folder.clone();
+    assert_eq!(fs::read_to_string(folder.join("cache/file")).unwrap(), "cache");
+    assert_eq!(fs::read_to_string(folder.join("scratch/cache-upper/new")).unwrap(), "new\n");
+    assert!(!folder.join("cache/new").exists());
+    tester.end();
+}
+
+/// Runs a raw system call inside; its errno, or 0.
+fn errno_of(tester: &mut Tester, call: &[i64]) -> i32 {
+    let text: Vec<String> = call.iter().map(i64::to_string).collect();
+    let handle = tester.container.call("call number", text.join(" ").as_bytes(), Vec::new()).unwrap();
+    match tester.finish(handle) {
+        ExitStatus::Code(code) => code,
+        ExitStatus::Signal(signal) => -signal,
+    }
+}
+
+fn dangerous_system_calls_are_refused() {
+    let mut tester = Tester::new();
+    let forbidden: &[(&str, &[i64])] = &[
+        ("mount", &[libc::SYS_mount]),
+        ("umount", &[libc::SYS_umount2]),
+        ("pivot_root", &[libc::SYS_pivot_root]),
+        ("fsopen", &[libc::SYS_fsopen]),
+        ("fsmount", &[libc::SYS_fsmount]),
+        ("open_tree", &[libc::SYS_open_tree]),
+        ("move_mount", &[libc::SYS_move_mount]),
+        ("mount_setattr", &[libc::SYS_mount_setattr]),
+        ("setns", &[libc::SYS_setns]),
+        ("unshare user", &[libc::SYS_unshare, libc::CLONE_NEWUSER as i64]),
+        ("unshare mount", &[libc::SYS_unshare, libc::CLONE_NEWNS as i64]),
+        ("unshare network", &[libc::SYS_unshare, libc::CLONE_NEWNET as i64]),
+        ("clone user", &[libc::SYS_clone, (libc::CLONE_NEWUSER | libc::SIGCHLD) as i64]),
+        ("bpf", &[libc::SYS_bpf]),
+        ("perf_event_open", &[libc::SYS_perf_event_open]),
+        ("userfaultfd", &[libc::SYS_userfaultfd]),
+        ("keyctl", &[libc::SYS_keyctl]),
+        ("add_key", &[libc::SYS_add_key]),
+        ("open_by_handle_at", &[libc::SYS_open_by_handle_at]),
+        ("kexec_load", &[libc::SYS_kexec_load]),
+        ("init_module", &[libc::SYS_init_module]),
+        ("reboot", &[libc::SYS_reboot]),
+        ("settimeofday", &[libc::SYS_settimeofday]),
+        ("swapon", &[libc::SYS_swapon]),
+        ("acct", &[libc::SYS_acct]),
+        ("syslog", &[libc::SYS_syslog, 3]),
+        ("personality", &[libc::SYS_personality, 0x4_0000]),
+        ("AF_ALG", &[libc::SYS_socket, 38, 5]),
+        ("AF_VSOCK", &[libc::SYS_socket, 40, 1]),
+        ("AF_PACKET", &[libc::SYS_socket, 17, 3]),
+        ("netlink audit", &[libc::SYS_socket, 16, 3, 9]),
+        ("raw socket", &[libc::SYS_socket, 2, 3, 1]),
+        ("TIOCSTI", &[libc::SYS_ioctl, 0, 0x5412]),
+    ];
+    for (name, call) in forbidden {
+        assert_eq!(errno_of(&mut tester, call), libc::EPERM, "{name}");
+    }
+    for (name, call) in
+        [("clone3", libc::SYS_clone3), ("io_uring", libc::SYS_io_uring_setup), ("statmount", 457)]
+    {
+        assert_eq!(errno_of(&mut tester, &[call]), libc::ENOSYS, "{name}");
+    }
+    let allowed: &[(&str, &[i64])] = &[
+        ("personality", &[libc::SYS_personality, 0xffff_ffff]),
+        ("unix", &[libc::SYS_socket, 1, 1]),
+        ("inet6", &[libc::SYS_socket, 10, 1]),
+        ("netlink route", &[libc::SYS_socket, 16, 3, 0]),
+    ];
+    for (name, call) in allowed {
+        assert_eq!(errno_of(&mut tester, call), 0, "{name}");
+    }
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(errno_of(&mut tester, &[0x4000_0000 + 39]), -libc::SIGSYS, "x32");
+    }
+    tester.end();
+}
+
+fn init_cannot_be_looked_into() {
+    let mut tester = Tester::new();
+    for path in
+        ["/proc/1/exe", "/proc/1/mem", "/proc/1/environ", "/proc/1/maps", "/proc/1/fd/3", "/proc/1/root/etc"]
+    {
+        tester.refuses(&format!("head -c 1 {path}"));
+    }
+    tester.refuses("readlink /proc/1/exe");
+    tester.refuses("ls /proc/1/fd");
+    // Nor killed.
+    tester.sh("kill -9 1; kill -TERM 1");
+    assert_eq!(tester.says("echo alive"), "alive");
+    tester.end();
+}
+
+fn no_capability_but_the_nine_is_left() {
+    let mut tester = Tester::new();
+    let nine: u64 = [0, 1, 3, 4, 5, 6, 7, 10, 18].iter().map(|bit| 1_u64 << bit).sum();
+    let status = tester.says("grep -E '^(Cap|NoNew|Seccomp:)' /proc/self/status");
+    let value =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    for set in ["CapPrm:", "CapEff:", "CapBnd:"] {
+        assert_eq!(u64::from_str_radix(&value(set), 16).unwrap(), nine, "{set}");
+    }
+    for set in ["CapInh:", "CapAmb:"] {
+        assert_eq!(u64::from_str_radix(&value(set), 16).unwrap(), 0, "{set}");
+    }
+    assert_eq!((value("NoNewPrivs:").as_str(), value("Seccomp:").as_str()), ("1", "2"));
+    tester.refuses("mknod /tmp/disk b 254 0");
+    tester.refuses("hostname other");
+    assert_eq!(tester.says("ulimit -c; ulimit -l"), "0\n64");
+    tester.end();
+}
+
+fn kernel_file_systems_are_masked_and_read_only() {
+    let mut tester = Tester::new();
+    assert_eq!(
+        tester.says("cat /proc/kcore /proc/keys /proc/timer_list /proc/interrupts 2>/dev/null | wc -c"),
+        "0"
+    );
+    tester.refuses("echo x > /proc/sysrq-trigger");
+    tester.refuses("echo core > /proc/sys/kernel/core_pattern");
+    tester.refuses("echo 100 > /proc/sys/user/max_user_namespaces");
+    assert_eq!(tester.says("cat /proc/sys/user/max_user_namespaces"), "0");
+    assert_eq!(tester.says("ls -A /sys/firmware 2>/dev/null"), "");
+    tester.refuses("touch /sys/x");
+    let dev = "fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero";
+    assert_eq!(tester.says("ls /dev"), dev);
+    assert_eq!(
+        tester.says("echo x > /dev/null; head -c 3 /dev/zero | wc -c; head -c 3 /dev/urandom | wc -c"),
+        "3\n3"
+    );
+    assert_eq!(
+        tester.says("touch /dev/shm/x; stat -c %a /dev/shm /tmp /root /var/tmp"),
+        "1777\n1777\n700\n1777"
+    );
+    assert_eq!(tester.says("script -qc 'tty' /dev/null < /dev/null | tr -d '\\r'"), "/dev/pts/0");
+    tester.end();
+}
+
+fn without_a_network_there_is_only_a_working_loopback() {
+    let mut tester = Tester::new();
+    assert_eq!(tester.says("tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '"), "lo");
+    let script = "import socket; s=socket.create_server(('127.0.0.1', 80)); \
+                  c=socket.create_connection(('localhost', 80)); c.send(b'hi'); print(s.accept()[0].recv(2))";
+    let mut process = shell("");
+    process.argv = ["python3", "-c", script].map(OsString::from).into();
+    assert_eq!(tester.run(&process), (ExitStatus::Code(0), "b'hi'\n".into()));
+    assert_eq!(tester.says("getent hosts inside"), "127.0.1.1       inside");
+    tester.end();
+}
+
+fn with_the_hosts_network_the_hosts_interfaces_show() {
+    let mut tester = Tester::with(|spec, _| spec.network = Network::Host);
+    let here = fs::read_to_string("/proc/net/dev").unwrap();
+    let count = here.lines().count().to_string();
+    assert_eq!(tester.says("wc -l < /proc/net/dev; ls -A /sys"), count);
+    assert_eq!(
+        tester.says("cat /etc/resolv.conf").trim(),
+        fs::read_to_string("/etc/resolv.conf").unwrap().trim()
+    );
+    tester.refuses("touch /sys/x");
+    tester.end();
+}
+
+// ---- images ----
+
+/// A root file system of one static program.
+fn busybox_image(folder: &Path) -> PathBuf {
+    let image = folder.join("image");
+    fs::create_dir_all(image.join("bin")).unwrap();
+    fs::create_dir_all(image.join("etc")).unwrap();
+    fs::copy("/bin/busybox", image.join("bin/busybox")).expect("the package busybox-static is installed");
+    for name in ["sh", "cat", "ls", "id", "echo", "stat", "rm", "mkdir", "touch", "true"] {
+        std::os::unix::fs::symlink("busybox", image.join("bin").join(name)).unwrap();
+    }
+    fs::write(image.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nbuilder:x:1000:1000::/:/bin/sh\n")
+        .unwrap();
+    fs::write(image.join("etc/resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+    image
+}
+
+fn an_image_folder_is_the_root() {
+    let mut tester = Tester::with(|spec, folder| {
+        spec.rootfs = Rootfs::Folder(busybox_image(folder));
+        spec.masks = vec!["/etc/passwd".into(), "/nothing".into()];
+    });
+    assert_eq!(
+        tester.says("id -u; cat /etc/passwd; ls /"),
+        "0\nbin\ncodebuild\ndev\netc\nhome\nproc\nroot\nrun\nsys\ntmp\nvar"
+    );
+    assert_eq!(tester.says("stat -c '%u %g %a' /bin/busybox /tmp /root"), "0 0 755\n0 0 1777\n0 0 700");
+    assert!(!tester.says("cat /etc/resolv.conf").contains("192.0.2.1"));
+    tester.says("rm /bin/id; echo x > /bin/busybox2; mkdir /bin/new");
+    let image = tester.place.folder.join("image");
+    assert!(
+        image.join("bin/id").is_symlink()
+            && !image.join("bin/busybox2").exists()
+            && !image.join("proc").exists()
+    );
+    tester.end();
+}
+
+fn an_image_of_links_leads_nowhere() {
+    let mut tester = Tester::with(|spec, folder| {
+        let image = busybox_image(folder);
+        for (name, target) in [
+            ("dev", "/etc"),
+            ("proc", "../../../../proc"),
+            ("sys", "/bin"),
+            ("tmp", "/nowhere"),
+            ("codebuild", "/../../../../tmp"),
+            ("run", "/dev"),
+        ] {
+            std::os::unix::fs::symlink(target, image.join(name)).unwrap();
+        }
+        fs::remove_dir_all(image.join("etc")).unwrap();
+        std::os::unix::fs::symlink("/bin", image.join("etc")).unwrap();
+        spec.rootfs = Rootfs::Folder(image);
+        spec.masks = vec!["/run/x".into()];
+        fs::create_dir(folder.join("shown")).unwrap();
+        spec.mounts =
+            vec![Mount::ReadOnly { host: folder.join("shown"), inside: "/codebuild/readonly".into() }];
+    });
+    let listed =
+        tester.says("stat -c '%F' /dev /proc /sys /tmp /codebuild /etc; echo x > /dev/null; ls /etc");
+    assert_eq!(listed, format!("{}hostname\nhosts\nresolv.conf", "directory\n".repeat(6)));
+    assert!(tester.says("cat /proc/self/mountinfo").contains(" /codebuild/readonly "));
+    tester.end();
+}
+
+// ---- limits and ends ----
+
+fn a_fork_bomb_is_held_and_gone_after_destroy() {
+    let mut tester = Tester::with(|spec, _| spec.limits.pids = Some(40));
+    let marker = format!("sleep 98765{}", std::process::id() % 1000);
+    let script = format!("i=0; while [ $i -lt 200 ]; do {marker} & i=$((i+1)); done 2>/tmp/refused");
+    let handle = tester.container.start(&shell(&script)).unwrap();
+    let status = tester.finish(handle);
+    assert_ne!(status, ExitStatus::Code(0), "200 processes fit within a limit of 40");
+    let error = (0..64).find_map(|_| tester.container.start(&shell("sleep 100000")).err());
+    assert!(matches!(error, Some(Error::Full(_) | Error::Failed { .. })), "{error:?}");
+    assert!(running(&marker) > 10);
+    tester.end();
+    assert_eq!(running(&marker), 0);
+}
+
+/// How many processes of this host have that command line.
+fn running(command: &str) -> usize {
+    let command = command.replace(' ', "\0");
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path().join("cmdline"));
+    processes
+        .filter(|file| fs::read_to_string(file).is_ok_and(|line| line.trim_end_matches('\0') == command))
+        .count()
+}
+
+fn cgroups_named(name: &str) -> Vec<PathBuf> {
+    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut found = Vec::new();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().contains(name) {
+                    found.push(entry.path());
+                }
+                open.push(entry.path());
+            }
+        }
+    }
+    found
+}
+
+fn assert_clean(place: &Place, fds_before: usize) {
+    let name = place.name();
+    assert_eq!(cgroups_named(&format!("buildyard-{name}")), Vec::<PathBuf>::new());
+    assert_eq!(fs::read_dir(place.scratch()).unwrap().count(), 0);
+    assert_eq!(fs::metadata(place.scratch()).unwrap().uid(), rustix::process::geteuid().as_raw());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains("container-test"), "{mounts}");
+    assert_eq!(open_descriptors(), fds_before);
+    assert!(rustix::process::waitpid(None, rustix::process::WaitOptions::NOHANG).is_err(), "a child is left");
+}
+
+fn open_descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn destroy_leaves_nothing() {
+    let before = open_descriptors();
+    let mut tester = Tester::new();
+    if is_root() {
+        assert!(!cgroups_named(&tester.place.name()).is_empty());
+    }
+    tester.says("(sleep 98764 &) ; (trap '' TERM INT HUP; setsid sleep 98764 &)");
+    let Tester { container, place, output, .. } = tester;
+    container.destroy().unwrap();
+    drop(output);
+    assert_clean(&place, before);
+    assert_eq!(running("sleep 98764"), 0);
+    let (spec, output) = place.spec();
+    drop(Container::create(spec).unwrap());
+    drop(output);
+    assert_clean(&place, before);
+}
+
+fn trees_that_resist_removal_are_removed() {
+    let mut tester = Tester::new();
+    tester.says(
+        "mkdir -p /tmp/closed/inner/more; touch /tmp/closed/inner/file; mkfifo /tmp/closed/pipe; \
+         ln -s /etc /tmp/closed/link; chmod 000 /tmp/closed/inner /tmp/closed; chmod 555 /root; \
+         cd /var/tmp; i=0; while [ $i -lt 500 ]; do mkdir aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; cd aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; i=$((i+1)); done",
+    );
+    let place = tester.end();
+    assert_eq!(fs::read_dir(place.scratch()).unwrap().count(), 0);
+}
+
+fn a_killed_caller_leaves_no_process_and_a_sweep_cleans_the_rest() {
+    let place = Place::new();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // SAFETY: this process has one thread.
+    let caller = unsafe { libc::fork() };
+    if caller == 0 {
+        make_a_container_and_be_killed(&place, writer);
+    }
+    drop(writer);
+    let said = std::io::read_to_string(fs::File::from(reader)).unwrap();
+    assert_eq!(said, "up\n");
+    let caller = rustix::process::Pid::from_raw(caller).unwrap();
+    rustix::process::waitpid(Some(caller), rustix::process::WaitOptions::empty()).unwrap();
+    assert!(fs::read_dir(place.scratch()).unwrap().count() > 0);
+    let before = open_descriptors();
+    container::sweep(&place.name(), &place.scratch()).unwrap();
+    assert_clean(&place, before);
+    container::sweep(&place.name(), &place.scratch()).unwrap();
+    container::sweep(&place.name(), &place.folder.join("never-made")).unwrap();
+}
+
+/// Everyone inside holds `writer` too, so its end tells when all are gone.
+fn make_a_container_and_be_killed(place: &Place, writer: OwnedFd) -> ! {
+    let (spec, _output) = place.spec();
+    let mut container = Container::create(spec).unwrap();
+    let mut process = shell("echo up >&3; exec sleep 98763");
+    process.fds = vec![writer.as_fd()];
+    container.start(&process).unwrap();
+    process.argv = shell("sleep 98763").argv;
+    container.start(&process).unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+    unreachable!("killed");
+}
+
+fn the_end_of_init_is_told_once() {
+    let mut tester = Tester::new();
+    let children = fs::read_to_string(format!("/proc/self/task/{}/children", std::process::id())).unwrap();
+    let init: i32 = children.trim().parse().unwrap();
+    let handle = tester.container.start(&shell("sleep 98762")).unwrap();
+    assert!(handle > 0);
+    rustix::process::kill_process(rustix::process::Pid::from_raw(init).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(tester.container.next_event().unwrap(), Event::Died { oom: false });
+    assert!(matches!(tester.container.next_event(), Err(Error::Gone)));
+    assert!(matches!(tester.container.start(&shell("true")), Err(Error::Gone)));
+    assert!(matches!(tester.container.signal(handle, Signal::KILL), Err(Error::Gone)));
+    tester.end();
+}
+
+fn several_containers_live_side_by_side() {
+    let place = Place::new();
+    let mut all: Vec<Container> = (0..3)
+        .map(|number| {
+            let (mut spec, _) = place.spec();
+            spec.name = format!("{}-{number}", place.name());
+            spec.scratch = place.folder.join(format!("scratch-{number}"));
+            fs::create_dir(&spec.scratch).unwrap();
+            Container::create(spec).unwrap()
+        })
+        .collect();
+    for (number, container) in all.iter_mut().enumerate() {
+        container
+            .start(&shell(&format!("test -z \"$(ls /tmp)\"; touch /tmp/{number}; exit $((10 + $?))")))
+            .unwrap();
+    }
+    for container in &mut all {
+        let event = container.next_event().unwrap();
+        assert!(matches!(event, Event::Exited { status: ExitStatus::Code(10), .. }), "{event:?}");
+    }
+    all.remove(1).destroy().unwrap();
+    all[1].start(&shell("true")).unwrap();
+}
+
+fn a_prepared_place_that_is_not_used_leaves_nothing() {
+    let place = Place::new();
+    let before = open_descriptors();
+    drop(Prepared::new(&place.name()).unwrap());
+    assert_clean(&place, before);
+    let prepared = Prepared::new(&place.name()).unwrap();
+    let (spec, _output) = place.spec();
+    let mut container = Container::create_in(prepared, spec).unwrap();
+    container.start(&shell("true")).unwrap();
+    assert!(matches!(container.next_event(), Ok(Event::Exited { .. })));
+    container.destroy().unwrap();
+}
+
+fn a_caller_with_threads_is_refused() {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || receiver.recv());
+    assert!(matches!(Prepared::new("with-threads"), Err(Error::Threads(2))));
+    drop(sender);
+    let _ = thread.join().unwrap();
+}
+
+fn senseless_specs_are_refused_and_leave_nothing() {
+    let place = Place::new();
+    let before = open_descriptors();
+    let changes: &[fn(&mut Spec)] = &[
+        |spec| spec.name = "../x".into(),
+        |spec| spec.hostname = "x".repeat(65),
+        |spec| spec.scratch = "/no/such/scratch".into(),
+        |spec| spec.rootfs = Rootfs::Host { visible: vec!["/".into()] },
+        |spec| spec.mounts = vec![Mount::Tmpfs { inside: "relative".into(), size_bytes: 1 }],
+    ];
+    for change in changes {
+        let (mut spec, output) = place.spec();
+        change(&mut spec);
+        assert!(matches!(Container::create(spec), Err(Error::Invalid(_))));
+        drop(output);
+        assert_clean(&place, before);
+    }
+    let (mut spec, output) = place.spec();
+    spec.rootfs = Rootfs::Folder("/no/such/image".into());
+    assert!(matches!(Container::create(spec), Err(Error::Failed { .. })));
+    drop(output);
+    assert_clean(&place, before);
+}
+
+fn the_report_tells_what_is_possible() {
+    let report = container::capabilities();
+    assert_eq!(report.forbidden, None);
+    assert_eq!(report.is_root, is_root());
+    assert_eq!(report.ids, if is_root() { 65_536 } else { 1 });
+    assert!(report.to_string().contains("containers can be made"));
+    assert_eq!(cgroups_named(&format!("trial-{}", std::process::id())), Vec::<PathBuf>::new());
+}
+
+// ---- root only ----
+
+fn other_users_of_the_container_own_their_files() {
+    let mut tester = Tester::with(|spec, folder| spec.rootfs = Rootfs::Folder(busybox_image(folder)));
+    let mut process = shell(
+        "id -u; id -g; stat -c '%u:%g %a' /srv/a /srv/a/script; echo x > /srv/a/mine; cat /proc/self/status",
+    );
+    process.user = Some("builder".into());
+    process.cwd = "/srv/a".into();
+    process.files = vec![File { path: "/srv/a/script".into(), bytes: Vec::new(), mode: 0o500 }];
+    let (status, output) = tester.run(&process);
+    assert_eq!(status, ExitStatus::Code(0), "{output}");
+    assert!(output.starts_with("1000\n1000\n1000:1000 755\n1000:1000 500\n"), "{output}");
+    assert!(output.contains("CapEff:\t0000000000000000") && output.contains("CapAmb:\t0000000000000000"));
+    process.argv = shell("echo x > /root/no").argv;
+    assert_ne!(tester.run(&process).0, ExitStatus::Code(0));
+    process.user = Some("65533:7".into());
+    process.cwd = "/".into();
+    process.argv = shell("id -u; id -g").argv;
+    process.files.clear();
+    assert_eq!(tester.run(&process).1.lines().last(), Some("7"));
+    process.user = Some("70000".into());
+    assert!(matches!(tester.container.start(&process), Err(Error::UnknownUser(_))));
+    tester.says("touch /tmp/x");
+    let file = fs::metadata(tester.place.scratch().join("container/upper/0/tmp/x")).unwrap();
+    assert!(file.uid() >= 0x1000_0000, "files inside belong to nobody on the host");
+    tester.end();
+}
+
+fn a_memory_hog_is_killed_and_told_apart() {
+    let mut tester = Tester::with(|spec, _| spec.limits.memory_bytes = Some(64 << 20));
+    assert_eq!(tester.container.oom_kills(), 0);
+    let mut process = shell("");
+    process.argv = ["python3", "-c", "x = b'x' * (200 << 20)"].map(OsString::from).into();
+    assert_eq!(tester.run(&process).0, ExitStatus::Signal(9));
+    assert_eq!(tester.container.oom_kills(), 1);
+    assert_eq!(tester.says("echo alive"), "alive");
+    tester.end();
+}
+
+fn limits_are_what_was_asked_for() {
+    let limits = Limits { memory_bytes: Some(256 << 20), pids: Some(77), cpu_millis: Some(1500) };
+    let tester = Tester::with(|spec, _| spec.limits = limits);
+    let report = container::capabilities();
+    assert_eq!(report.limits, ["memory", "pids", "cpu"]);
+    let cgroups = cgroups_named(&tester.place.name());
+    let value = |file: &str| {
+        let found = cgroups.iter().find_map(|folder| fs::read_to_string(folder.join(file)).ok());
+        found.unwrap_or_default().trim().to_owned()
+    };
+    if report.cgroup_version == Some(1) {
+        let memory = (256 << 20).to_string();
+        assert_eq!(
+            (value("memory.limit_in_bytes"), value("memory.memsw.limit_in_bytes")),
+            (memory.clone(), memory)
+        );
+        assert_eq!(value("cpu.cfs_quota_us"), "150000");
+    } else {
+        assert_eq!((value("memory.max"), value("memory.swap.max")), ((256 << 20).to_string(), "0".into()));
+        assert_eq!(value("cpu.max"), "150000 100000");
+    }
+    assert_eq!(value("pids.max"), "78");
+    tester.end();
+}
+
+fn ids_of_two_containers_do_not_overlap() {
+    let place = Place::new();
+    let owners: Vec<(Container, u32)> = (0..2)
+        .map(|number| {
+            let (mut spec, _) = place.spec();
+            spec.name = format!("{}-{number}", place.name());
+            spec.scratch = place.folder.join(format!("scratch-{number}"));
+            fs::create_dir(&spec.scratch).unwrap();
+            let scratch = spec.scratch.clone();
+            let container = Container::create(spec).unwrap();
+            (container, fs::metadata(scratch).unwrap().uid())
+        })
+        .collect();
+    assert!(owners[0].1.abs_diff(owners[1].1) >= 65_536);
+}
