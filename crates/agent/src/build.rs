@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use buildspec::{Buildspec, OnFailure, PhaseName, Version};
-use container::{Container, ExitStatus, Mount, Process, Spec};
+use container::{Container, ExitStatus, Mount, Prepared, Process, Spec};
 
 use crate::artifacts::{Location, Upload};
 use crate::journal::{Context, Event, Outcome, Phase};
@@ -39,11 +39,21 @@ fn client_error(message: impl Into<String>) -> Context {
     failed("CLIENT_ERROR", message)
 }
 
+/// Where the container is made.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    /// The build's folder on the host.
+    pub(crate) folder: &'a Path,
+    pub(crate) name: String,
+    pub(crate) prepared: Option<Prepared>,
+    /// What everything inside prints to.
+    pub(crate) output: OwnedFd,
+}
+
 /// What has been found out so far.
 pub(crate) struct Build<'a> {
     session: &'a mut Session,
     plan: &'a Plan,
-    folder: &'a Path,
     source_folder: PathBuf,
     buildspec: Option<Buildspec>,
     state: State,
@@ -56,12 +66,11 @@ pub(crate) struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    pub(crate) fn new(session: &'a mut Session, plan: &'a Plan, folder: &'a Path) -> Build<'a> {
+    pub(crate) fn new(session: &'a mut Session, plan: &'a Plan) -> Build<'a> {
         let source_folder = PathBuf::from(format!("{OUTPUT}/src{}/src", plan.source_number));
         Build {
             session,
             plan,
-            folder,
             source_folder,
             buildspec: None,
             state: State { restore: Vec::new(), carries: true },
@@ -73,8 +82,8 @@ impl<'a> Build<'a> {
     }
 
     /// Runs the whole build; never panics on what a build does. The container is gone afterwards.
-    pub(crate) fn run(&mut self, output: OwnedFd) -> Outcome {
-        let outcome = match self.phases(output) {
+    pub(crate) fn run(&mut self, place: Place<'_>) -> Outcome {
+        let outcome = match self.phases(place) {
             Ok(outcome) => outcome,
             Err(halt) => self.halted(&halt),
         };
@@ -87,8 +96,8 @@ impl<'a> Build<'a> {
         }
     }
 
-    fn phases(&mut self, output: OwnedFd) -> Result<Outcome, Halt> {
-        if let Err(context) = self.phase(Phase::Provisioning, |build| build.provision(output))? {
+    fn phases(&mut self, place: Place<'_>) -> Result<Outcome, Halt> {
+        if let Err(context) = self.phase(Phase::Provisioning, |build| build.provision(place))? {
             // COMPAT: LC-028 a build that cannot be provisioned ends at once.
             return Ok(if context.status_code == "INTERNAL_SERVICE_ERROR" {
                 Outcome::Fault
@@ -194,11 +203,15 @@ impl<'a> Build<'a> {
         self.close(Outcome::Succeeded, Context::default())
     }
 
-    fn provision(&mut self, output: OwnedFd) -> Result<Ended, Halt> {
-        let scratch = self.folder.join("scratch");
+    fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
+        let scratch = place.folder.join(crate::SCRATCH);
         std::fs::create_dir_all(&scratch)?;
-        let spec = self.container_spec(scratch, output);
-        match Container::create(spec) {
+        let spec = self.container_spec(scratch, place.name, place.output);
+        let created = match place.prepared {
+            Some(prepared) => Container::create_in(prepared, spec),
+            None => Container::create(spec),
+        };
+        match created {
             Ok(container) => self.session.set_container(container),
             Err(error) => {
                 eprintln!("agent: {}: {error}", self.plan.build_id);
@@ -213,7 +226,7 @@ impl<'a> Build<'a> {
         self.inside("folders", &folders, None)
     }
 
-    fn container_spec(&self, scratch: PathBuf, output: OwnedFd) -> Spec {
+    fn container_spec(&self, scratch: PathBuf, name: String, output: OwnedFd) -> Spec {
         let environment = &self.plan.environment;
         let mut mounts: Vec<Mount> = Vec::new();
         for folder in &environment.shared {
@@ -248,7 +261,7 @@ impl<'a> Build<'a> {
                 pids: environment.limits.pids,
                 cpu_millis: environment.limits.cpu_millis,
             },
-            name: self.plan.uuid.clone(),
+            name,
             output,
             functions: inside::FUNCTIONS,
         }

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use container::Prepared;
 use journal::{Event, Writer};
 use plan::Plan;
 
@@ -29,15 +30,20 @@ pub const PLAN: &str = "plan.json";
 pub const JOURNAL: &str = "journal";
 pub const SOCKET: &str = "agent.sock";
 pub const SCRATCH: &str = "scratch";
+/// Holds the name that [`container::sweep`] needs; written before there is a container.
+pub const CONTAINER: &str = "container";
 
 /// Waits for a build's folder on standard input, one line, and runs that build. Ends quietly at end of file:
-/// its server has gone.
+/// its server has gone. What can be made without knowing the build is made before.
 pub fn wait_and_run() -> ExitCode {
+    let name = format!("agent-{}-{}", std::process::id(), clock::now_ms());
+    // One that cannot be prepared is told when its build asks for it.
+    let prepared = Prepared::new(&name).ok().map(|prepared| (name, prepared));
     let mut line = String::new();
     match io::stdin().lock().read_line(&mut line) {
         Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => main(Path::new(line.trim_end_matches('\n'))),
-        Err(error) => refuse(&error),
+        Ok(_) => ended(run(Path::new(line.trim_end_matches('\n')), prepared)),
+        Err(error) => ended(Err(error)),
     }
 }
 
@@ -45,22 +51,29 @@ pub fn wait_and_run() -> ExitCode {
 ///
 /// Exit code 0: the build was run, whatever came of it; 1: it was not, or not to its end.
 pub fn main(folder: &Path) -> ExitCode {
-    match run(folder) {
+    ended(run(folder, None))
+}
+
+fn ended(result: io::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&error),
+        Err(error) => {
+            eprintln!("agent: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn refuse(error: &io::Error) -> ExitCode {
-    eprintln!("agent: {error}");
-    ExitCode::FAILURE
-}
-
-fn run(folder: &Path) -> io::Result<()> {
+fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
     let folder: PathBuf = folder.canonicalize()?;
     // The socket's path has to be short whatever the data folder's is.
     std::env::set_current_dir(&folder)?;
     let plan: Plan = serde_json::from_slice(&std::fs::read(PLAN)?).map_err(io::Error::other)?;
+    let (name, prepared) = match prepared {
+        Some((name, prepared)) => (name, Some(prepared)),
+        None => (plan.uuid.clone(), None),
+    };
+    std::fs::write(CONTAINER, &name)?;
     let listener = UnixListener::bind(SOCKET)?;
     // From here on the build is ours, or already somebody's (P3).
     let mut journal = Writer::create(Path::new(JOURNAL))?;
@@ -69,6 +82,7 @@ fn run(folder: &Path) -> io::Result<()> {
     let timeout = Duration::from_secs(plan.timeout_seconds);
     let mut session = session::Session::new(journal, log, listener, plan.on_driver_loss, timeout)?;
     session.hear_drivers();
-    let outcome = build::Build::new(&mut session, &plan, &folder).run(output);
+    let place = build::Place { folder: &folder, name, prepared, output };
+    let outcome = build::Build::new(&mut session, &plan).run(place);
     session.finish(|| Event::Finished { at_ms: clock::now_ms(), outcome })
 }
