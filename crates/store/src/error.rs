@@ -78,7 +78,7 @@ pub enum Error {
     #[error("{path} is damaged or of another kind, at byte {offset}")]
     Damaged { path: PathBuf, offset: u64 },
 
-    /// No space or quota left. Nothing of the call was kept.
+    /// No space or quota left, or a file as large as it may be. Nothing of the call was kept.
     #[error("the disk is full")]
     Full,
     /// Everything else: nothing a caller can do but report it.
@@ -126,7 +126,7 @@ pub(crate) trait Doing<T> {
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, doing: &'static str) -> Result<T> {
         self.map_err(|error| match Errno::from_io_error(&error) {
-            Some(Errno::NOSPC | Errno::DQUOT) => Error::Full,
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Error::Full,
             _ => Error::internal(doing, error),
         })
     }

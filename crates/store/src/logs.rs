@@ -9,9 +9,9 @@
 //! frame    = length u32  time_ms i64  kind u8  crc32 u32  payload  length u32        all little-endian
 //! ```
 //!
-//! The second length lets a reader walk backwards. Every frame's checksum starts from the segment's random seed,
-//! which nobody outside ever sees: bytes that a build prints can therefore not pass for a frame, not even where
-//! a crash tore the file. A frame that does not check is the end of the log.
+//! The second length lets a reader walk backwards. Every frame's checksum starts from the segment's random seed
+//! and the frame's offset. The seed is seen by nobody outside: bytes that a build prints can therefore not pass for
+//! a frame, not even where a crash tore the file. A frame that does not check is the end of the log.
 
 mod frame;
 mod position;

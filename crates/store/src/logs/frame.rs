@@ -53,6 +53,12 @@ impl fmt::Debug for Seed {
 }
 
 impl Seed {
+    /// What the checksum of the frame at this offset starts from: no frame passes for one elsewhere.
+    pub(super) fn at(self, offset: u64) -> Seed {
+        let folded = (offset ^ (offset >> 32)) & u64::from(u32::MAX);
+        Seed(self.0.wrapping_add(u32::try_from(folded).expect("masked")))
+    }
+
     /// The first bytes of a segment.
     pub(super) fn file_header(self) -> [u8; FILE_HEADER] {
         let mut header = [0; FILE_HEADER];

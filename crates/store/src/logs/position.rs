@@ -6,6 +6,9 @@ use std::str::FromStr;
 use super::frame::FILE_HEADER;
 use crate::Error;
 
+/// Beyond any file's end; adding a frame's size to anything less cannot overflow.
+const FURTHEST: u64 = 1 << 62;
+
 /// A place between two events: where a frame begins, in bytes of the file, and how many bytes of its payload lie
 /// before. Positions stay valid while the segment grows. As text (`Display`, `FromStr`) they serve as tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,7 +42,8 @@ impl FromStr for Position {
                 frame: u64::from_str_radix(frame, 16).ok()?,
                 byte: u32::from_str_radix(byte, 16).ok()?,
             };
-            (position >= Position::START && position.to_string() == token).then_some(position)
+            let possible = position >= Position::START && position.frame < FURTHEST;
+            (possible && position.to_string() == token).then_some(position)
         };
         parse().ok_or_else(|| Error::InvalidToken(token.to_owned()))
     }
@@ -53,7 +57,20 @@ mod tests {
     fn positions_survive_as_text_and_nothing_else_passes_for_one() {
         let position = Position { frame: 0xdead_beef_00, byte: 0xffff };
         assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
-        for token in ["", ".", "10", "10.", ".10", "+10.0", "0.0", "10.0 ", "10.00", "zz.0", "10.1ffffffff"] {
+        for token in [
+            "",
+            ".",
+            "10",
+            "10.",
+            ".10",
+            "+10.0",
+            "0.0",
+            "10.0 ",
+            "10.00",
+            "zz.0",
+            "10.1ffffffff",
+            "4000000000000000.0",
+        ] {
             assert!(matches!(token.parse::<Position>(), Err(Error::InvalidToken(_))), "{token}");
         }
     }

@@ -198,7 +198,7 @@ impl SegmentReader {
         let Some(length) = self.cached(start, TRAILER).map(read_u32) else { return Ok(None) };
         let size = OVERHEAD + (length as usize).min(PAYLOAD_LIMIT);
         self.load(start, start, size)?;
-        Ok(self.cached(start, size).and_then(|bytes| seed.parse(bytes)))
+        Ok(self.cached(start, size).and_then(|bytes| seed.at(start).parse(bytes)))
     }
 
     /// Where the frame begins that ends at `end`, which is the start of a frame or the end of the file.

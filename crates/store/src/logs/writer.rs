@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::frame::{FILE_HEADER, FrameKind, HEADER, SEAL, Seed, TRAILER, cut, length_of};
+use super::frame::{FILE_HEADER, FrameKind, HEADER, OVERHEAD, SEAL, Seed, TRAILER, cut, length_of};
 use super::position::Position;
 use super::reader::SegmentReader;
 use crate::error::{Doing, Error, Result};
@@ -159,10 +159,14 @@ impl SegmentWriter {
             return Err(Error::Sealed(self.path.clone()));
         }
         for batch in payloads.chunks(FRAMES_AT_ONCE) {
-            let frames: Vec<([u8; HEADER], &[u8], [u8; TRAILER])> = batch
-                .iter()
-                .map(|payload| (self.seed.header(time_ms, kind, payload), *payload, length_of(payload)))
-                .collect();
+            let mut offset = self.end;
+            let mut frame = |payload| {
+                let header = self.seed.at(offset).header(time_ms, kind, payload);
+                offset += (OVERHEAD + payload.len()) as u64;
+                (header, payload, length_of(payload))
+            };
+            let frames: Vec<([u8; HEADER], &[u8], [u8; TRAILER])> =
+                batch.iter().map(|payload| frame(*payload)).collect();
             let mut slices: Vec<IoSlice<'_>> = frames
                 .iter()
                 .flat_map(|(header, payload, trailer)| [&header[..], payload, &trailer[..]].map(IoSlice::new))

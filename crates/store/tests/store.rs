@@ -1,0 +1,27 @@
+//! The store from outside, on real files: what survives kills, what two processes see of each other, what S3 asks.
+
+#[path = "store/crash.rs"]
+mod crash;
+#[path = "store/logs.rs"]
+mod logs;
+#[path = "store/objects.rs"]
+mod objects;
+#[path = "store/records.rs"]
+mod records;
+
+/// A small generator of numbers that look random, the same in every run with the same seed.
+#[derive(Debug)]
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Dice {
+        Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
