@@ -47,6 +47,7 @@ pub use crate::reference::{Reference, Repository, Select};
 pub struct Images {
     folder: Folder,
     limits: Limits,
+    #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "kept so that callers need not care"))]
     credentials: Credentials,
 }
 

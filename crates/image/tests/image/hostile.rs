@@ -129,6 +129,65 @@ fn odd_names_stay_inside_and_are_taken_as_they_are() {
     }
 }
 
+/// Small numbers from a fixed beginning (xorshift), so that a failure comes again.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % end as u64) as usize
+    }
+
+    fn layer(&mut self) -> Layer {
+        const NAMES: [&str; 14] = [
+            "a",
+            "b",
+            "a/b",
+            "a/b/c",
+            "b/a",
+            "./",
+            "a/.wh.b",
+            ".wh.a",
+            ".wh.b",
+            ".wh..wh..opq",
+            "a/.wh..wh..opq",
+            "../b",
+            "c/a",
+            "c",
+        ];
+        const TARGETS: [&str; 9] = ["a", "b", "..", ".", "/", UP, "/a", "a/b", "../../.."];
+        (0..8)
+            .fold(Tar::new(), |tar, _| {
+                let (name, target) = (NAMES[self.below(NAMES.len())], TARGETS[self.below(TARGETS.len())]);
+                match self.below(5) {
+                    0 => tar.folder(name),
+                    1 => tar.symlink(name, target),
+                    2 => tar.hardlink(name, target),
+                    _ => tar.file(name, "lead"),
+                }
+            })
+            .layer()
+    }
+}
+
+#[test]
+fn no_chance_mixture_of_links_files_and_whiteouts_reaches_outside() {
+    let mut chance = Chance(0x5eed_cafe);
+    let outcomes: Vec<bool> = (0..400)
+        .map(|round| {
+            let layers = [chance.layer(), chance.layer()];
+            match attack(&format!("round {round}"), &layers) {
+                Ok(()) => true,
+                Err(Error::Unsafe { .. }) => false,
+                Err(error) => panic!("round {round}: {error:?}"),
+            }
+        })
+        .collect();
+    assert!(outcomes.contains(&true) && outcomes.contains(&false));
+}
+
 #[test]
 fn names_that_are_no_text_are_kept() {
     use std::os::unix::ffi::OsStrExt as _;
