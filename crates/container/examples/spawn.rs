@@ -1,7 +1,7 @@
 //! Measures a container's whole life: create, run /bin/true, destroy. `spawn [times] [host-network]`; cgroups are prepared
 //! ahead, as a waiting agent does, and not counted.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use container::{Container, Event, Limits, Network, Prepared, Process, Rootfs, Spec, default_visible_paths};
@@ -27,14 +27,14 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn once(number: usize, scratch: &PathBuf, network: Network) -> Result<[Duration; 4], Failure> {
+fn once(number: usize, scratch: &Path, network: Network) -> Result<[Duration; 4], Failure> {
     let name = format!("spawn-{}-{number}", std::process::id());
     let prepared = Prepared::new(&name)?;
     // Long enough to be in the cgroups.
     std::thread::sleep(Duration::from_millis(60));
     let spec = Spec {
         rootfs: Rootfs::Host { visible: default_visible_paths() },
-        scratch: scratch.clone(),
+        scratch: scratch.to_path_buf(),
         mounts: Vec::new(),
         masks: Vec::new(),
         hostname: "spawn".into(),

@@ -127,6 +127,11 @@ impl KernelFileSystems {
         cover.and_then(|cover| attach(&cover, path)).doing(format!("hide {}", path.display()))
     }
 
+    /// A small file system for mount points that are needed for a moment.
+    pub(crate) fn empty_memory() -> Result<OwnedFd, Error> {
+        new("tmpfs", &[("mode", "700"), ("size", "64k")], PLAIN).doing("mount memory")
+    }
+
     /// The null device: of the host, and proved to be it.
     pub(crate) fn open_null(&self) -> Result<OwnedFd, Error> {
         open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).doing("open /dev/null")

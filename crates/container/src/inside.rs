@@ -52,6 +52,11 @@ pub(crate) enum Ids {
     Own { uid: u32, gid: u32 },
 }
 
+/// Where, in the old root, the scratch folder and the lower folders of overlays are mounted while the new root is made. Any folders
+/// that every host has would do.
+const SCRATCH: &str = "/dev";
+const LOWERS: &str = "/sys";
+
 /// The first message from init: it is ready, or why it is not.
 pub(crate) const READY: u32 = 0;
 
@@ -154,9 +159,10 @@ fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     umask(Mode::empty());
     let kernel = KernelFileSystems::make(setup.spec.network == Network::None, setup.ids == Ids::Range)?;
     let trees = Trees::of(setup)?;
-    // Any folder would do to hang the scratch folder on; of /dev, all that was needed is in hand.
-    attach(trees.scratch(setup)?, "/dev").doing("mount the scratch folder")?;
-    chdir("/dev").doing("enter the scratch folder")?;
+    // Of these folders, all that was needed is in hand.
+    attach(KernelFileSystems::empty_memory()?, LOWERS).doing("mount a place for lower folders")?;
+    attach(trees.scratch(setup)?, SCRATCH).doing("mount the scratch folder")?;
+    chdir(SCRATCH).doing("enter the scratch folder")?;
     let (uppers, mut plan) = prepare_layers(setup, &trees)?;
     let late_masks = fill(setup, &uppers)?;
     let mounts = make_mounts(setup, &mut plan)?;
@@ -221,7 +227,7 @@ fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
     const OVERLAY: i64 = 0x794c_7630;
     const NFS: i64 = 0x6969;
     const FUSE: i64 = 0x6573_5546;
-    rustix::fs::fstatfs(folder).is_ok_and(|status| ![OVERLAY, NFS, FUSE].contains(&(status.f_type as i64)))
+    rustix::fs::fstatfs(folder).is_ok_and(|status| ![OVERLAY, NFS, FUSE].contains(&status.f_type))
 }
 
 /// What is to become of a layer.
@@ -231,11 +237,11 @@ enum Planned {
     Memory(u64),
 }
 
-/// Makes the folders each overlay needs and shows the lower ones at `lower/<number>`, since overlay takes paths.
+/// Makes the folders each overlay needs and shows the lower ones below [`LOWERS`], since overlay takes paths.
 fn prepare_layers(setup: &Setup<'_>, trees: &Trees<'_>) -> Result<(Uppers, Vec<Planned>), Error> {
     let ours = Path::new(OURS);
-    for name in ["", "upper", "lower", "work", "root"] {
-        make_private(&ours.join(name)).doing("make a scratch folder")?;
+    for folder in [ours, &ours.join("root")] {
+        make_private(folder).doing("make a scratch folder")?;
     }
     set_mode(&ours.join("root"), 0o755).doing("open the root folder")?;
     let mut uppers = Vec::new();
@@ -247,8 +253,8 @@ fn prepare_layers(setup: &Setup<'_>, trees: &Trees<'_>) -> Result<(Uppers, Vec<P
         let tree = trees.get(number).map(sys::duplicate).transpose().doing("keep a layer")?;
         planned.push(match (&layer.content, tree) {
             (Content::Overlay { upper, .. }, Some(tree)) => {
-                let lower = ours.join("lower").join(number.to_string());
-                let work = ours.join("work").join(number.to_string());
+                let lower = Path::new(LOWERS).join(number.to_string());
+                let work = ours.join(format!("work-{number}"));
                 show_lower(&tree, &lower, upper, &work)
                     .doing(format!("prepare {}", layer.inside.display()))?;
                 uppers.push(Upper {
@@ -362,9 +368,8 @@ fn overlay(lower: &Path, upper: &Path, work: &Path, attributes: MountAttrFlags) 
 /// Whether another file system is mounted below this mount.
 fn has_mounts(folder: &Path) -> bool {
     let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return false };
-    let Ok(folder) = std::env::current_dir().map(|here| here.join(folder)) else { return false };
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
-    points.map(Path::new).any(|point| point != folder && point.starts_with(&folder))
+    points.map(Path::new).any(|point| point != folder && point.starts_with(folder))
 }
 
 fn change_root(setup: &Setup<'_>, mounts: &[OwnedFd]) -> Result<(), Error> {

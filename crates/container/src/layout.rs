@@ -106,7 +106,7 @@ impl Layout {
     }
 
     fn add_overlay(&mut self, lower: &Path, inside: &Path, maps_ids: bool) {
-        let upper = Path::new(OURS).join("upper").join(self.layers.len().to_string());
+        let upper = Path::new(OURS).join(format!("upper-{}", self.layers.len()));
         let content = Content::Overlay { lower: lower.into(), upper, maps_ids };
         self.layers.push(Layer { inside: inside.into(), content });
     }
@@ -243,6 +243,6 @@ mod tests {
         assert!(with("/scratch/cache").is_ok());
         assert!(with("/elsewhere/cache").is_err());
         assert!(with("/scratch").is_err());
-        assert!(with("/scratch/container/upper").is_err());
+        assert!(with("/scratch/container/upper-0").is_err());
     }
 }

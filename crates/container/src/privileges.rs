@@ -57,6 +57,6 @@ pub(crate) fn limit_resources(processes: Option<u64>) -> io::Result<()> {
 }
 
 fn lower(resource: Resource, wanted: u64) -> io::Result<()> {
-    let hard = getrlimit(resource.clone()).maximum.map_or(wanted, |hard| hard.min(wanted));
+    let hard = getrlimit(resource).maximum.map_or(wanted, |hard| hard.min(wanted));
     Ok(setrlimit(resource, Rlimit { current: Some(hard), maximum: Some(hard) })?)
 }

@@ -4,9 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, fchmod, openat, renameat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
 const FOLDER: OFlags = OFlags::RDONLY
@@ -15,13 +13,15 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC)
     .union(OFlags::NONBLOCK);
 
+/// So many descriptors are open at most, and so many frames on the stack.
+const DEEPEST: usize = 24;
+
 /// Removes everything below `folder`, which stays. Nothing may be writing there any more.
 ///
-/// Folders within folders are first moved up to `folder`, so that neither depth nor path length matter: the walk is
-/// never more than two levels deep.
+/// Folders deeper than a few levels are first moved up to `folder`, so that neither depth nor path length matter.
 pub(crate) fn empty(folder: &Path) -> io::Result<()> {
-    let top = match openat(CWD, folder, FOLDER, Mode::empty()) {
-        Ok(top) => top,
+    let folder = match openat(CWD, folder, FOLDER, Mode::empty()) {
+        Ok(folder) => folder,
         Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ACCESS) => {
             chmodat(CWD, folder, Mode::RWXU, AtFlags::empty())?;
@@ -29,17 +29,68 @@ pub(crate) fn empty(folder: &Path) -> io::Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
-    let mut moved = 0_u64;
-    loop {
-        let entries = entries(&top)?;
-        if entries.is_empty() {
-            return Ok(());
-        }
-        for (name, is_folder) in entries {
-            if is_folder {
-                flatten(top.as_fd(), &name, &mut moved)?;
+    let mut removal =
+        Removal { top: folder.as_fd(), moved: 0, must_open: !rustix::process::geteuid().is_root() };
+    while removal.empty(&folder, 0)? {}
+    Ok(())
+}
+
+struct Removal<'fd> {
+    top: BorrowedFd<'fd>,
+    /// How many names at the top have been used.
+    moved: u64,
+    /// An ordinary user must give itself what the container's permissions deny.
+    must_open: bool,
+}
+
+impl Removal<'_> {
+    /// Whether there was anything.
+    fn empty(&mut self, folder: &OwnedFd, depth: usize) -> io::Result<bool> {
+        let entries = entries(folder)?;
+        for (name, is_folder) in &entries {
+            if *is_folder {
+                self.remove_folder(folder, name, depth)?;
             } else {
-                remove(top.as_fd(), &name, AtFlags::empty())?;
+                remove(folder, name, AtFlags::empty())?;
+            }
+        }
+        Ok(!entries.is_empty())
+    }
+
+    fn remove_folder(&mut self, parent: &OwnedFd, name: &Name, depth: usize) -> io::Result<()> {
+        match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ACCESS | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if depth == DEEPEST {
+            return self.move_up(parent, name);
+        }
+        let folder = self.open(parent, name)?;
+        self.empty(&folder, depth + 1)?;
+        remove(parent, name, AtFlags::REMOVEDIR)
+    }
+
+    fn open(&self, parent: &OwnedFd, name: &Name) -> io::Result<OwnedFd> {
+        if self.must_open {
+            chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+        }
+        Ok(openat(parent, name, FOLDER, Mode::empty())?)
+    }
+
+    fn move_up(&mut self, from: &OwnedFd, name: &Name) -> io::Result<()> {
+        // Moving a folder rewrites its "..", for which it must be writable itself.
+        if self.must_open {
+            chmodat(from, name, Mode::RWXU, AtFlags::empty())?;
+        }
+        loop {
+            self.moved += 1;
+            let target = format!(".removed-{}", self.moved);
+            match renameat(from, name, self.top, target.as_str()) {
+                // The name is taken: the container may have made such a folder itself.
+                Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                Ok(()) | Err(Errno::NOENT) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -68,62 +119,7 @@ fn entries(folder: &OwnedFd) -> io::Result<Vec<(Name, bool)>> {
     Ok(found)
 }
 
-/// Removes a folder, after its files, and after its folders have been moved beside it.
-fn flatten(top: BorrowedFd<'_>, name: &Name, moved: &mut u64) -> io::Result<()> {
-    match unlinkat(top, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
-        // An ordinary user may have to open what the container has closed first.
-        Err(Errno::ACCESS | Errno::PERM) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let folder = open_for_removal(top, name)?;
-    for (entry, is_folder) in entries(&folder)? {
-        if !is_folder {
-            remove(folder.as_fd(), &entry, AtFlags::empty())?;
-        } else if remove(folder.as_fd(), &entry, AtFlags::REMOVEDIR).is_err() {
-            move_up(folder.as_fd(), &entry, top, moved)?;
-        }
-    }
-    drop(folder);
-    remove(top, name, AtFlags::REMOVEDIR)
-}
-
-fn open_for_removal(top: BorrowedFd<'_>, name: &Name) -> io::Result<OwnedFd> {
-    let is_root = rustix::process::geteuid().is_root();
-    match openat(top, name, FOLDER, Mode::empty()) {
-        Ok(folder) => {
-            if !is_root {
-                fchmod(&folder, Mode::RWXU)?;
-            }
-            Ok(folder)
-        }
-        Err(Errno::ACCESS) => {
-            chmodat(top, name, Mode::RWXU, AtFlags::empty())?;
-            Ok(openat(top, name, FOLDER, Mode::empty())?)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn move_up(from: BorrowedFd<'_>, name: &Name, top: BorrowedFd<'_>, moved: &mut u64) -> io::Result<()> {
-    // Moving a folder rewrites its "..", for which it must be writable itself.
-    if !rustix::process::geteuid().is_root() {
-        chmodat(from, name, Mode::RWXU, AtFlags::empty())?;
-    }
-    loop {
-        *moved += 1;
-        let target = format!(".removed-{moved}");
-        match renameat(from, name, top, target.as_str()) {
-            // The name is taken: the container may have made such a folder itself.
-            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-fn remove(folder: BorrowedFd<'_>, name: &Name, flags: AtFlags) -> io::Result<()> {
+fn remove(folder: &OwnedFd, name: &Name, flags: AtFlags) -> io::Result<()> {
     match unlinkat(folder, name, flags) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
@@ -153,7 +149,7 @@ mod tests {
         fs::write(top.join(".removed-2"), "x").unwrap();
         symlink(&outside, top.join("a/b/link")).unwrap();
         symlink("/nonexistent", top.join("dangling")).unwrap();
-        fs::set_permissions(top.join("a/b/c"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(top.join("a/b/c"), fs::Permissions::from_mode(0o000)).unwrap();
         empty(&top).unwrap();
         assert_eq!(fs::read_dir(&top).unwrap().count(), 0);
         assert!(outside.join("kept").exists());

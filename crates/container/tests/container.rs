@@ -1041,7 +1041,7 @@ fn other_users_of_the_container_own_their_files() {
     process.user = Some("70000".into());
     assert!(matches!(tester.container.start(&process), Err(Error::UnknownUser(_))));
     tester.says("touch /tmp/x");
-    let file = fs::metadata(tester.place.scratch().join("container/upper/0/tmp/x")).unwrap();
+    let file = fs::metadata(tester.place.scratch().join("container/upper-0/tmp/x")).unwrap();
     assert!(file.uid() >= 0x1000_0000, "files inside belong to nobody on the host");
     tester.end();
 }
