@@ -1,16 +1,18 @@
 //! `tidy`: the walls of ARCHITECTURE.md that can be seen in the text.
 //!
 //! Here: running the rules over the repository and naming what breaks them. The rules live apart: [`walls`] for
-//! Rust code, [`dependencies`] for what a crate may use, [`names`] for words, [`files`] for every file. What the
+//! Rust code, [`dependencies`] for what a crate may use, [`names`] for words, [`files`] for every file, [`links`] for documents. What the
 //! compiler, clippy and cargo-deny can tell is left to them.
 
 mod dependencies;
 mod files;
+mod links;
 mod names;
 mod text;
 mod tree;
 mod walls;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 
@@ -48,9 +50,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
 /// What breaks a rule below `root`, one line each.
 fn findings(root: &Path) -> Result<Vec<String>, Error> {
     let mut findings = dependencies::check(&dependencies::read(root)?);
-    for file in tree::text_files(root)? {
+    let all = tree::text_files(root)?;
+    let paths: BTreeSet<String> = all.iter().map(|file| file.path.clone()).collect();
+    for file in all {
         findings.extend(files::check(&file.path, &file.text));
         findings.extend(names::check_path(&file.path));
+        if file.path.ends_with(".md") {
+            findings.extend(links::check(&file.path, &file.text, &paths));
+        }
         if file.path.ends_with(".rs") {
             let rust = text::Rust::read(&file.text);
             findings.extend(walls::check(&file.path, &rust));
