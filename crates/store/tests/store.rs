@@ -1,5 +1,7 @@
 //! The store from outside, on real files: what survives kills, what two processes see of each other, what S3 asks.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers and all")]
+
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/logs.rs"]

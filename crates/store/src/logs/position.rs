@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn positions_survive_as_text_and_nothing_else_passes_for_one() {
-        let position = Position { frame: 0xdead_beef_00, byte: 0xffff };
+        let position = Position { frame: 0xde_adbe_ef00, byte: 0xffff };
         assert_eq!(position.to_string().parse::<Position>().unwrap(), position);
         for token in [
             "",

@@ -13,8 +13,9 @@ use super::position::Position;
 use super::reader::SegmentReader;
 use crate::error::{Doing, Error, Result};
 
-/// Frames per `writev`: three slices each, and the kernel takes 1024 slices.
-const FRAMES_AT_ONCE: usize = 340;
+/// Frames per `writev`: three slices each, and the kernel takes 1024 slices. So few that what was just summed is
+/// still in the processor's cache when the kernel copies it.
+const FRAMES_AT_ONCE: usize = 16;
 
 /// What a segment holds in all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -233,6 +233,7 @@ fn accept(sql: &Sql<'_>, new: &NewBuild, render: impl FnOnce(u64) -> (String, St
     Ok(Acceptance::Accepted { number })
 }
 
+// COMPAT: AP-008 a token holds for its time and for equal parameters, even when the project is gone.
 /// What this token stands for already.
 fn earlier(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<Option<Acceptance>> {
     sql.execute("DELETE FROM idempotency_tokens WHERE expires_ms <= $1", [new.created_ms.into()])?;
@@ -261,6 +262,7 @@ fn project_exists(sql: &Sql<'_>, new: &NewBuild) -> Result<bool> {
     Ok(found.is_some())
 }
 
+// COMPAT: LC-005 build numbers start at 1 per project, go up by 1, and are never used again after deletes.
 fn next_number(sql: &Sql<'_>, new: &NewBuild) -> Result<u64> {
     let number = sql.row(
         "INSERT INTO build_numbers (account, region, project, last) VALUES ($1, $2, $3, 1)
@@ -309,6 +311,7 @@ fn remember(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<()> {
     Ok(())
 }
 
+// COMPAT: AP-078 a running build is not deleted; an unknown one is answered for as well.
 fn delete(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Deletion> {
     let key = || [text(&scope.account), text(&scope.region), text(id)];
     let query = "SELECT complete FROM builds WHERE account = $1 AND region = $2 AND id = $3";

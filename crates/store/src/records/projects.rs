@@ -90,7 +90,8 @@ impl Records {
         .await
     }
 
-    /// False if there was none. Its builds stay (LC-006), and so does its build counter.
+    // COMPAT: LC-006 deleting a project does not delete its builds.
+    /// False if there was none. Its builds stay, and so does its build counter.
     pub async fn delete_project(&self, scope: &Scope, name: &str) -> Result<bool> {
         let (scope, name) = (scope.clone(), name.to_owned());
         self.write(move |sql| {

@@ -136,7 +136,7 @@ fn every_log_byte_written_before_a_kill_is_there_and_a_prefix_of_the_rest() {
         assert!(lines <= acknowledged * 1000 + 1000);
         // Rounds are counted in whole hundred thousands of bytes: finish the one that the kill cut.
         let mut writer = SegmentWriter::append(&path).unwrap();
-        while writer.total().payload_bytes % 100_000 != 0 {
+        while !writer.total().payload_bytes.is_multiple_of(100_000) {
             writer.write_raw(1, format!("{:099}\n", lines / 1000).as_bytes()).unwrap();
         }
     }

@@ -528,3 +528,31 @@ fn readers_always_find_an_object_that_is_only_ever_replaced() {
     assert_eq!(tester.keys(), ["a", "steady/x"]);
     assert_eq!(tester.leftovers(), 0);
 }
+
+#[test]
+fn folders_that_come_and_go_never_get_in_the_way_of_a_writer() {
+    let tester = Tester::new();
+    std::thread::scope(|threads| {
+        for thread in 0..4 {
+            let tester = &tester;
+            threads.spawn(move || {
+                for round in 0..12 {
+                    // The same folder is emptied by one thread while another needs it, and `s` is swapped for a folder.
+                    let keys = ["s".to_owned(), format!("s/{thread}"), format!("deep/er/{thread}")];
+                    for key in &keys {
+                        tester.put(key, &format!("{round}"));
+                    }
+                    for key in &keys[1..] {
+                        assert_eq!(tester.get(key), Some(format!("{round}")), "{key}");
+                    }
+                    for key in &keys {
+                        assert!(tester.delete(key) || key == "s");
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(tester.keys(), Vec::<String>::new());
+    assert_eq!(fs::read_dir(tester.bucket()).unwrap().count(), 0);
+    assert_eq!(tester.leftovers(), 0);
+}
