@@ -3,35 +3,59 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
 pub type Sleep<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 pub trait Clock: Debug + Send + Sync {
-    /// Milliseconds since the Unix epoch.
+    /// Milliseconds since the Unix epoch: for what is shown. It may jump.
     fn now_ms(&self) -> i64;
 
-    /// Waits until that time has come; at once if it has passed.
-    fn sleep_until_ms(&self, at_ms: i64) -> Sleep<'_>;
+    /// Milliseconds since some moment before: for what has to be waited for. It never jumps.
+    fn uptime_ms(&self) -> i64;
+
+    /// Waits until [`Clock::uptime_ms`] is at least this; not at all if it is already.
+    fn sleep_until(&self, uptime_ms: i64) -> Sleep<'_>;
 }
 
-/// The system's clock. Sleeping follows the monotonic clock: a jump of the wall clock neither ends a build's
-/// time early nor stretches it.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemClock;
+/// The system's clock. Deadlines follow the monotonic one: a jump of the wall clock neither ends a build's time
+/// early nor stretches it.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    pub fn new() -> SystemClock {
+        SystemClock { started: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock::new()
+    }
+}
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        in_milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
-    fn sleep_until_ms(&self, at_ms: i64) -> Sleep<'_> {
-        let left = u64::try_from(at_ms.saturating_sub(self.now_ms())).unwrap_or(0);
+    fn uptime_ms(&self) -> i64 {
+        in_milliseconds(self.started.elapsed())
+    }
+
+    fn sleep_until(&self, uptime_ms: i64) -> Sleep<'_> {
+        let left = u64::try_from(uptime_ms.saturating_sub(self.uptime_ms())).unwrap_or(0);
         Box::pin(tokio::time::sleep(Duration::from_millis(left)))
     }
+}
+
+fn in_milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A clock that stands still until it is told to move, for trying out what takes long. Cheap to clone; all
@@ -45,8 +69,7 @@ impl ManualClock {
     }
 
     pub fn advance(&self, by: Duration) {
-        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.0.send_modify(|now| *now = now.saturating_add(by));
+        self.0.send_modify(|now| *now = now.saturating_add(in_milliseconds(by)));
     }
 }
 
@@ -55,10 +78,14 @@ impl Clock for ManualClock {
         *self.0.borrow()
     }
 
-    fn sleep_until_ms(&self, at_ms: i64) -> Sleep<'_> {
+    fn uptime_ms(&self) -> i64 {
+        self.now_ms()
+    }
+
+    fn sleep_until(&self, uptime_ms: i64) -> Sleep<'_> {
         let mut time = self.0.subscribe();
         Box::pin(async move {
-            let came = time.wait_for(|now| *now >= at_ms).await;
+            let came = time.wait_for(|now| *now >= uptime_ms).await;
             came.expect("the sender lives in the clock that is borrowed here");
         })
     }
@@ -73,7 +100,7 @@ mod tests {
         let clock = ManualClock::new(1000);
         let advancing = clock.clone();
         let sleeper = tokio::spawn(async move {
-            clock.sleep_until_ms(4000).await;
+            clock.sleep_until(4000).await;
             clock.now_ms()
         });
         advancing.advance(Duration::from_secs(1));
@@ -85,7 +112,7 @@ mod tests {
 
     #[tokio::test]
     async fn sleeping_until_a_time_gone_by_does_not_wait() {
-        SystemClock.sleep_until_ms(0).await;
-        ManualClock::new(5).sleep_until_ms(5).await;
+        SystemClock::new().sleep_until(0).await;
+        ManualClock::new(5).sleep_until(5).await;
     }
 }

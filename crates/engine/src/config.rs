@@ -86,7 +86,7 @@ impl Config {
             host_shared: Vec::new(),
             network: Network::Host,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::new()),
         }
     }
 

@@ -108,6 +108,10 @@ pub(crate) fn draft(
 }
 
 impl Draft {
+    pub(crate) fn project(&self) -> &str {
+        &self.plan.project_name
+    }
+
     /// The build with this number: its document as StartBuild answers it, and what is stored to run it.
     pub(crate) fn numbered(mut self, number: u64, config: &Config) -> (Build, Order) {
         self.plan.service_variables = variables::of_service(&self, number, config);

@@ -12,8 +12,8 @@ pub(crate) struct Waiting {
     pub(crate) project: String,
     /// The project's `concurrentBuildLimit`, if it has one.
     pub(crate) project_limit: Option<usize>,
-    /// When its `queuedTimeoutInMinutes` is over, in milliseconds since the Unix epoch.
-    pub(crate) deadline_ms: i64,
+    /// When its `queuedTimeoutInMinutes` is over, in the clock's uptime.
+    pub(crate) deadline: i64,
 }
 
 /// Builds that wait and builds that run.
@@ -113,13 +113,13 @@ impl Queue {
     }
 
     /// Takes out the builds whose time in the queue is over.
-    pub(crate) fn expire(&mut self, now_ms: i64) -> Vec<Waiting> {
-        self.waiting.extract_if(.., |_, build| build.deadline_ms <= now_ms).map(|(_, build)| build).collect()
+    pub(crate) fn expire(&mut self, uptime_ms: i64) -> Vec<Waiting> {
+        self.waiting.extract_if(.., |_, build| build.deadline <= uptime_ms).map(|(_, build)| build).collect()
     }
 
     /// When the next build's time in the queue is over.
-    pub(crate) fn next_deadline_ms(&self) -> Option<i64> {
-        self.waiting.values().map(|build| build.deadline_ms).min()
+    pub(crate) fn next_deadline(&self) -> Option<i64> {
+        self.waiting.values().map(|build| build.deadline).min()
     }
 
     fn running_per_project(&self) -> HashMap<String, usize> {

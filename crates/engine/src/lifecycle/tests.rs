@@ -207,11 +207,10 @@ proptest! {
         let mut highest = None;
         for event in reports {
             // A journal's phases go forward, and each ends before the next begins.
-            if let Event::Reported(Report::PhaseStarted { phase, .. }) = &event {
-                if highest.is_none_or(|highest| *phase > highest) {
-                    highest = Some(*phase);
-                    journal.push(event);
-                }
+            let Event::Reported(Report::PhaseStarted { phase, .. }) = &event else { continue };
+            if highest.is_none_or(|highest| *phase > highest) {
+                highest = Some(*phase);
+                journal.push(event);
             }
         }
         let admitted = [Event::Admitted { at_ms: 1500 }];

@@ -95,10 +95,9 @@ fn check_surroundings(settings: &Project) -> Result<()> {
     if let Some(kind) = cache.filter(|kind| **kind != CacheType::NoCache) {
         return Error::not_available("cache.type", kind.as_str());
     }
-    if let Some(vpc) = settings.vpc_config.as_ref().and_then(|vpc| vpc.vpc_id.as_deref()) {
-        if !vpc.is_empty() {
-            return Error::not_available("vpcConfig", vpc);
-        }
+    let vpc = settings.vpc_config.as_ref().and_then(|vpc| vpc.vpc_id.as_deref());
+    if let Some(vpc) = vpc.filter(|vpc| !vpc.is_empty()) {
+        return Error::not_available("vpcConfig", vpc);
     }
     if let Some([first, ..]) = settings.file_system_locations.as_deref() {
         let identifier = first.identifier.as_deref().unwrap_or_default();

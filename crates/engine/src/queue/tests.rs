@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn build(id: &str, project: &str, project_limit: Option<usize>) -> Waiting {
-    Waiting { build_id: id.to_string(), project: project.to_string(), project_limit, deadline_ms: 1000 }
+    Waiting { build_id: id.to_string(), project: project.to_string(), project_limit, deadline: 1000 }
 }
 
 #[test]
@@ -52,13 +52,13 @@ fn the_queue_has_room_for_as_many_as_its_limit_and_no_more() {
 #[test]
 fn builds_expire_at_their_deadline() {
     let mut queue = Queue::new(0, 10);
-    queue.arrive(Waiting { deadline_ms: 2000, ..build("late", "p", None) });
+    queue.arrive(Waiting { deadline: 2000, ..build("late", "p", None) });
     queue.arrive(build("early", "p", None));
-    assert_eq!(queue.next_deadline_ms(), Some(1000));
+    assert_eq!(queue.next_deadline(), Some(1000));
     assert!(queue.expire(999).is_empty());
     let expired: Vec<_> = queue.expire(1000).into_iter().map(|build| build.build_id).collect();
     assert_eq!(expired, ["early"]);
-    assert_eq!(queue.next_deadline_ms(), Some(2000));
+    assert_eq!(queue.next_deadline(), Some(2000));
 }
 
 proptest! {

@@ -1,0 +1,548 @@
+//! Drives one build from the queue to its end: the only task that changes it.
+//!
+//! It gives the build an agent (or takes up the one it has), reads what the agent journals, stores each new state
+//! before anybody is told of it, and cleans up at the end. What a state means is `lifecycle`'s; a build's failure
+//! is data here, and only faults of ours are errors.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::journal::{Context, Event as Report, Outcome};
+use api::codebuild::Build;
+use executor::{Adopted, Link, Signal};
+use store::logs::{SegmentReader, SegmentWriter};
+use store::records::{BuildUpdate, LogGroup, LogStream, Scope};
+use tokio::sync::watch;
+
+use crate::config::Image;
+use crate::desk::{Ask, Mailbox};
+use crate::document;
+use crate::engine::Shared;
+use crate::error::{Error, Result};
+use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
+use crate::plan::Order;
+
+/// How much longer than the build's own timeout an agent gets to end the build by itself.
+const OVERDUE_MS: i64 = 30_000;
+/// How long an agent gets to end a stopped build; the promise to the caller is 10 s.
+const STOPPING_MS: i64 = 8_000;
+/// How long to wait before trying to store a state again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A build in memory.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) scope: Scope,
+    pub(crate) id: String,
+    pub(crate) order: Order,
+    pub(crate) document: Build,
+    pub(crate) state: State,
+}
+
+/// Where a driver takes a build up.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// The queue let it through: give it an agent.
+    Admitted,
+    /// It was stopped before it started; the mailbox or the state says so.
+    Stopped,
+    /// It waited too long.
+    Expired,
+    /// Its agent was found running.
+    Adopted(Link),
+    /// Its agent was found dead, with this journal.
+    Dead(Vec<Report>),
+}
+
+/// How the driving of a build ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The build is over, and stored so.
+    Over,
+    /// We are shutting down; the agent goes on, and the next server takes the build up.
+    Left,
+}
+
+#[derive(Debug)]
+pub(crate) struct Driver {
+    shared: Arc<Shared>,
+    live: Box<Live>,
+    mailbox: Mailbox,
+    closing: watch::Receiver<bool>,
+    /// Why we killed the agent, if we did.
+    killed: Option<Outcome>,
+    /// Readers know where the log is.
+    stream_made: bool,
+}
+
+impl Driver {
+    pub(crate) fn new(shared: Arc<Shared>, live: Box<Live>, mailbox: Mailbox) -> Driver {
+        let closing = shared.closing.subscribe();
+        Driver { shared, live, mailbox, closing, killed: None, stream_made: false }
+    }
+
+    /// Drives the build to its end, or until we shut down.
+    pub(crate) async fn run(mut self, start: Start) {
+        let driven = match self.drive(start).await {
+            Ok(end) => end,
+            Err(error) => self.fault(&error).await,
+        };
+        // The place is free before the tidying up, which nobody has to wait for.
+        self.shared.leave(&self.live.id);
+        if driven == End::Over {
+            self.tidy_up().await;
+        }
+        self.shared.driver_left();
+    }
+
+    async fn drive(&mut self, start: Start) -> Result<End> {
+        match start {
+            Start::Admitted if self.mailbox.is_empty() => self.launch().await,
+            Start::Admitted | Start::Stopped => self.stop_unlaunched().await,
+            Start::Expired => {
+                let at_ms = self.now_ms();
+                self.apply(Event::QueuedTimedOut { at_ms });
+                self.finish().await
+            }
+            Start::Adopted(link) => self.follow(link).await,
+            Start::Dead(events) => {
+                self.apply_reports(events);
+                self.lose_agent().await
+            }
+        }
+    }
+
+    // ---- giving the build an agent --------------------------------------------------------------------------
+
+    async fn launch(&mut self) -> Result<End> {
+        let at_ms = self.now_ms();
+        if !self.apply(Event::Admitted { at_ms }).contains(&Effect::Launch) {
+            return self.finish().await;
+        }
+        if let Some(image) = self.live.order.image.clone() {
+            match self.resolve_image(&image).await {
+                Resolved::Image(image) => self.use_image(image),
+                Resolved::Failed(reason) => {
+                    return self.end_unlaunched(Outcome::Failed, cannot_pull(&reason)).await;
+                }
+                Resolved::Stopped => return self.end_unlaunched(Outcome::Stopped, Context::default()).await,
+                Resolved::Left => return Ok(End::Left),
+            }
+        }
+        self.start_agent().await
+    }
+
+    /// Stores PROVISIONING and starts the agent side by side: recovery looks for an agent before it believes the
+    /// stored state, so neither has to wait for the other.
+    async fn start_agent(&mut self) -> Result<End> {
+        make_folder(self.live.order.plan.log.parent()).map_err(Error::internal)?;
+        let plan = &self.live.order.plan;
+        let launch = self.shared.executor.launch(&plan.uuid, plan);
+        let (launched, stream_made) = tokio::join!(launch, self.show_provisioning());
+        self.stream_made = stream_made;
+        match launched {
+            Ok(link) => self.follow(link).await,
+            Err(error) => {
+                tracing::error!(build = %self.live.id, %error, "no agent could be started");
+                let context = fault("The build's environment could not be started");
+                self.end_unlaunched(Outcome::Fault, context).await
+            }
+        }
+    }
+
+    /// Stores PROVISIONING and the log's place. What fails here is made good later: the build goes on meanwhile.
+    /// True if the place is stored.
+    async fn show_provisioning(&self) -> bool {
+        let (stream, stored) = tokio::join!(self.make_stream(), self.store());
+        if let Some(error) = stored.err().as_ref().or(stream.as_ref().err()) {
+            tracing::error!(build = %self.live.id, %error, "PROVISIONING could not be stored");
+        }
+        stream.is_ok()
+    }
+
+    /// The image may take minutes: PROVISIONING is shown meanwhile, and the build can be stopped.
+    async fn resolve_image(&mut self, image: &str) -> Resolved {
+        let resolving = self.shared.config.images.resolve(image);
+        tokio::pin!(resolving);
+        self.stream_made = self.show_provisioning().await;
+        tokio::select! {
+            resolved = &mut resolving => resolved.map_or_else(Resolved::Failed, Resolved::Image),
+            Some(ask) = self.mailbox.recv() => {
+                self.hear(ask).await;
+                Resolved::Stopped
+            }
+            () = closed(&mut self.closing) => Resolved::Left,
+        }
+    }
+
+    fn use_image(&mut self, image: Image) {
+        let environment = &mut self.live.order.plan.environment;
+        environment.rootfs = image.rootfs;
+        environment.variables = image.variables;
+    }
+
+    /// Ends a build that was stopped before any agent had it; answers after the end is stored.
+    async fn stop_unlaunched(&mut self) -> Result<End> {
+        let at_ms = self.now_ms();
+        self.apply(Event::StopRequested { at_ms });
+        let end = self.end_unlaunched(Outcome::Stopped, Context::default()).await;
+        while let Ok(ask) = self.mailbox.try_recv() {
+            self.hear(ask).await;
+        }
+        end
+    }
+
+    /// Ends a build that no agent has.
+    async fn end_unlaunched(&mut self, outcome: Outcome, context: Context) -> Result<End> {
+        let at_ms = self.now_ms();
+        self.apply(Event::ProvisioningFailed { at_ms, outcome, context });
+        self.finish().await
+    }
+
+    // ---- following the agent --------------------------------------------------------------------------------
+
+    /// Follows the build through its agent to the end. If we cannot, nobody can: the agent is ended.
+    async fn follow(&mut self, mut link: Link) -> Result<End> {
+        let followed = self.follow_link(&mut link).await;
+        if followed.is_err() {
+            link.kill();
+        }
+        followed
+    }
+
+    async fn follow_link(&mut self, link: &mut Link) -> Result<End> {
+        let mut offset = 0;
+        let clock = self.shared.config.clock.clone();
+        let timeout_ms = i64::try_from(self.live.order.plan.timeout_seconds * 1000).unwrap_or(i64::MAX);
+        let mut overdue = clock.sleep_until(clock.uptime_ms().saturating_add(timeout_ms + OVERDUE_MS));
+        if self.live.state.stop_requested {
+            link.stop().await;
+            overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
+        }
+        loop {
+            tokio::select! {
+                signal = link.signal() => match signal {
+                    Signal::JournalGrew => {
+                        offset = self.read_journal(link, offset)?;
+                        if self.settle().await? {
+                            return Ok(End::Over);
+                        }
+                    }
+                    Signal::LogGrew => self.shared.wakes.ring(&self.live.order.plan.log),
+                    Signal::Lost => {
+                        self.read_journal(link, offset)?;
+                        if self.live.state.is_over() {
+                            return self.finish().await;
+                        }
+                        match self.find_agent_again().await? {
+                            Some(found) => (*link, offset) = (found, 0),
+                            None => return self.lose_agent().await,
+                        }
+                    }
+                },
+                Some(ask) = self.mailbox.recv() => {
+                    if self.hear(ask).await {
+                        link.stop().await;
+                        overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
+                    }
+                }
+                () = &mut overdue => {
+                    let stopped = self.live.state.stop_requested;
+                    tracing::warn!(build = %self.live.id, stopped, "the agent does not end the build; killing it");
+                    self.killed = Some(if stopped { Outcome::Stopped } else { Outcome::TimedOut });
+                    link.kill();
+                    overdue = Box::pin(std::future::pending());
+                }
+                () = closed(&mut self.closing) => return Ok(End::Left),
+            }
+        }
+    }
+
+    fn read_journal(&mut self, link: &Link, offset: u64) -> Result<u64> {
+        let (reports, offset) = link.events_after(offset).map_err(Error::internal)?;
+        self.apply_reports(reports);
+        Ok(offset)
+    }
+
+    fn apply_reports(&mut self, reports: Vec<Report>) {
+        for report in reports {
+            self.apply(Event::Reported(report));
+        }
+    }
+
+    /// Stores what has changed; true once the build is over.
+    async fn settle(&mut self) -> Result<bool> {
+        if self.live.state.is_over() {
+            return self.finish().await.map(|end| end == End::Over);
+        }
+        self.store_until_kept().await;
+        Ok(false)
+    }
+
+    /// The connection is gone. `None` if the agent is, too; then all it wrote has been applied.
+    async fn find_agent_again(&mut self) -> Result<Option<Link>> {
+        match self.shared.executor.adopt(self.uuid()).await.map_err(Error::internal)? {
+            Adopted::Running(link) => Ok(Some(link)),
+            Adopted::Dead { events } => {
+                self.apply_reports(events);
+                Ok(None)
+            }
+            Adopted::NeverStarted => Ok(None),
+        }
+    }
+
+    /// The agent is gone: the build is over, one way or the other.
+    async fn lose_agent(&mut self) -> Result<End> {
+        if !self.live.state.is_over() {
+            let (outcome, context) = self.verdict();
+            let at_ms = self.now_ms();
+            self.apply(Event::AgentLost { at_ms, outcome, context });
+        }
+        self.finish().await
+    }
+
+    /// What to make of an agent that is gone without having finished.
+    fn verdict(&self) -> (Outcome, Context) {
+        match self.killed {
+            Some(Outcome::TimedOut) => (Outcome::TimedOut, timed_out()),
+            _ if self.live.state.stop_requested => (Outcome::Stopped, Context::default()),
+            _ => (
+                Outcome::Fault,
+                fault("The build's agent ended before the build did; its log is kept up to there"),
+            ),
+        }
+    }
+
+    // ---- mail -----------------------------------------------------------------------------------------------
+
+    /// Notes the request to stop, and answers once it is stored. True if the agent is to be told.
+    async fn hear(&mut self, ask: Ask) -> bool {
+        let Ask::Stop { answer } = ask;
+        let at_ms = self.now_ms();
+        let again = self.live.state.stop_requested;
+        let effects = self.apply(Event::StopRequested { at_ms });
+        let stored = self.store().await;
+        // Whoever asked may have gone.
+        let _ = answer.send(stored.map(|_| self.live.document.clone()));
+        !again && effects.contains(&Effect::Stop)
+    }
+
+    // ---- states ---------------------------------------------------------------------------------------------
+
+    /// The next state, in memory. Effects are performed by the caller, who knows whether there is an agent.
+    fn apply(&mut self, event: Event) -> Vec<Effect> {
+        let (state, effects) = step(self.live.state.clone(), event);
+        self.live.state = state;
+        document::render(&mut self.live.document, &self.live.order, &self.live.state);
+        effects
+    }
+
+    /// Stores the state as it is. False: the store says that the build was over before.
+    async fn store(&self) -> Result<bool> {
+        let Live { scope, id, document, state, .. } = &*self.live;
+        let status = document.build_status.as_ref().map(|status| status.as_str().to_string());
+        let update = BuildUpdate {
+            status: status.unwrap_or_default(),
+            complete: state.is_over(),
+            ended_ms: state.ended_ms(),
+            document: serde_json::to_string(document)?,
+            lifecycle: serde_json::to_string(state)?,
+        };
+        Ok(self.shared.records.update_build(scope, id, update).await?)
+    }
+
+    /// Stores the state, trying until the disk has room again: the journal keeps what we cannot.
+    async fn store_until_kept(&mut self) -> End {
+        let mut complained = false;
+        loop {
+            let error = match self.store().await {
+                Ok(true) => return End::Over,
+                Ok(false) => {
+                    tracing::error!(build = %self.live.id, "the stored build was over already, or is gone");
+                    return End::Over;
+                }
+                Err(error) => error,
+            };
+            if !complained {
+                tracing::error!(build = %self.live.id, %error, "the build's state could not be stored; trying on");
+                complained = true;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = closed(&mut self.closing) => return End::Left,
+            }
+        }
+    }
+
+    /// Seals the log, then stores the end: who sees the build complete can read all of its log.
+    async fn finish(&mut self) -> Result<End> {
+        debug_assert!(self.live.state.is_over());
+        if let Err(error) = self.seal_log().await {
+            tracing::error!(build = %self.live.id, %error, "the build's log could not be sealed");
+        }
+        let kept = self.store_until_kept().await;
+        self.shared.wakes.ring(&self.live.order.plan.log);
+        Ok(kept)
+    }
+
+    /// Something of ours is broken: the build ends as FAULT, with what can still be stored.
+    async fn fault(&mut self, error: &Error) -> End {
+        tracing::error!(build = %self.live.id, %error, "the build could not be driven on");
+        let at_ms = self.now_ms();
+        let context = fault("The build could not be driven on because of an internal error");
+        self.apply(Event::AgentLost { at_ms, outcome: Outcome::Fault, context });
+        self.finish().await.unwrap_or(End::Left)
+    }
+
+    // ---- the log --------------------------------------------------------------------------------------------
+
+    /// Makes the log stream known to readers. Its segment is the agent's to make.
+    async fn make_stream(&self) -> Result<()> {
+        let Some(address) = &self.live.order.stream else { return Ok(()) };
+        let (records, scope) = (&self.shared.records, &self.live.scope);
+        let created_ms = self.now_ms();
+        let stream = LogStream {
+            group: address.group.clone(),
+            name: address.name.clone(),
+            created_ms,
+            segment: self.live.order.plan.log.to_string_lossy().into_owned(),
+            first_event_ms: None,
+            last_event_ms: None,
+            stored_bytes: 0,
+        };
+        match records.create_log_stream(scope, stream.clone()).await {
+            // COMPAT: SA-117 a missing group is made, with no retention.
+            Err(store::Error::NotFound { .. }) => {}
+            made => return Ok(existing_is_fine(made)?),
+        }
+        let group = LogGroup {
+            name: address.group.clone(),
+            created_ms,
+            retention_days: None,
+            tags: "{}".to_string(),
+        };
+        existing_is_fine(records.create_log_group(scope, group).await)?;
+        Ok(existing_is_fine(records.create_log_stream(scope, stream).await)?)
+    }
+
+    /// Seals what the agent could not, and notes what the stream holds.
+    async fn seal_log(&self) -> Result<()> {
+        if !self.live.state.was_in(Phase::Provisioning) {
+            return Ok(());
+        }
+        if !self.stream_made {
+            self.make_stream().await?;
+        }
+        let log = self.live.order.plan.log.clone();
+        let sealing = tokio::task::spawn_blocking(move || seal(&log));
+        let held = sealing.await.map_err(Error::internal)??;
+        if let Some(address) = &self.live.order.stream {
+            let name = (address.group.as_str(), address.name.as_str());
+            let (records, scope) = (&self.shared.records, &self.live.scope);
+            records.update_log_stream(scope, name, (held.first_ms, held.last_ms), held.bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn tidy_up(&self) {
+        if let Err(error) = self.shared.executor.remove(self.uuid()).await {
+            // The next start tries again.
+            tracing::warn!(build = %self.live.id, %error, "what the build left could not be removed");
+        }
+    }
+
+    fn uuid(&self) -> &str {
+        &self.live.order.plan.uuid
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.shared.config.clock.now_ms()
+    }
+}
+
+/// What became of an image.
+enum Resolved {
+    Image(Image),
+    Failed(String),
+    Stopped,
+    Left,
+}
+
+/// What a sealed log holds.
+struct Held {
+    first_ms: Option<i64>,
+    last_ms: Option<i64>,
+    bytes: u64,
+}
+
+fn seal(log: &Path) -> store::Result<Held> {
+    // By the agent, which is who should; it may still have the file open.
+    let sealed = SegmentReader::open(log).and_then(|mut reader| reader.sealed());
+    if !matches!(sealed, Ok(true)) {
+        match SegmentWriter::append(log) {
+            Ok(mut writer) => writer.seal()?,
+            // No agent came so far. An empty log is what its readers shall find.
+            Err(store::Error::NotFound { .. }) => SegmentWriter::create(log)?.seal()?,
+            Err(store::Error::Sealed(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    measure(log)
+}
+
+fn measure(log: &Path) -> store::Result<Held> {
+    let mut reader = SegmentReader::open(log)?;
+    let (start, end) = (reader.start(), reader.end()?);
+    let (first, _) = reader.forward(start, 1, 1)?;
+    let (last, _) = reader.backward(end, 1, 1)?;
+    let bytes = reader.total()?.map_or(0, |total| total.payload_bytes);
+    let time = |events: &[store::logs::LogEvent]| events.first().map(|event| event.time_ms);
+    Ok(Held { first_ms: time(&first), last_ms: time(&last), bytes })
+}
+
+fn make_folder(folder: Option<&Path>) -> io::Result<()> {
+    match folder {
+        Some(folder) if !folder.exists() => std::fs::create_dir_all(folder),
+        _ => Ok(()),
+    }
+}
+
+fn existing_is_fine(made: store::Result<()>) -> store::Result<()> {
+    match made {
+        Err(store::Error::AlreadyExists { .. }) => Ok(()),
+        other => other,
+    }
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    // A sender that is gone closes as well as one that says so.
+    let _ = closing.wait_for(|closing| *closing).await;
+}
+
+/// COMPAT: LC-053.
+fn cannot_pull(reason: &str) -> Context {
+    Context {
+        status_code: "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE".to_string(),
+        message: format!("Unable to pull customer's container image. CannotPullContainerError: {reason}"),
+    }
+}
+
+fn fault(message: &str) -> Context {
+    // COMPAT: LC-059.
+    Context { status_code: "INTERNAL_SERVICE_ERROR".to_string(), message: message.to_string() }
+}
+
+impl Live {
+    /// A build as the store has it.
+    pub(crate) fn read(build: store::records::Build, plan: &str) -> Result<Live> {
+        Ok(Live {
+            order: serde_json::from_str(plan)?,
+            document: serde_json::from_str(&build.document)?,
+            state: serde_json::from_str(&build.lifecycle)?,
+            scope: build.scope,
+            id: build.id,
+        })
+    }
+}

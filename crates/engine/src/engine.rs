@@ -1,0 +1,279 @@
+//! The engine as a whole: starting it, stopping it, and the tasks in between. What callers ask of it is in
+//! `operations`.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use executor::{Adopted, Executor};
+use store::records::{IncompleteBuild, Records, Scope};
+use tokio::sync::{Notify, watch};
+
+use crate::config::Config;
+use crate::desk::{Arrival, Desk, Mailbox, Taken, Why};
+use crate::driver::{Driver, Live, Start};
+use crate::error::{Error, Result};
+use crate::queue::Waiting;
+use crate::wakes::Wakes;
+
+/// All operations on projects and builds, and the tasks that drive builds. Cheap to clone; all clones are one engine.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    pub(crate) shared: Arc<Shared>,
+    _last_one_out: Arc<Closer>,
+}
+
+/// What operations, drivers and the queue's task share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) records: Records,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) wakes: Wakes,
+    pub(crate) closing: watch::Sender<bool>,
+    desk: Mutex<Desk>,
+    /// Something joined the queue.
+    queue_changed: Notify,
+    /// A driver is done, or an acceptance.
+    driver_left: Notify,
+}
+
+/// Tells the tasks to leave when the last handle is dropped.
+#[derive(Debug)]
+struct Closer(Arc<Shared>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.closing.send_replace(true);
+    }
+}
+
+impl Engine {
+    /// Takes up every build that is not over where the last engine left it, then goes on with the queue in the
+    /// order of acceptance.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the store cannot be read. A build that cannot be understood is reported and skipped.
+    pub async fn start(config: Config, records: Records, executor: Arc<dyn Executor>) -> Result<Engine> {
+        let desk = Desk::new(config.concurrent_builds, config.queued_builds);
+        let shared = Arc::new(Shared {
+            config,
+            records,
+            executor,
+            wakes: Wakes::default(),
+            closing: watch::Sender::new(false),
+            desk: Mutex::new(desk),
+            queue_changed: Notify::new(),
+            driver_left: Notify::new(),
+        });
+        shared.recover().await?;
+        tokio::spawn(shared.clone().expire_builds());
+        shared.admit();
+        Ok(Engine { _last_one_out: Arc::new(Closer(shared.clone())), shared })
+    }
+
+    /// Rings when a log grows.
+    pub fn wakes(&self) -> Wakes {
+        self.shared.wakes.clone()
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Refuses new builds, lets go of the running ones, whose agents go on, and returns when all is stored.
+    pub async fn shut_down(&self) {
+        self.shared.closing.send_replace(true);
+        loop {
+            let left = self.shared.driver_left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if self.shared.desk().is_idle() {
+                return;
+            }
+            left.await;
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Starts every build that may start now.
+    pub(crate) fn admit(self: &Arc<Self>) {
+        if self.is_closing() {
+            return;
+        }
+        let admitted = self.desk().admit();
+        admitted.into_iter().for_each(|taken| self.start_driver(taken));
+    }
+
+    /// Puts an accepted build into the queue, and starts what may start.
+    pub(crate) fn arrive(self: &Arc<Self>, live: Box<Live>, mailbox: Mailbox) {
+        let (build, id) = (self.waiting(&live), live.id.clone());
+        let stopped = {
+            let mut desk = self.desk();
+            desk.reservation_used();
+            desk.arrive(build, mailbox, Arrival::Live(live))
+        };
+        stopped.into_iter().for_each(|taken| self.start_driver(taken));
+        self.admit();
+        self.desk().forget_live(&id);
+        self.queue_changed.notify_one();
+        self.driver_left();
+    }
+
+    /// A build was not accepted after all.
+    pub(crate) fn give_back(&self, build_id: &str) {
+        self.desk().give_back(build_id);
+        self.driver_left();
+    }
+
+    pub(crate) fn start_driver(self: &Arc<Self>, taken: Taken) {
+        let shared = self.clone();
+        tokio::spawn(async move {
+            let Taken { scope, build_id, mailbox, live, why } = taken;
+            let live = match live {
+                Some(live) => live,
+                None => match shared.load(&scope, &build_id).await {
+                    Ok(live) => Box::new(live),
+                    Err(error) => return shared.abandon(&build_id, &error),
+                },
+            };
+            let start = match why {
+                Why::Admitted => Start::Admitted,
+                Why::Stopped => Start::Stopped,
+                Why::Expired => Start::Expired,
+            };
+            Driver::new(shared, live, mailbox).run(start).await;
+        });
+    }
+
+    /// A driver lets go of its build: its place is free.
+    pub(crate) fn leave(self: &Arc<Self>, build_id: &str) {
+        self.desk().leave(build_id);
+        self.admit();
+    }
+
+    pub(crate) fn driver_left(&self) {
+        self.driver_left.notify_waiters();
+    }
+
+    /// A build that cannot even be read: the next start tries again.
+    fn abandon(self: &Arc<Self>, build_id: &str, error: &Error) {
+        tracing::error!(build = %build_id, %error, "the build cannot be read; leaving it for the next start");
+        self.leave(build_id);
+        self.driver_left();
+    }
+
+    async fn load(&self, scope: &Scope, build_id: &str) -> Result<Live> {
+        let build = self.records.get_build(scope, build_id).await?;
+        let plan = self.records.get_plan(scope, build_id).await?;
+        match build.zip(plan) {
+            Some((build, plan)) => Live::read(build, &plan),
+            None => Err(Error::internal(format!("build {build_id} is not in the store"))),
+        }
+    }
+
+    fn waiting(&self, live: &Live) -> Waiting {
+        let settings = &live.order.settings;
+        let patience_ms = i64::from(settings.queued_timeout_in_minutes.unwrap_or_default()) * 60_000;
+        let waited_ms = self.config.clock.now_ms() - live.state.phases[0].started_ms;
+        // A clock that jumped while we were away must not make a build wait longer than it may, or not at all.
+        let left_ms = patience_ms - waited_ms.clamp(0, patience_ms);
+        Waiting {
+            build_id: live.id.clone(),
+            project: format!("{}:{}", live.scope.account, live.order.plan.project_name),
+            project_limit: settings.concurrent_build_limit.and_then(|limit| usize::try_from(limit).ok()),
+            deadline: self.config.clock.uptime_ms().saturating_add(left_ms),
+        }
+    }
+
+    // ---- recovery -------------------------------------------------------------------------------------------
+
+    async fn recover(self: &Arc<Self>) -> Result<()> {
+        let incomplete = self.records.incomplete_builds().await?;
+        let mut known = HashSet::new();
+        for IncompleteBuild { build, plan } in incomplete {
+            let id = build.id.clone();
+            known.extend(id.rsplit(':').next().map(str::to_string));
+            match Live::read(build, &plan) {
+                Ok(live) => self.take_up(Box::new(live)).await,
+                Err(error) => tracing::error!(build = %id, %error, "the stored build cannot be understood"),
+            }
+        }
+        self.remove_leftovers(&known).await;
+        Ok(())
+    }
+
+    /// Finds out what became of one build, and goes on from there.
+    async fn take_up(self: &Arc<Self>, live: Box<Live>) {
+        let start = match self.executor.adopt(&live.order.plan.uuid).await {
+            Ok(Adopted::Running(link)) => Start::Adopted(link),
+            Ok(Adopted::Dead { events }) => Start::Dead(events),
+            // It had an agent once: only a lost disk can have taken that from us. Its commands ran.
+            Ok(Adopted::NeverStarted) if live.state.launched => Start::Dead(Vec::new()),
+            Ok(Adopted::NeverStarted) if live.state.stop_requested => Start::Stopped,
+            Ok(Adopted::NeverStarted) => return self.queue_again(live),
+            Err(error) => {
+                tracing::error!(build = %live.id, %error, "what became of the build cannot be told");
+                Start::Dead(Vec::new())
+            }
+        };
+        let mailbox = self.desk().open_mailbox(&live.id);
+        if matches!(start, Start::Adopted(_)) {
+            self.desk().occupy(&live.id, &self.waiting(&live).project);
+        }
+        tokio::spawn(Driver::new(self.clone(), live, mailbox).run(start));
+    }
+
+    fn queue_again(&self, live: Box<Live>) {
+        let build = self.waiting(&live);
+        let mut desk = self.desk();
+        let mailbox = desk.open_mailbox(&live.id);
+        // The mailbox is new and empty, so the build does not come back.
+        desk.arrive(build, mailbox, Arrival::Stored(live.scope));
+    }
+
+    /// Builds that ended, but were not tidied up after.
+    async fn remove_leftovers(&self, known: &HashSet<String>) {
+        let remaining = self.executor.remaining().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "what is left of ended builds cannot be told");
+            Vec::new()
+        });
+        for uuid in remaining.iter().filter(|uuid| !known.contains(*uuid)) {
+            if let Err(error) = self.executor.remove(uuid).await {
+                tracing::warn!(%uuid, %error, "what an ended build left could not be removed");
+            }
+        }
+    }
+
+    // ---- the queue's time -----------------------------------------------------------------------------------
+
+    /// Ends builds whose time in the queue is over.
+    async fn expire_builds(self: Arc<Self>) {
+        let mut closing = self.closing.subscribe();
+        let clock = self.config.clock.clone();
+        loop {
+            let deadline = self.desk().next_deadline();
+            let due = async {
+                match deadline {
+                    Some(deadline) => clock.sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.queue_changed.notified() => {}
+                _ = closing.wait_for(|closing| *closing) => return,
+            }
+            let expired = self.desk().expire(clock.uptime_ms());
+            expired.into_iter().for_each(|taken| self.start_driver(taken));
+        }
+    }
+}

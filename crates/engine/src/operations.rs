@@ -1,0 +1,72 @@
+//! The API's operations on projects and builds, in and out in the API's shapes.
+//!
+//! A request has been checked against the service model before it comes here.
+
+mod builds;
+mod projects;
+mod start;
+
+use api::arn::Resource;
+use api::codebuild::SortOrderType;
+use api::{Arn, Region};
+use store::records::{Order, Scope};
+
+use crate::caller::Caller;
+use crate::engine::Engine;
+
+impl Engine {
+    fn region(&self) -> &Region {
+        &self.shared.config.region
+    }
+
+    /// What the caller may see.
+    fn scope(&self, caller: &Caller) -> Scope {
+        Scope { account: caller.account.to_string(), region: self.region().to_string() }
+    }
+
+    fn project_arn(&self, caller: &Caller, name: &str) -> String {
+        Arn::codebuild(self.region(), &caller.account, Resource::Project(name)).to_string()
+    }
+
+    fn build_arn(&self, caller: &Caller, id: &str) -> String {
+        Arn::codebuild(self.region(), &caller.account, Resource::Build(id)).to_string()
+    }
+
+    /// A project's name, from the name or the ARN (AP-009). An ARN of elsewhere names nothing here.
+    fn project_name(&self, caller: &Caller, text: &str) -> Option<String> {
+        if !text.starts_with("arn:") {
+            return Some(text.to_string());
+        }
+        match self.own_arn(caller, text)?.codebuild_resource()? {
+            Resource::Project(name) => Some(name.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A build's id, from the id or the ARN (LC-001).
+    fn build_id(&self, caller: &Caller, text: &str) -> Option<String> {
+        if !text.starts_with("arn:") {
+            return is_build_id(text).then(|| text.to_string());
+        }
+        match self.own_arn(caller, text)?.codebuild_resource()? {
+            Resource::Build(id) if is_build_id(id) => Some(id.to_string()),
+            _ => None,
+        }
+    }
+
+    fn own_arn(&self, caller: &Caller, text: &str) -> Option<Arn> {
+        text.parse().ok().filter(|arn: &Arn| arn.belongs_to(self.region(), &caller.account))
+    }
+}
+
+fn is_build_id(text: &str) -> bool {
+    text.split_once(':').is_some_and(|(project, uuid)| !project.is_empty() && uuid.len() == 36)
+}
+
+fn order(order: Option<&SortOrderType>, default: Order) -> Order {
+    match order {
+        Some(SortOrderType::Ascending) => Order::Ascending,
+        Some(SortOrderType::Descending) => Order::Descending,
+        _ => default,
+    }
+}

@@ -1,0 +1,156 @@
+//! StopBuild, BatchGetBuilds, ListBuilds, ListBuildsForProject, BatchDeleteBuilds.
+
+use api::codebuild::{
+    BatchDeleteBuildsInput, BatchDeleteBuildsOutput, BatchGetBuildsInput, BatchGetBuildsOutput, Build,
+    BuildNotDeleted, ListBuildsForProjectInput, ListBuildsForProjectOutput, ListBuildsInput,
+    ListBuildsOutput, StopBuildInput, StopBuildOutput,
+};
+use store::records::{Deletion, Order};
+use tokio::sync::oneshot;
+
+use super::order;
+use crate::caller::Caller;
+use crate::desk::Ask;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::paging::{self, PAGE};
+use crate::project::required;
+
+impl Engine {
+    /// Asks a build to stop; the request is durable when this returns. A build that is over is answered as it
+    /// is. COMPAT: LC-044, AP-076.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for what is no build id, [`Error::NotFound`], [`Error::Unavailable`].
+    pub async fn stop_build(&self, caller: &Caller, input: StopBuildInput) -> Result<StopBuildOutput> {
+        let given = required(input.id, "id")?;
+        let id = self.build_id(caller, &given).ok_or_else(invalid_id)?;
+        let stored = self.stored_build(caller, &given, &id).await?;
+        if stored.build_complete == Some(true) {
+            return Ok(StopBuildOutput { build: Some(stored) });
+        }
+        let (answer, answered) = oneshot::channel();
+        let taken = self.shared.desk().ask(&id, Ask::Stop { answer });
+        taken.into_iter().for_each(|taken| self.shared.start_driver(taken));
+        let build = match answered.await {
+            Ok(build) => build?,
+            // Nobody drives it: it has ended a moment ago, or the next server has to go on with it.
+            Err(_) => self.ended_build(caller, &given, &id).await?,
+        };
+        Ok(StopBuildOutput { build: Some(build) })
+    }
+
+    /// The builds there are of those asked for, by id or ARN. COMPAT: AP-005, AP-073.
+    pub async fn batch_get_builds(
+        &self,
+        caller: &Caller,
+        input: BatchGetBuildsInput,
+    ) -> Result<BatchGetBuildsOutput> {
+        let asked = required(input.ids, "ids")?;
+        let mut ids: Vec<String> = Vec::new();
+        for id in asked.iter().filter_map(|text| self.build_id(caller, text)) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        let found = self.shared.records.get_builds(&self.scope(caller), &ids).await?;
+        let is_found = |text: &String| {
+            let id = self.build_id(caller, text);
+            id.is_some_and(|id| found.iter().any(|build| build.id == id))
+        };
+        let missing = asked.iter().filter(|text| !is_found(text)).cloned().collect();
+        let builds = found.iter().map(|build| Ok(serde_json::from_str(&build.document)?));
+        Ok(BatchGetBuildsOutput {
+            builds: Some(builds.collect::<Result<_>>()?),
+            builds_not_found: Some(missing),
+        })
+    }
+
+    /// Ids of all builds, the newest first unless asked otherwise, 100 a page. COMPAT: AP-074.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a token that is not of this list.
+    pub async fn list_builds(&self, caller: &Caller, input: ListBuildsInput) -> Result<ListBuildsOutput> {
+        let order = order(input.sort_order.as_ref(), Order::Descending);
+        let after = paging::decode(input.next_token.as_deref())?;
+        let scope = self.scope(caller);
+        let page = self.shared.records.list_builds(&scope, order, after.as_deref(), PAGE).await?;
+        Ok(ListBuildsOutput { next_token: page.next.as_deref().map(paging::encode), ids: Some(page.items) })
+    }
+
+    /// Ids of a project's builds by build number, the highest first unless asked otherwise, 100 a page.
+    /// COMPAT: AP-075.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] (project), [`Error::InvalidInput`] for a token that is not of this list.
+    pub async fn list_builds_for_project(
+        &self,
+        caller: &Caller,
+        input: ListBuildsForProjectInput,
+    ) -> Result<ListBuildsForProjectOutput> {
+        let given = required(input.project_name, "projectName")?;
+        let project = self.project(caller, &given).await?;
+        let name = required(project.name, "name")?;
+        let order = order(input.sort_order.as_ref(), Order::Descending);
+        let after = paging::decode(input.next_token.as_deref())?;
+        let (records, scope) = (&self.shared.records, self.scope(caller));
+        let page = records.list_builds_for_project(&scope, &name, order, after.as_deref(), PAGE).await?;
+        Ok(ListBuildsForProjectOutput {
+            next_token: page.next.as_deref().map(paging::encode),
+            ids: Some(page.items),
+        })
+    }
+
+    /// Deletes builds that are over. COMPAT: AP-078 what is deleted is named by ARN.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for what is no build id; then nothing is deleted.
+    pub async fn batch_delete_builds(
+        &self,
+        caller: &Caller,
+        input: BatchDeleteBuildsInput,
+    ) -> Result<BatchDeleteBuildsOutput> {
+        let asked = required(input.ids, "ids")?;
+        let ids = asked.iter().map(|text| self.build_id(caller, text).ok_or_else(invalid_id));
+        let ids = ids.collect::<Result<Vec<_>>>()?;
+        let (mut deleted, mut kept) = (Vec::new(), Vec::new());
+        for (id, deletion) in self.shared.records.delete_builds(&self.scope(caller), &ids).await? {
+            let arn = self.build_arn(caller, &id);
+            let code = match deletion {
+                Deletion::Deleted => {
+                    deleted.push(arn);
+                    continue;
+                }
+                Deletion::InProgress => "BUILD_IN_PROGRESS",
+                Deletion::Unknown => "BUILD_NOT_FOUND",
+            };
+            kept.push(BuildNotDeleted { id: Some(arn), status_code: Some(code.to_string()) });
+        }
+        Ok(BatchDeleteBuildsOutput { builds_deleted: Some(deleted), builds_not_deleted: Some(kept) })
+    }
+
+    async fn stored_build(&self, caller: &Caller, given: &str, id: &str) -> Result<Build> {
+        let found = self.shared.records.get_build(&self.scope(caller), id).await?;
+        let found = found.ok_or_else(|| no_such_build(given))?;
+        Ok(serde_json::from_str(&found.document)?)
+    }
+
+    /// The build, which nobody drives any more.
+    async fn ended_build(&self, caller: &Caller, given: &str, id: &str) -> Result<Build> {
+        let build = self.stored_build(caller, given, id).await?;
+        match build.build_complete {
+            Some(true) => Ok(build),
+            _ => Err(Error::Unavailable("The server is shutting down".to_string())),
+        }
+    }
+}
+
+/// COMPAT: AP-038.
+pub(super) fn invalid_id() -> Error {
+    Error::InvalidInput("Invalid build ID provided".to_string())
+}
+
+/// COMPAT: AP-038.
+pub(super) fn no_such_build(id: &str) -> Error {
+    Error::NotFound(format!("Build {id} does not exist"))
+}

@@ -1,0 +1,155 @@
+//! CreateProject, UpdateProject, DeleteProject, BatchGetProjects, ListProjects.
+
+use api::codebuild::{
+    BatchGetProjectsInput, BatchGetProjectsOutput, CreateProjectInput, CreateProjectOutput,
+    DeleteProjectInput, DeleteProjectOutput, ListProjectsInput, ListProjectsOutput, Project,
+    ProjectSortByType, UpdateProjectInput, UpdateProjectOutput,
+};
+use store::records::{self, Order, ProjectSort};
+
+use super::order;
+use crate::caller::Caller;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::paging::{self, PAGE};
+use crate::project::{self, Setting, required};
+
+impl Engine {
+    /// Makes a project. COMPAT: AP-053, AP-060.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::AlreadyExists`].
+    pub async fn create_project(
+        &self,
+        caller: &Caller,
+        input: CreateProjectInput,
+    ) -> Result<CreateProjectOutput> {
+        let setting = self.setting(caller);
+        let project = project::create(input, setting)?;
+        let name = required(project.name.clone(), "name")?;
+        let record = records::Project {
+            name: name.clone(),
+            document: serde_json::to_string(&project)?,
+            created_ms: setting.now_ms,
+            modified_ms: setting.now_ms,
+        };
+        match self.shared.records.insert_project(&self.scope(caller), record).await {
+            Ok(()) => Ok(CreateProjectOutput { project: Some(project) }),
+            Err(store::Error::AlreadyExists { .. }) => {
+                let arn = self.project_arn(caller, &name);
+                Err(Error::AlreadyExists(format!("Project already exists: {arn}")))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes a project. Of two changes at the same time to different members, the later may undo the earlier.
+    /// COMPAT: AP-061.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::NotFound`].
+    pub async fn update_project(
+        &self,
+        caller: &Caller,
+        input: UpdateProjectInput,
+    ) -> Result<UpdateProjectOutput> {
+        let given = required(input.name.clone(), "name")?;
+        let project = self.project(caller, &given).await?;
+        let name = required(project.name.clone(), "name")?;
+        let setting = self.setting(caller);
+        let project = project::update(project, input, setting)?;
+        let document = serde_json::to_string(&project)?;
+        let scope = self.scope(caller);
+        match self.shared.records.update_project(&scope, &name, &document, setting.now_ms).await {
+            Ok(()) => Ok(UpdateProjectOutput { project: Some(project) }),
+            Err(store::Error::NotFound { .. }) => Err(self.no_such_project(caller, &given)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes a project; its builds stay (LC-006). One that is not there is deleted as well (AP-062).
+    pub async fn delete_project(
+        &self,
+        caller: &Caller,
+        input: DeleteProjectInput,
+    ) -> Result<DeleteProjectOutput> {
+        let given = required(input.name, "name")?;
+        if let Some(name) = self.project_name(caller, &given) {
+            self.shared.records.delete_project(&self.scope(caller), &name).await?;
+        }
+        Ok(DeleteProjectOutput::default())
+    }
+
+    /// The projects there are of those asked for, by name or ARN. COMPAT: AP-005, AP-063.
+    pub async fn batch_get_projects(
+        &self,
+        caller: &Caller,
+        input: BatchGetProjectsInput,
+    ) -> Result<BatchGetProjectsOutput> {
+        let asked = required(input.names, "names")?;
+        let mut names: Vec<String> = Vec::new();
+        for name in asked.iter().filter_map(|text| self.project_name(caller, text)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let found = self.shared.records.get_projects(&self.scope(caller), &names).await?;
+        let is_found = |text: &String| {
+            let name = self.project_name(caller, text);
+            name.is_some_and(|name| found.iter().any(|project| project.name == name))
+        };
+        let missing = asked.iter().filter(|text| !is_found(text)).cloned().collect();
+        let projects = found.iter().map(|project| Ok(serde_json::from_str(&project.document)?));
+        Ok(BatchGetProjectsOutput {
+            projects: Some(projects.collect::<Result<_>>()?),
+            projects_not_found: Some(missing),
+        })
+    }
+
+    /// Names of projects, 100 a page. COMPAT: AP-064.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a token that is not of this list.
+    pub async fn list_projects(
+        &self,
+        caller: &Caller,
+        input: ListProjectsInput,
+    ) -> Result<ListProjectsOutput> {
+        let sort = match input.sort_by {
+            Some(ProjectSortByType::CreatedTime) => ProjectSort::CreatedTime,
+            Some(ProjectSortByType::LastModifiedTime) => ProjectSort::LastModifiedTime,
+            _ => ProjectSort::Name,
+        };
+        let order = order(input.sort_order.as_ref(), Order::Ascending);
+        let after = paging::decode(input.next_token.as_deref())?;
+        let scope = self.scope(caller);
+        let page = self.shared.records.list_projects(&scope, sort, order, after.as_deref(), PAGE).await?;
+        Ok(ListProjectsOutput {
+            next_token: page.next.as_deref().map(paging::encode),
+            projects: Some(page.items),
+        })
+    }
+
+    pub(super) fn setting<'a>(&'a self, caller: &'a Caller) -> Setting<'a> {
+        let config = &self.shared.config;
+        Setting {
+            region: &config.region,
+            account: &caller.account,
+            now_ms: config.clock.now_ms(),
+            concurrent_builds: config.concurrent_builds,
+        }
+    }
+
+    /// The project of that name or ARN.
+    pub(super) async fn project(&self, caller: &Caller, text: &str) -> Result<Project> {
+        let name = self.project_name(caller, text).ok_or_else(|| self.no_such_project(caller, text))?;
+        let found = self.shared.records.get_project(&self.scope(caller), &name).await?;
+        let found = found.ok_or_else(|| self.no_such_project(caller, text))?;
+        Ok(serde_json::from_str(&found.document)?)
+    }
+
+    pub(super) fn no_such_project(&self, caller: &Caller, text: &str) -> Error {
+        let arn = if text.starts_with("arn:") { text.to_string() } else { self.project_arn(caller, text) };
+        Error::NotFound(format!("The provided project {arn} does not exist"))
+    }
+}

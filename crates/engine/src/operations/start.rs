@@ -1,0 +1,159 @@
+//! StartBuild and RetryBuild: how a build comes to be.
+
+use std::sync::Arc;
+
+use api::codebuild::{Build, Project, RetryBuildInput, RetryBuildOutput, StartBuildInput, StartBuildOutput};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use store::records::{Acceptance, NewBuild, Scope, Token};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::caller::Caller;
+use crate::driver::Live;
+use crate::engine::{Engine, Shared};
+use crate::error::{Error, Result};
+use crate::lifecycle::State;
+use crate::plan::{self, Draft, Order, Request};
+use crate::project::required;
+
+/// COMPAT: AP-008 an idempotency token holds for five minutes.
+const TOKEN_MS: i64 = 5 * 60 * 1000;
+
+impl Engine {
+    /// Starts a build. It is durable before this returns. COMPAT: AP-050, AP-070.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`], [`Error::NotFound`] (project), [`Error::AccountLimitExceeded`],
+    /// [`Error::Unavailable`].
+    pub async fn start_build(&self, caller: &Caller, mut input: StartBuildInput) -> Result<StartBuildOutput> {
+        let given = required(input.project_name.clone(), "projectName")?;
+        let project = self.project(caller, &given).await?;
+        let token = input.idempotency_token.take();
+        let token = self.token(token, "StartBuild", &input)?;
+        let build = self.accept(caller, project, input, token).await?;
+        Ok(StartBuildOutput { build: Some(build) })
+    }
+
+    /// Starts a new build with the settings of an earlier one. COMPAT: LC-070.
+    ///
+    /// # Errors
+    /// As [`Engine::start_build`]; [`Error::NotFound`] for the build or its project.
+    pub async fn retry_build(&self, caller: &Caller, mut input: RetryBuildInput) -> Result<RetryBuildOutput> {
+        let given = required(input.id.clone(), "id")?;
+        let id = self.build_id(caller, &given).ok_or_else(super::builds::invalid_id)?;
+        let order = self.shared.records.get_plan(&self.scope(caller), &id).await?;
+        let order = order.ok_or_else(|| super::builds::no_such_build(&given))?;
+        let order: Order = serde_json::from_str(&order)?;
+        let token = input.idempotency_token.take();
+        let token = self.token(token, "RetryBuild", &input)?;
+        let build = self.accept(caller, order.settings, StartBuildInput::default(), token).await?;
+        Ok(RetryBuildOutput { build: Some(build) })
+    }
+
+    fn token<T: Serialize>(
+        &self,
+        token: Option<String>,
+        operation: &str,
+        input: &T,
+    ) -> Result<Option<Token>> {
+        let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(None) };
+        let hash = Sha256::digest(serde_json::to_vec(input)?);
+        Ok(Some(Token {
+            token,
+            operation: operation.to_string(),
+            parameters_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            expires_ms: self.shared.config.clock.now_ms() + TOKEN_MS,
+        }))
+    }
+
+    async fn accept(
+        &self,
+        caller: &Caller,
+        project: Project,
+        over: StartBuildInput,
+        token: Option<Token>,
+    ) -> Result<Build> {
+        if self.shared.is_closing() {
+            return Err(Error::Unavailable("The server is shutting down".to_string()));
+        }
+        let request = Request {
+            uuid: Uuid::new_v4(),
+            account: caller.account.clone(),
+            initiator: caller.initiator(),
+            now_ms: self.shared.config.clock.now_ms(),
+        };
+        let now_ms = request.now_ms;
+        let draft = plan::draft(project, over, request, &self.shared.config)?;
+        let acceptance = accept(self.shared.clone(), self.scope(caller), draft, token, now_ms);
+        // A task of its own: a client that hangs up must not leave a build accepted that nobody drives.
+        let accepted = tokio::spawn(acceptance).await.map_err(Error::internal)?;
+        match accepted? {
+            Accepted::Build(build) => Ok(*build),
+            Accepted::NoProject(name) => Err(self.no_such_project(caller, &name)),
+        }
+    }
+}
+
+enum Accepted {
+    Build(Box<Build>),
+    NoProject(String),
+}
+
+/// Stores a build, and queues it.
+async fn accept(
+    shared: Arc<Shared>,
+    scope: Scope,
+    draft: Draft,
+    token: Option<Token>,
+    now_ms: i64,
+) -> Result<Accepted> {
+    let (id, project) = (draft.id.clone(), draft.project().to_string());
+    let Some(mailbox) = shared.desk().reserve(&id) else { return Err(queue_full(&shared)) };
+    let state = State::accepted(now_ms);
+    let new = NewBuild {
+        scope: scope.clone(),
+        id: id.clone(),
+        project: project.clone(),
+        status: "IN_PROGRESS".to_string(),
+        created_ms: now_ms,
+        lifecycle: serde_json::to_string(&state)?,
+        idempotency: token,
+    };
+    let (hand_out, handed_out) = oneshot::channel();
+    let numbering = shared.clone();
+    let render = move |number| {
+        let (build, order) = draft.numbered(number, &numbering.config);
+        let stored = (to_json(&build), to_json(&order));
+        // Whoever waits for it is this function, a few lines on.
+        let _ = hand_out.send((build, order));
+        stored
+    };
+    let acceptance = shared.records.accept_build(new, render).await;
+    if !matches!(acceptance, Ok(Acceptance::Accepted { .. })) {
+        shared.give_back(&id);
+    }
+    match acceptance? {
+        Acceptance::Accepted { .. } => {
+            let (build, order) = handed_out.await.map_err(Error::internal)?;
+            let live = Live { scope, id, order, document: build.clone(), state };
+            shared.arrive(Box::new(live), mailbox);
+            Ok(Accepted::Build(Box::new(build)))
+        }
+        Acceptance::Replayed { document, .. } => Ok(Accepted::Build(serde_json::from_str(&document)?)),
+        Acceptance::TokenMismatch => {
+            Error::invalid("The idempotency token was used before with other parameters")
+        }
+        Acceptance::ProjectNotFound => Ok(Accepted::NoProject(project)),
+    }
+}
+
+fn to_json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("these types have string keys only")
+}
+
+/// COMPAT: LC-065.
+fn queue_full(shared: &Shared) -> Error {
+    let most = shared.config.queued_builds;
+    Error::AccountLimitExceeded(format!("Cannot have more than {most} builds in queue for the account"))
+}
