@@ -8,7 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Gid, Uid, chdir, ioctl_tiocsctty, setsid};
+use rustix::process::{DumpableBehavior, Gid, Uid, chdir, ioctl_tiocsctty, set_dumpable_behavior, setsid};
 
 use crate::init::{EXEC, FAILED, FILE, NO_WORKING_FOLDER, UNKNOWN_USER, refusal};
 use crate::passwd::{Identity, identity};
@@ -77,6 +77,7 @@ pub(crate) fn call(function: &Function, arguments: &[u8], descriptors: Vec<Owned
     std::mem::forget(descriptors);
     let Ok(taken) = taken else { sys::exit_now(126) };
     sys::reset_signals();
+    sys::survive_closed_pipes();
     let run = || (function.run)(arguments, taken);
     let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or(101);
     sys::exit_now(code)
@@ -157,7 +158,9 @@ fn assume(identity: &Identity) -> io::Result<()> {
     let groups: Vec<Gid> = identity.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
     rustix::thread::set_thread_groups(&groups)?;
     rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-    Ok(rustix::thread::set_thread_res_uid(uid, uid, uid)?)
+    rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    // A change of user may have undone this, and the caller's memory is still ours until exec.
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 fn execute(request: &Request, descriptors: Vec<OwnedFd>, report: fs::File) -> ! {

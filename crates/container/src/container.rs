@@ -5,13 +5,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::cgroup::Cgroups;
 use crate::child;
 use crate::error::{Doing, Error};
-use crate::ids::IdRange;
+use crate::ids::{IdRange, rules_the_host};
 use crate::init;
 use crate::outside;
 use crate::packet;
@@ -20,6 +21,9 @@ use crate::removal;
 use crate::spec::{Event, ExitStatus, Process, Spec};
 use crate::sys;
 use crate::wire::{Reader, Writer};
+
+/// How long a process may take from its request to its first instruction. Beyond that the container is ended.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running container. Dropping it destroys it.
 #[derive(Debug)]
@@ -111,6 +115,11 @@ impl Container {
             )));
         }
         self.send(message, descriptors)?;
+        if !packet::comes_within(self.control.as_fd(), PATIENCE) {
+            // A build can stop a process that is about to start; it must not stop its caller as well.
+            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            return Err(io::Error::from(io::ErrorKind::TimedOut)).doing("start a process in the container");
+        }
         let reply = packet::receive(self.control.as_fd());
         // A reset means that init died with the request unread.
         let (reply, _) = reply.ok().flatten().ok_or(Error::Gone)?;
@@ -215,8 +224,7 @@ pub fn sweep(name: &str, scratch: &Path) -> Result<(), Error> {
 /// Empties the scratch folder and takes it back.
 fn clear(scratch: &Path) -> Result<(), Error> {
     removal::empty(scratch).doing(format!("empty {}", scratch.display()))?;
-    let user = rustix::process::geteuid();
-    if user.is_root() && fs::symlink_metadata(scratch).is_ok() {
+    if rules_the_host() && fs::symlink_metadata(scratch).is_ok() {
         std::os::unix::fs::lchown(scratch, Some(0), Some(0)).doing("take the scratch folder back")?;
     }
     Ok(())

@@ -54,6 +54,8 @@ struct Init {
 impl Init {
     fn ready(functions: &'static [Function], filters: &Filters) -> io::Result<Init> {
         sys::close_on_exec_from(3)?;
+        // The caller's handlers would run for signals from inside; by default the first process is deaf to those.
+        sys::reset_signals();
         let signals = sys::child_signals()?;
         // The last thing before what is untrusted.
         filters.load()?;

@@ -11,7 +11,7 @@ use rustix::process::{Pid, getegid, geteuid};
 
 use crate::cgroup::Cgroups;
 use crate::error::{Doing, Error};
-use crate::ids::{IdRange, RANGE};
+use crate::ids::{IdRange, RANGE, rules_the_host};
 use crate::inside::{Ids, READY, Setup, open_trees};
 use crate::layout::Layout;
 use crate::packet;
@@ -34,7 +34,7 @@ pub(crate) struct Born {
 pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> Result<Born, Error> {
     check(prepared, spec)?;
     let layout = Layout::of(spec)?;
-    let is_root = geteuid().is_root();
+    let is_root = rules_the_host();
     let ids = if is_root { Some(IdRange::take(&spec.name)?) } else { None };
     let mut trees = Vec::new();
     let mut scratch = None;

@@ -3,7 +3,9 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -81,10 +83,19 @@ pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec
 
 /// Whether the other end is gone, without waiting or reading.
 pub(crate) fn is_closed(socket: BorrowedFd<'_>) -> bool {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    wait(socket, Duration::ZERO).is_some_and(|flags| flags.contains(PollFlags::HUP))
+}
+
+/// Whether a message, or the other end's closing, comes in time.
+pub(crate) fn comes_within(socket: BorrowedFd<'_>, patience: Duration) -> bool {
+    wait(socket, patience).is_some()
+}
+
+fn wait(socket: BorrowedFd<'_>, patience: Duration) -> Option<PollFlags> {
     let mut polled = [PollFd::from_borrowed_fd(socket, PollFlags::IN)];
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&at_once)).is_ok_and(|_| polled[0].revents().contains(PollFlags::HUP))
+    let patience = Timespec::try_from(patience).ok();
+    let ready = rustix::io::retry_on_intr(|| poll(&mut polled, patience.as_ref())).ok()?;
+    (ready > 0).then(|| polled[0].revents())
 }
 
 #[cfg(test)]

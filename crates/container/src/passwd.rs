@@ -1,7 +1,12 @@
 //! Users and groups as the container's own /etc/passwd and /etc/group have them. No name service, no host lookups.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Of /etc/passwd or /etc/group.
+const MOST_BYTES: u64 = 4 << 20;
 
 /// Whom a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +23,20 @@ impl Identity {
 
 /// Finds `user`, `uid`, `user:group` or `uid:gid`. `None` when a name is unknown; numbers need no entry.
 pub(crate) fn identity(user: &str, etc: &Path) -> Option<Identity> {
-    let read = |name| fs::read_to_string(etc.join(name)).unwrap_or_default();
-    find(user, &read("passwd"), &read("group"))
+    find(user, &read(&etc.join("passwd")), &read(&etc.join("group")))
+}
+
+/// Empty unless it is a regular file: a build may have put a pipe there, to be waited for, or something endless.
+fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    if let Ok(file) = opened
+        && file.metadata().is_ok_and(|metadata| metadata.is_file())
+        && file.take(MOST_BYTES).read_to_end(&mut bytes).is_err()
+    {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn find(user: &str, passwd: &str, group: &str) -> Option<Identity> {

@@ -154,7 +154,11 @@ impl Cradle {
         self.shared.setup.store(std::ptr::from_ref(setup).cast_mut().cast(), Ordering::Release);
         self.shared.flags.store(flags, Ordering::Release);
         rustix::io::write(&self.go, &1_u64.to_ne_bytes())?;
-        sys::wait_for_exit(process)?;
+        match sys::wait_for_exit(process) {
+            // Who ignores SIGCHLD is told of the end this way.
+            Err(error) if error.raw_os_error() != Some(libc::ECHILD) => return Err(error),
+            _ => {}
+        }
         let not_joined = self.shared.not_joined.load(Ordering::Acquire);
         if not_joined != 0 {
             return Err(io::Error::from_raw_os_error(not_joined));

@@ -7,6 +7,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, chmodat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 
+use crate::ids::rules_the_host;
+
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -29,8 +31,7 @@ pub(crate) fn empty(folder: &Path) -> io::Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
-    let mut removal =
-        Removal { top: folder.as_fd(), moved: 0, must_open: !rustix::process::geteuid().is_root() };
+    let mut removal = Removal { top: folder.as_fd(), moved: 0, must_open: !rules_the_host() };
     while removal.empty(&folder, 0)? {}
     Ok(())
 }
@@ -161,7 +162,7 @@ mod tests {
     fn folders_deeper_than_any_path_are_emptied() {
         let top = folder("deep");
         let mut here = openat(CWD, &top, FOLDER, Mode::empty()).unwrap();
-        for _ in 0..3000 {
+        for _ in 0..700 {
             rustix::fs::mkdirat(&here, "deeper", Mode::RWXU).unwrap();
             here = openat(&here, "deeper", FOLDER, Mode::empty()).unwrap();
         }

@@ -13,6 +13,7 @@ use crate::sys;
 pub struct Report {
     /// The kernel's release, such as `6.1.0`.
     pub kernel: String,
+    /// Root of the host; root of some other container counts as an ordinary user.
     pub is_root: bool,
     /// Why no container can be made at all, in one sentence with a remedy.
     pub forbidden: Option<String>,
@@ -42,7 +43,7 @@ impl fmt::Display for Report {
 /// Finds out by trying: makes a user namespace and cgroups, and removes them.
 #[must_use]
 pub fn capabilities() -> Report {
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = crate::ids::rules_the_host();
     let name = format!("trial-{}", std::process::id());
     let cgroups = Cgroups::create(&name);
     let (cgroup_version, limits) =

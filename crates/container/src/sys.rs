@@ -129,8 +129,17 @@ pub(crate) unsafe fn spawn_sharing(
     argument: *mut c_void,
 ) -> io::Result<Pid> {
     let flags = libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD;
-    // SAFETY: the stack is ours and large enough; the caller answers for the rest.
-    let pid = check(unsafe { libc::clone(body, stack.top(), flags, argument) }.into())?;
+    // SAFETY: the sets are filled before use. The stack is ours and large enough; the caller answers for the rest.
+    let cloned = unsafe {
+        // No handler of this process may run in the other one, which inherits the mask.
+        let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = (mem::zeroed(), mem::zeroed());
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let cloned = check(libc::clone(body, stack.top(), flags, argument).into());
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        cloned
+    };
+    let pid = cloned?;
     Ok(Pid::from_raw(pid as i32).expect("clone returns zero only through `body`"))
 }
 
@@ -248,6 +257,12 @@ pub(crate) fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
     }
+}
+
+/// Makes writing to a closed pipe an error, as Rust code expects, rather than the end.
+pub(crate) fn survive_closed_pipes() {
+    // SAFETY: SIG_IGN needs no code of ours.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
 /// Executes the first of `candidates` that can be, as `execvpe` does, and returns only to say why none could.

@@ -11,7 +11,7 @@ use std::io::{Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use container::{
     Container, Error, Event, ExitStatus, File, Function, Limits, Mount, Network, Prepared, Process, Rootfs,
@@ -80,6 +80,10 @@ const CASES: &[Case] = cases![
     Both a_caller_with_threads_is_refused,
     Both senseless_specs_are_refused_and_leave_nothing,
     Both the_report_tells_what_is_possible,
+    Both a_container_within_a_container_is_refused_with_the_reason,
+    Both signal_handlers_of_the_caller_do_not_run_inside,
+    Root scratch_folders_that_overlay_refuses_are_replaced_by_memory,
+    Root trees_with_mounts_an_ordinary_user_may_not_merge_are_shown_read_only,
     Root other_users_of_the_container_own_their_files,
     Root a_memory_hog_is_killed_and_told_apart,
     Root limits_are_what_was_asked_for,
@@ -133,7 +137,13 @@ fn all() -> Vec<(String, &'static Case, Who)> {
 
 fn run_apart(case: &Case, who: Who) -> bool {
     let program = std::env::current_exe().unwrap();
-    let output = Command::new(program).args(["--one", case.name, &format!("{who:?}")]).output().unwrap();
+    let mut command = Command::new(program);
+    command.args(["--one", case.name, &format!("{who:?}")]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let place = place_of(child.id());
+    let output = child.wait_with_output().unwrap();
+    // A case that failed, or has become a user, leaves it.
+    let _ = fs::remove_dir_all(place);
     let passed = output.status.success();
     println!("test {who:?} {} ... {}", case.name, if passed { "ok" } else { "FAILED" });
     if !passed {
@@ -144,13 +154,17 @@ fn run_apart(case: &Case, who: Who) -> bool {
 
 fn run_here(name: &str, who: &str) {
     if who == "User" && rustix::process::geteuid().is_root() {
-        let (uid, gid) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
-        rustix::thread::set_thread_groups(&[]).unwrap();
-        rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
-        rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+        become_user();
     }
     let case = CASES.iter().find(|case| case.name == name).unwrap();
     (case.run)();
+}
+
+fn become_user() {
+    let (uid, gid) = (rustix::process::Uid::from_raw(USER), rustix::process::Gid::from_raw(USER));
+    rustix::thread::set_thread_groups(&[]).unwrap();
+    rustix::thread::set_thread_res_gid(gid, gid, gid).unwrap();
+    rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
 }
 
 fn is_root() -> bool {
@@ -164,9 +178,13 @@ struct Place {
     folder: PathBuf,
 }
 
+fn place_of(process: u32) -> PathBuf {
+    std::env::temp_dir().join(format!("container-test-{process}"))
+}
+
 impl Place {
     fn new() -> Place {
-        let folder = std::env::temp_dir().join(format!("container-test-{}", std::process::id()));
+        let folder = place_of(std::process::id());
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(folder.join("scratch")).unwrap();
@@ -292,6 +310,7 @@ const FUNCTIONS: &[Function] = &[
     Function { name: "echo", run: echo },
     Function { name: "panic", run: |_, _| panic!("on purpose") },
     Function { name: "call number", run: call_number },
+    Function { name: "nest", run: nest },
     Function { name: "pass", run: |_, _| 0 },
 ];
 
@@ -313,6 +332,19 @@ fn call_number(arguments: &[u8], _: Vec<OwnedFd>) -> i32 {
     // SAFETY: the cases pass calls that are refused, or harmless ones, and no addresses but zero.
     let result = unsafe { libc::syscall(at(0), at(1), at(2), at(3), at(4), at(5), at(6)) };
     if result == -1 { std::io::Error::last_os_error().raw_os_error().unwrap() } else { 0 }
+}
+
+/// Tries to make a container from inside of one.
+fn nest(_: &[u8], _: Vec<OwnedFd>) -> i32 {
+    let place = Place::new();
+    let (spec, _output) = place.spec();
+    match Container::create(spec) {
+        Err(error @ Error::Forbidden { .. }) => {
+            println!("{error}");
+            7
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 // ---- starting ----
@@ -1017,7 +1049,88 @@ fn the_report_tells_what_is_possible() {
     assert_eq!(cgroups_named(&format!("trial-{}", std::process::id())), Vec::<PathBuf>::new());
 }
 
+fn a_container_within_a_container_is_refused_with_the_reason() {
+    let mut tester = Tester::new();
+    let handle = tester.container.call("nest", b"", Vec::new()).unwrap();
+    let status = tester.finish(handle);
+    let output = tester.output();
+    assert_eq!(status, ExitStatus::Code(7), "{output}");
+    assert!(
+        output.contains("not permitted on this host") && output.contains("max_user_namespaces"),
+        "{output}"
+    );
+    tester.end();
+}
+
+fn signal_handlers_of_the_caller_do_not_run_inside() {
+    extern "C" fn end(_: libc::c_int) {
+        // SAFETY: as for any signal handler, `_exit` may be called.
+        unsafe { libc::_exit(3) }
+    }
+    // SAFETY: the handler only makes a call that is safe in handlers.
+    unsafe { libc::signal(libc::SIGUSR1, end as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+    let mut tester = Tester::new();
+    tester.sh("kill -USR1 1");
+    assert_eq!(tester.sh("kill -USR1 $$").0, ExitStatus::Signal(libc::SIGUSR1));
+    assert_eq!(tester.says("echo alive"), "alive");
+    tester.end();
+}
+
 // ---- root only ----
+
+/// Parts from the host's mounts, so that a case may make its own.
+fn have_own_mounts() {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    // SAFETY: this process has one thread, and nothing of it depends on shared mounts.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }.unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+}
+
+fn scratch_folders_that_overlay_refuses_are_replaced_by_memory() {
+    have_own_mounts();
+    let place = Place::new();
+    let at = |name: &str| place.folder.join(name);
+    ["lower", "upper", "work"].iter().for_each(|name| fs::create_dir(at(name)).unwrap());
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        at("lower").display(),
+        at("upper").display(),
+        at("work").display()
+    );
+    let options = std::ffi::CString::new(options).unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("overlay", place.scratch(), "overlay", flags, options.as_c_str()).unwrap();
+    let (spec, _output) = place.spec();
+    let mut container = Container::create(spec).unwrap();
+    container.start(&shell("touch /usr/new /tmp/new && test $(stat -f -c %T /tmp) = tmpfs")).unwrap();
+    let event = container.next_event().unwrap();
+    assert!(matches!(event, Event::Exited { status: ExitStatus::Code(0), .. }), "{event:?}");
+    container.destroy().unwrap();
+    rustix::mount::unmount(place.scratch(), rustix::mount::UnmountFlags::empty()).unwrap();
+}
+
+fn trees_with_mounts_an_ordinary_user_may_not_merge_are_shown_read_only() {
+    have_own_mounts();
+    let place = Place::new();
+    let tree = place.folder.join("tree");
+    fs::create_dir_all(tree.join("mounted")).unwrap();
+    fs::write(tree.join("file"), "file").unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", tree.join("mounted"), "tmpfs", flags, None).unwrap();
+    fs::write(tree.join("mounted/file"), "mounted").unwrap();
+    for path in [place.folder.clone(), place.scratch()] {
+        std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
+    }
+    become_user();
+    let (mut spec, _output) = place.spec();
+    let upper = spec.scratch.join("upper");
+    spec.mounts = vec![Mount::Overlay { lower: tree, inside: "/tree".into(), upper }];
+    let mut container = Container::create(spec).unwrap();
+    container.start(&shell("cat /tree/file /tree/mounted/file && ! touch /tree/new")).unwrap();
+    let event = container.next_event().unwrap();
+    assert!(matches!(event, Event::Exited { status: ExitStatus::Code(0), .. }), "{event:?}");
+    container.destroy().unwrap();
+}
 
 fn other_users_of_the_container_own_their_files() {
     let mut tester = Tester::with(|spec, folder| spec.rootfs = Rootfs::Folder(busybox_image(folder)));
