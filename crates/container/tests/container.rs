@@ -176,6 +176,8 @@ fn is_root() -> bool {
 /// A folder for one case, with a scratch folder in it; both are gone in the end.
 struct Place {
     folder: PathBuf,
+    /// Of the process that made it, whoever asks.
+    name: String,
 }
 
 fn place_of(process: u32) -> PathBuf {
@@ -188,7 +190,7 @@ impl Place {
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(folder.join("scratch")).unwrap();
-        Place { folder }
+        Place { folder, name: format!("test-{}", std::process::id()) }
     }
 
     fn scratch(&self) -> PathBuf {
@@ -196,7 +198,7 @@ impl Place {
     }
 
     fn name(&self) -> String {
-        format!("test-{}", std::process::id())
+        self.name.clone()
     }
 
     fn spec(&self) -> (Spec, fs::File) {
@@ -937,6 +939,7 @@ fn a_killed_caller_leaves_no_process_and_a_sweep_cleans_the_rest() {
     let caller = rustix::process::Pid::from_raw(caller).unwrap();
     rustix::process::waitpid(Some(caller), rustix::process::WaitOptions::empty()).unwrap();
     assert!(fs::read_dir(place.scratch()).unwrap().count() > 0);
+    assert_eq!(is_root(), !cgroups_named(&place.name()).is_empty());
     let before = open_descriptors();
     container::sweep(&place.name(), &place.scratch()).unwrap();
     assert_clean(&place, before);
