@@ -126,7 +126,7 @@ impl Embedded {
         match connect(&folder).await {
             Ok(link) => Ok(Adopted::Running(link)),
             Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
-                bury(uuid.to_string(), folder).await
+                bury(folder).await
             }
             Err(e) => Err(Error::Unreachable(e)),
         }
@@ -171,9 +171,9 @@ async fn connect(folder: &BuildFolder) -> io::Result<Link> {
 }
 
 /// Cleans up what a dead agent left, then reads what it had written.
-async fn bury(uuid: String, folder: BuildFolder) -> Result<Adopted> {
+async fn bury(folder: BuildFolder) -> Result<Adopted> {
     let burial = tokio::task::spawn_blocking(move || {
-        container::sweep(&uuid, &folder.scratch())?;
+        folder.sweep()?;
         let journal = folder.journal();
         let (events, _) = journal::read(&journal, 0).map_err(Error::folder("read", &journal))?;
         Ok(Adopted::Dead { events })

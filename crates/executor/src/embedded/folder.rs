@@ -36,7 +36,7 @@ pub(super) fn make_builds(builds: &Path) -> Result<PathBuf> {
 pub(super) fn remove_all(builds: &Path, uuid: &str) -> Result<()> {
     let mut attempts = 1;
     while let Some(folder) = BuildFolder::existing(builds, uuid, attempts)? {
-        folder.remove(uuid)?;
+        folder.remove()?;
         attempts += 1;
     }
     Ok(())
@@ -101,7 +101,7 @@ impl BuildFolder {
         self.0.join(agent::JOURNAL)
     }
 
-    pub(super) fn scratch(&self) -> PathBuf {
+    fn scratch(&self) -> PathBuf {
         self.0.join(agent::SCRATCH)
     }
 
@@ -137,12 +137,22 @@ impl BuildFolder {
     }
 
     /// Removes the folder; a scratch folder with files of foreign owners needs the container's help.
-    fn remove(&self, uuid: &str) -> Result<()> {
+    fn remove(&self) -> Result<()> {
         if gone(fs::remove_dir_all(&self.0)).is_ok() {
             return Ok(());
         }
-        container::sweep(uuid, &self.scratch())?;
+        self.sweep()?;
         gone(fs::remove_dir_all(&self.0)).map_err(Error::folder("remove", &self.0))
+    }
+
+    /// Cleans what a killed agent left of its container, which it named here before making it.
+    pub(super) fn sweep(&self) -> Result<()> {
+        let named = self.0.join(agent::CONTAINER);
+        match fs::read_to_string(&named) {
+            Ok(name) => Ok(container::sweep(&name, &self.scratch())?),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(Error::folder("read", &named)(e)),
+        }
     }
 }
 
