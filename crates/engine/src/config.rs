@@ -46,6 +46,26 @@ impl fmt::Debug for ResolveImage {
     }
 }
 
+/// Told of account, log group and log stream whenever a build's log has grown or was sealed. Must not block.
+#[derive(Clone)]
+pub struct LogGrew(Arc<dyn Fn(&str, &str, &str) + Send + Sync>);
+
+impl LogGrew {
+    pub fn new(tell: impl Fn(&str, &str, &str) + Send + Sync + 'static) -> LogGrew {
+        LogGrew(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, account: &str, group: &str, stream: &str) {
+        (self.0)(account, group, stream);
+    }
+}
+
+impl fmt::Debug for LogGrew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogGrew")
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub region: Region,
@@ -67,6 +87,7 @@ pub struct Config {
     pub host_shared: Vec<PathBuf>,
     pub network: Network,
     pub images: ResolveImage,
+    pub log_grew: LogGrew,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -86,6 +107,7 @@ impl Config {
             host_shared: Vec::new(),
             network: Network::Host,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
+            log_grew: LogGrew::new(|_, _, _| {}),
             clock: Arc::new(SystemClock::new()),
         }
     }

@@ -22,7 +22,7 @@ use crate::document;
 use crate::engine::Shared;
 use crate::error::{Error, Result};
 use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
-use crate::plan::Order;
+use crate::plan::{Order, Stream};
 
 /// How much longer than the build's own timeout an agent gets to end the build by itself.
 const OVERDUE_MS: i64 = 30_000;
@@ -230,7 +230,7 @@ impl Driver {
                             return Ok(End::Over);
                         }
                     }
-                    Signal::LogGrew => self.shared.wakes.ring(&self.live.order.plan.log),
+                    Signal::LogGrew => self.wake_readers(),
                     Signal::Lost => {
                         self.read_journal(link, offset)?;
                         if self.live.state.is_over() {
@@ -383,7 +383,7 @@ impl Driver {
             tracing::error!(build = %self.live.id, %error, "the build's log could not be sealed");
         }
         let kept = self.store_until_kept().await;
-        self.shared.wakes.ring(&self.live.order.plan.log);
+        self.wake_readers();
         Ok(kept)
     }
 
@@ -444,6 +444,12 @@ impl Driver {
             records.update_log_stream(scope, name, (held.first_ms, held.last_ms), held.bytes).await?;
         }
         Ok(())
+    }
+
+    fn wake_readers(&self) {
+        if let Some(Stream { group, name }) = &self.live.order.stream {
+            self.shared.config.log_grew.tell(&self.live.scope.account, group, name);
+        }
     }
 
     async fn tidy_up(&self) {

@@ -13,7 +13,6 @@ use crate::desk::{Arrival, Desk, Mailbox, Taken, Why};
 use crate::driver::{Driver, Live, Start};
 use crate::error::{Error, Result};
 use crate::queue::Waiting;
-use crate::wakes::Wakes;
 
 /// All operations on projects and builds, and the tasks that drive builds. Cheap to clone; all clones are one engine.
 #[derive(Debug, Clone)]
@@ -28,7 +27,6 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) records: Records,
     pub(crate) executor: Arc<dyn Executor>,
-    pub(crate) wakes: Wakes,
     pub(crate) closing: watch::Sender<bool>,
     desk: Mutex<Desk>,
     /// Something joined the queue.
@@ -59,7 +57,6 @@ impl Engine {
             config,
             records,
             executor,
-            wakes: Wakes::default(),
             closing: watch::Sender::new(false),
             desk: Mutex::new(desk),
             queue_changed: Notify::new(),
@@ -69,11 +66,6 @@ impl Engine {
         tokio::spawn(shared.clone().expire_builds());
         shared.admit();
         Ok(Engine { _last_one_out: Arc::new(Closer(shared.clone())), shared })
-    }
-
-    /// Rings when a log grows.
-    pub fn wakes(&self) -> Wakes {
-        self.shared.wakes.clone()
     }
 
     pub fn config(&self) -> &Config {

@@ -20,10 +20,8 @@ mod paging;
 mod plan;
 mod project;
 mod queue;
-mod wakes;
 
 pub use caller::Caller;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use wakes::Wakes;

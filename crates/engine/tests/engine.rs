@@ -11,7 +11,7 @@ use agent::journal::{Context, Outcome, Phase, UploadedArtifact};
 use agent::plan::Rootfs;
 use api::codebuild::*;
 use engine::clock::ManualClock;
-use engine::config::{Image, ResolveImage};
+use engine::config::{Image, LogGrew, ResolveImage};
 use engine::{Caller, Config, Engine, Error};
 use executor::Fake;
 use executor::fake::Script;
@@ -901,12 +901,16 @@ async fn another_account_sees_and_stops_nothing() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_is_woken_when_the_build_ends() {
-    let tester = Tester::new().await;
-    tester.hold_all_in(Phase::Build);
+async fn readers_of_the_log_are_told_when_the_build_ends() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let tester = Tester::with(|config| {
+        config.log_grew = LogGrew::new(move |account, group, stream| {
+            tell.send((account.to_string(), group.to_string(), stream.to_string())).unwrap();
+        });
+    })
+    .await;
     let id = tester.start().await;
-    tester.in_phase(&id, "BUILD").await;
-    let mut bell = tester.engine.wakes().subscribe(&tester.log(&id));
-    tester.agents.release(uuid(&id));
-    bell.changed().await.unwrap();
+    tester.done(&id).await;
+    let expect = ("123456789012".to_string(), "/aws/codebuild/demo".to_string(), uuid(&id).to_string());
+    assert_eq!(told.recv().await, Some(expect));
 }
