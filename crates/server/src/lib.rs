@@ -1,1 +1,24 @@
-//! (being written)
+//! HTTP: signatures, dispatch, the AWS endpoints.
+//!
+//! One port speaks every service: CodeBuild and CloudWatch Logs (JSON 1.1), STS (Query) and S3 (REST-XML). A
+//! request is limited and framed in [`http`], its sender established in [`sigv4`], and then answered by the
+//! service it is for: [`codebuild`] (a function handed in), [`logs`], [`s3`], STS.
+//!
+//! What is not here: what a CodeBuild operation does, and what is remembered (`engine`, `store`).
+
+pub mod codebuild;
+pub mod error;
+pub mod http;
+pub mod keys;
+pub mod logs;
+pub mod s3;
+pub mod sigv4;
+mod sts;
+pub mod time;
+
+pub use codebuild::CodeBuild;
+pub use error::Error;
+pub use http::{Endpoint, Settings, listen, serve};
+pub use keys::{AccessKey, Caller, Keys, Session};
+pub use logs::Logs;
+pub use s3::S3;

@@ -1,0 +1,140 @@
+//! CodeBuild's operations as the server sees them: a function from a validated request to an answer.
+//!
+//! What the operations do belongs to `engine`; here its methods and errors get their names on the wire.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use api::ServiceError;
+use api::codebuild::Operation;
+use engine::Engine;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::keys::Caller;
+
+type Answering = Pin<Box<dyn Future<Output = Result<Value, ServiceError>> + Send>>;
+type Call = dyn Fn(Operation, Caller, Value) -> Answering + Send + Sync;
+
+/// The 59 operations behind one function.
+#[derive(Clone)]
+pub struct CodeBuild {
+    call: Arc<Call>,
+}
+
+impl CodeBuild {
+    /// `call` gets the operation, who asks, and the request's JSON, which satisfies the operation's model
+    /// (unknown members may remain in it). It answers with the output's JSON or with an error that goes to the
+    /// client as it is.
+    pub fn new<F, A>(call: F) -> CodeBuild
+    where
+        F: Fn(Operation, Caller, Value) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Value, ServiceError>> + Send + 'static,
+    {
+        CodeBuild {
+            call: Arc::new(move |operation, caller, request| Box::pin(call(operation, caller, request))),
+        }
+    }
+
+    /// The operations of this engine. Those it does not have are refused by name.
+    pub fn of(engine: Engine) -> CodeBuild {
+        CodeBuild::new(move |operation, caller, request| {
+            let engine = engine.clone();
+            async move { perform(&engine, operation, &engine_caller(caller)?, request).await }
+        })
+    }
+
+    pub(crate) async fn call(
+        &self,
+        operation: Operation,
+        caller: Caller,
+        request: Value,
+    ) -> Result<Value, ServiceError> {
+        (self.call)(operation, caller, request).await
+    }
+}
+
+impl fmt::Debug for CodeBuild {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeBuild").finish_non_exhaustive()
+    }
+}
+
+async fn perform(
+    engine: &Engine,
+    operation: Operation,
+    caller: &engine::Caller,
+    request: Value,
+) -> Result<Value, ServiceError> {
+    match operation {
+        Operation::BatchDeleteBuilds => answer(engine.batch_delete_builds(caller, typed(request)?).await),
+        Operation::BatchGetBuilds => answer(engine.batch_get_builds(caller, typed(request)?).await),
+        Operation::BatchGetProjects => answer(engine.batch_get_projects(caller, typed(request)?).await),
+        Operation::CreateProject => answer(engine.create_project(caller, typed(request)?).await),
+        Operation::DeleteProject => answer(engine.delete_project(caller, typed(request)?).await),
+        Operation::ListBuilds => answer(engine.list_builds(caller, typed(request)?).await),
+        Operation::ListBuildsForProject => {
+            answer(engine.list_builds_for_project(caller, typed(request)?).await)
+        }
+        Operation::ListProjects => answer(engine.list_projects(caller, typed(request)?).await),
+        Operation::RetryBuild => answer(engine.retry_build(caller, typed(request)?).await),
+        Operation::StartBuild => answer(engine.start_build(caller, typed(request)?).await),
+        Operation::StopBuild => answer(engine.stop_build(caller, typed(request)?).await),
+        Operation::UpdateProject => answer(engine.update_project(caller, typed(request)?).await),
+        other => {
+            Err(ServiceError::invalid_input(format!("{} is not available in this version", other.name())))
+        }
+    }
+}
+
+fn engine_caller(caller: Caller) -> Result<engine::Caller, ServiceError> {
+    let account = caller.account.parse().map_err(|_| ServiceError::internal_failure())?;
+    Ok(engine::Caller { account, arn: caller.arn })
+}
+
+fn typed<T: DeserializeOwned>(request: Value) -> Result<T, ServiceError> {
+    serde_json::from_value(request).map_err(|error| ServiceError::serialization(error.to_string()))
+}
+
+fn answer<T: Serialize>(result: engine::Result<T>) -> Result<Value, ServiceError> {
+    let output = result.map_err(refusal)?;
+    serde_json::to_value(output).map_err(|_| ServiceError::internal_failure())
+}
+
+/// COMPAT: AP-003.
+fn refusal(error: engine::Error) -> ServiceError {
+    match error {
+        engine::Error::InvalidInput(message) => ServiceError::invalid_input(message),
+        engine::Error::NotFound(message) => ServiceError::resource_not_found(message),
+        engine::Error::AlreadyExists(message) => ServiceError::resource_already_exists(message),
+        engine::Error::AccountLimitExceeded(message) => ServiceError::account_limit_exceeded(message),
+        engine::Error::Unavailable(message) => ServiceError::service_unavailable(message),
+        engine::Error::Internal(source) => {
+            tracing::error!(error = %source, "a CodeBuild operation could not be done");
+            ServiceError::internal_failure()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_type_on_the_wire() {
+        let text = || "why".to_string();
+        for (error, code, status) in [
+            (engine::Error::InvalidInput(text()), "InvalidInputException", 400),
+            (engine::Error::NotFound(text()), "ResourceNotFoundException", 400),
+            (engine::Error::AlreadyExists(text()), "ResourceAlreadyExistsException", 400),
+            (engine::Error::AccountLimitExceeded(text()), "AccountLimitExceededException", 400),
+            (engine::Error::Unavailable(text()), "ServiceUnavailableException", 503),
+            (engine::Error::Internal("why".into()), "InternalFailure", 500),
+        ] {
+            let refusal = refusal(error);
+            assert_eq!((refusal.code.as_ref(), refusal.http_status), (code, status));
+        }
+    }
+}

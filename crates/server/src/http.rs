@@ -1,0 +1,121 @@
+//! The HTTP front: one listener, HTTP/1.1 and HTTP/2 by prior knowledge, limits, orderly shutdown.
+//!
+//! Below: `framing` (requests that two readers could understand differently are refused), `dispatch` (which
+//! service a request is for), `answer` (each protocol's shapes), `body` (bounded reading), `opening` (a client
+//! must start talking soon). What an operation does is in the services' own modules.
+
+mod answer;
+mod body;
+mod dispatch;
+mod framing;
+mod opening;
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use crate::Error;
+pub(crate) use answer::{Answer, internal_failure, json};
+pub use dispatch::{Endpoint, Settings};
+use opening::Opening;
+
+/// Request line and headers together, bytes.
+pub const HEAD_MAX_BYTES: usize = 16 * 1024;
+/// Header fields of one request.
+pub const HEADERS_MAX: usize = 100;
+/// How long a client may take to send a request's head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at a time on one HTTP/2 connection.
+pub const STREAMS_MAX: u32 = 100;
+/// Connections at a time; further ones wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// How long requests under way may go on once the server is asked to stop.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a failed accept: it fails when descriptors run out, and they come back one by one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Listens on `address`; port 0 takes a free one.
+///
+/// # Errors
+/// [`Error::Listen`] when the address is taken or not ours.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+/// Serves until `stop` completes, then lets requests under way finish for up to [`DRAIN_TIMEOUT`].
+pub async fn serve(listener: TcpListener, endpoint: Arc<Endpoint>, stop: impl Future<Output = ()>) {
+    let protocols = protocols();
+    let graceful = GracefulShutdown::new();
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    tokio::pin!(stop);
+    loop {
+        let (stream, permit) = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &free) => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        let endpoint = endpoint.clone();
+        let answer = service_fn(move |request| {
+            let endpoint = endpoint.clone();
+            async move { Ok::<_, Infallible>(endpoint.answer(request).await) }
+        });
+        let io = TokioIo::new(Opening::new(stream, HEAD_TIMEOUT));
+        let connection = graceful.watch(protocols.serve_connection(io, answer).into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = &*error, "a connection ended badly");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    endpoint.close();
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests were still under way when the server stopped");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    free: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let permit = free.clone().acquire_owned().await.expect("this semaphore is never closed");
+    let (stream, _) = listener.accept().await?;
+    // Answers are small and wanted at once.
+    stream.set_nodelay(true)?;
+    Ok((stream, permit))
+}
+
+/// HTTP/1.1 and HTTP/2 within our limits.
+fn protocols() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(HEAD_MAX_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEAD_MAX_BYTES as u32)
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_timeout(HEAD_TIMEOUT);
+    builder
+}

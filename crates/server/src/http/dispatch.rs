@@ -1,0 +1,303 @@
+//! Which service a request is for, who sent it, and the answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use api::{ServiceError, codebuild, logs, query, sts};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, StatusCode};
+use tokio::sync::watch;
+
+use super::answer::{self, Answer, RequestId};
+use super::{body, framing};
+use crate::codebuild::CodeBuild;
+use crate::keys::{Caller, Keys};
+use crate::logs::Logs;
+use crate::s3::S3;
+use crate::sigv4::{self, Payload, Rejection, Replays, Rules, Verified};
+use crate::time::{self, Clock};
+
+/// Longest body of a CodeBuild or STS call.
+const CALL_MAX_BYTES: usize = 1024 * 1024;
+/// Longest body of a CloudWatch Logs call: a full batch of PutLogEvents is 1 MiB of text before JSON escapes it.
+const LOGS_CALL_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// What an [`Endpoint`] is made of.
+pub struct Settings {
+    /// Region that clients must sign for.
+    pub region: String,
+    /// Furthest a client's clock may be off, seconds. AWS: 300.
+    pub skew_seconds: i64,
+    /// Whose signatures are good.
+    pub keys: Keys,
+    /// What time it is.
+    pub clock: Clock,
+    /// Whether the server can take work now: what `/readyz` answers.
+    pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+/// Everything behind the listener: answers requests.
+#[derive(Debug)]
+pub struct Endpoint {
+    settings: Settings,
+    codebuild: CodeBuild,
+    logs: Logs,
+    s3: S3,
+    replays: Replays,
+    closing: watch::Sender<bool>,
+}
+
+/// A service of the JSON 1.1 protocol.
+enum JsonCall {
+    CodeBuild(Option<codebuild::Operation>),
+    Logs(Option<logs::Operation>),
+}
+
+impl Endpoint {
+    /// Puts the services behind one door.
+    pub fn new(settings: Settings, codebuild: CodeBuild, logs: Logs, s3: S3) -> Endpoint {
+        let (closing, _) = watch::channel(false);
+        Endpoint { settings, codebuild, logs, s3, replays: Replays::default(), closing }
+    }
+
+    /// Ends answers that would otherwise go on for as long as a client listens.
+    pub(super) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    fn now_seconds(&self) -> i64 {
+        (self.settings.clock)().div_euclid(1_000)
+    }
+
+    /// Answers one request. Never fails: what goes wrong is an answer too.
+    pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let id = RequestId::new();
+        let started = Instant::now();
+        let (mut parts, body) = request.into_parts();
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let must_close = framing::must_close(&parts.headers);
+        let mut answer = match framing::check(&mut parts) {
+            Ok(()) => self.dispatch(parts, body, &id).await,
+            Err(why) => answer::text(StatusCode::BAD_REQUEST, why),
+        };
+        self.finish(&mut answer, &id, must_close);
+        tracing::debug!(
+            id = id.as_str(), %method, path, status = answer.status().as_u16(),
+            micros = started.elapsed().as_micros() as u64, "answered"
+        );
+        answer
+    }
+
+    fn finish(&self, answer: &mut Answer, id: &RequestId, must_close: bool) {
+        id.mark(answer);
+        // SDKs set their clocks by this header when a signature is refused as too old.
+        let date =
+            HeaderValue::from_str(&time::http_date(self.now_seconds())).expect("a date is plain ASCII");
+        answer.headers_mut().insert(DATE, date);
+        if must_close {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
+    async fn dispatch(&self, parts: Parts, body: Incoming, id: &RequestId) -> Answer {
+        if let Some(answer) = self.probe(&parts) {
+            return answer;
+        }
+        if let Some(target) = parts.headers.get("x-amz-target") {
+            let target = target.to_str().unwrap_or_default().to_owned();
+            return self.json(&target, &parts, body).await;
+        }
+        if parts.method == Method::POST && parts.uri.path() == "/" && is_form(&parts) {
+            return self.query(&parts, body, id).await;
+        }
+        self.s3(parts, body, id).await
+    }
+
+    /// `/healthz` and `/readyz`, for those who watch the server. Buckets cannot have these names.
+    fn probe(&self, parts: &Parts) -> Option<Answer> {
+        if !matches!(parts.method, Method::GET | Method::HEAD) || self.s3.is_virtual_host(host(parts)) {
+            return None;
+        }
+        match parts.uri.path() {
+            "/healthz" => Some(answer::text(StatusCode::OK, "ok\n")),
+            "/readyz" if (self.settings.ready)() => Some(answer::text(StatusCode::OK, "ready\n")),
+            "/readyz" => Some(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+            _ => None,
+        }
+    }
+
+    async fn json(&self, target: &str, parts: &Parts, body: Incoming) -> Answer {
+        match self.json_call(target, parts, body).await {
+            Ok(answer) => answer,
+            Err(error) => answer::json_error(&error),
+        }
+    }
+
+    async fn json_call(&self, target: &str, parts: &Parts, body: Incoming) -> Result<Answer, ServiceError> {
+        // COMPAT: AP-001 the service and operation are named by X-Amz-Target.
+        let call = JsonCall::from_target(target).ok_or_else(unknown_operation)?;
+        if parts.method != Method::POST || parts.uri.path() != "/" {
+            return Err(unknown_operation());
+        }
+        let bytes = body::read(body, call.body_max_bytes()).await?;
+        let verified = self.verify(parts, Payload::Body(&bytes), call.service()).map_err(|why| why.json())?;
+        if call.changes_something() && !self.admit(&verified) {
+            return Err(Rejection::Replayed.json());
+        }
+        self.perform(call, verified.caller, &bytes).await
+    }
+
+    async fn perform(&self, call: JsonCall, caller: Caller, bytes: &Bytes) -> Result<Answer, ServiceError> {
+        match call {
+            JsonCall::CodeBuild(Some(operation)) => {
+                let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
+                let answer = self.codebuild.call(operation, caller, request).await?;
+                Ok(answer::json(answer.to_string().into_bytes()))
+            }
+            JsonCall::Logs(Some(operation)) => {
+                let request = parse(operation.service(), operation.input(), bytes, LOGS_CALL_MAX_BYTES)?;
+                self.logs.answer(operation, caller, request, self.closing.subscribe()).await
+            }
+            JsonCall::CodeBuild(None) | JsonCall::Logs(None) => Err(unknown_operation()),
+        }
+    }
+
+    fn admit(&self, verified: &Verified) -> bool {
+        let until = verified.signed_at + self.settings.skew_seconds;
+        self.replays.admit(&verified.signature, self.now_seconds(), until)
+    }
+
+    async fn query(&self, parts: &Parts, body: Incoming, id: &RequestId) -> Answer {
+        match self.query_call(parts, body, id).await {
+            Ok(answer) => answer,
+            Err(error) => answer::query_error(&sts::SERVICE, &error, id),
+        }
+    }
+
+    async fn query_call(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        id: &RequestId,
+    ) -> Result<Answer, ServiceError> {
+        let bytes = body::read(body, CALL_MAX_BYTES).await?;
+        let verified = self.verify(parts, Payload::Body(&bytes), &sts::SERVICE).map_err(|why| why.query())?;
+        let form = query::Form::parse(&bytes).map_err(|error| error.answer(&sts::SERVICE))?;
+        let sts::Operation::GetCallerIdentity = form.sts_operation()?;
+        Ok(answer::xml(query::caller_identity(&crate::sts::identity(&verified.caller), id.as_str())))
+    }
+
+    async fn s3(&self, parts: Parts, body: Incoming, id: &RequestId) -> Answer {
+        let rules = Rules { presigned: true, ..self.rules("s3") };
+        let resource = parts.uri.path().to_owned();
+        match self.verify_with(&parts, Payload::Announced, &rules) {
+            Ok(_) => self.s3.answer(Request::from_parts(parts, body)).await,
+            Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
+        }
+    }
+
+    fn rules<'a>(&'a self, service: &'a str) -> Rules<'a> {
+        Rules {
+            region: &self.settings.region,
+            service,
+            skew_seconds: self.settings.skew_seconds,
+            presigned: false,
+        }
+    }
+
+    fn verify(
+        &self,
+        parts: &Parts,
+        payload: Payload<'_>,
+        service: &api::operation::Service,
+    ) -> Result<Verified, Rejection> {
+        self.verify_with(parts, payload, &self.rules(service.signing_name))
+    }
+
+    fn verify_with(
+        &self,
+        parts: &Parts,
+        payload: Payload<'_>,
+        rules: &Rules<'_>,
+    ) -> Result<Verified, Rejection> {
+        let request = sigv4::Request {
+            method: parts.method.as_str(),
+            path: parts.uri.path(),
+            query: parts.uri.query().unwrap_or_default(),
+            headers: &parts.headers,
+        };
+        sigv4::verify(&request, payload, rules, self.now_seconds(), &self.settings.keys)
+    }
+}
+
+impl JsonCall {
+    /// `None` when no service of ours has this prefix; an operation of `None` when it is not one of its own.
+    fn from_target(target: &str) -> Option<JsonCall> {
+        if let Some(name) = codebuild::SERVICE.target(target) {
+            return Some(JsonCall::CodeBuild(codebuild::Operation::from_name(name)));
+        }
+        let name = logs::SERVICE.target(target)?;
+        Some(JsonCall::Logs(logs::Operation::from_name(name)))
+    }
+
+    fn service(&self) -> &'static api::operation::Service {
+        match self {
+            JsonCall::CodeBuild(_) => &codebuild::SERVICE,
+            JsonCall::Logs(_) => &logs::SERVICE,
+        }
+    }
+
+    fn body_max_bytes(&self) -> usize {
+        match self {
+            JsonCall::CodeBuild(_) => CALL_MAX_BYTES,
+            JsonCall::Logs(_) => LOGS_CALL_MAX_BYTES,
+        }
+    }
+
+    /// Whether playing the same request again would matter.
+    fn changes_something(&self) -> bool {
+        const READING: [&str; 7] = ["BatchGet", "Describe", "Filter", "Get", "List", "StartLiveTail", "Test"];
+        let name = match self {
+            JsonCall::CodeBuild(operation) => operation.map(|operation| operation.name()),
+            JsonCall::Logs(operation) => operation.map(|operation| operation.name()),
+        };
+        name.is_some_and(|name| !READING.iter().any(|start| name.starts_with(start)))
+    }
+}
+
+/// A call's body as JSON that satisfies the model.
+fn parse(
+    service: &api::operation::Service,
+    shape: &'static api::schema::Shape,
+    bytes: &[u8],
+    limit: usize,
+) -> Result<serde_json::Value, ServiceError> {
+    let request = api::json::parse(bytes, limit).map_err(|error| error.answer(service))?;
+    api::validate(shape, &request).map_err(|error| error.answer(service))?;
+    Ok(request)
+}
+
+fn unknown_operation() -> ServiceError {
+    ServiceError::unknown_operation("")
+}
+
+fn is_form(parts: &Parts) -> bool {
+    let kind = parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.split(';')
+        .next()
+        .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+}
+
+fn host(parts: &Parts) -> &str {
+    parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default()
+}

@@ -1,0 +1,559 @@
+//! The whole server on a port, with the clients people use: the AWS CLI, boto3, and sockets that misbehave.
+//!
+//! CodeBuild itself is a function of this test here; folders, logs and records are the real ones.
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use api::ServiceError;
+use hyper::HeaderMap;
+use hyper::header::{HeaderName, HeaderValue};
+use serde_json::{Value, json};
+use server::logs::Wakes;
+use server::sigv4::{self, Payload, Rules};
+use server::time::Clock;
+use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, S3, Session, Settings};
+use store::logs::SegmentWriter;
+use store::objects::Objects;
+use store::records::{LogGroup, LogStream, Records, Scope};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+const KEY_ID: &str = "AKIDEXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+const ACCOUNT: &str = "123456789012";
+
+/// A server of its own for one test.
+struct Server {
+    address: SocketAddr,
+    folder: tempfile::TempDir,
+    clock_offset_ms: Arc<AtomicI64>,
+    records: Records,
+    wakes: Wakes,
+    stop: Option<oneshot::Sender<()>>,
+    stopped: Option<tokio::task::JoinHandle<()>>,
+    runtime: Runtime,
+}
+
+fn caller() -> Caller {
+    let arn = format!("arn:aws:iam::{ACCOUNT}:user/alice");
+    Caller { account: ACCOUNT.into(), arn, user_id: "AIDAEXAMPLE".into() }
+}
+
+fn keys() -> Keys {
+    let key = AccessKey { id: KEY_ID.into(), secret: SECRET.into(), caller: caller(), session: None };
+    let session = Some(Session { token: "the-token".into(), expires_at: i64::MAX });
+    let temporary = AccessKey { id: "ASIAEXAMPLE".into(), session, ..key.clone() };
+    Keys::from_iter([key, temporary])
+}
+
+/// Answers as much of CodeBuild as the tests here ask for.
+fn codebuild() -> CodeBuild {
+    CodeBuild::new(|operation, caller, request| async move {
+        match operation.name() {
+            "ListProjects" => Ok(json!({ "projects": [caller.account] })),
+            "StartBuild" => {
+                Ok(json!({ "build": { "id": format!("{}:1", request["projectName"].as_str().unwrap()) } }))
+            }
+            name => Err(ServiceError::invalid_input(format!("{name} is not for this test"))),
+        }
+    })
+}
+
+impl Server {
+    fn start() -> Server {
+        let runtime = Runtime::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // Version 1 of the CLI still presigns with Signature Version 2 unless it is told not to.
+        std::fs::write(folder.path().join("aws.config"), "[default]\ns3 =\n  signature_version = s3v4\n")
+            .unwrap();
+        let clock_offset_ms = Arc::new(AtomicI64::new(0));
+        let offset = clock_offset_ms.clone();
+        let clock: Clock = Arc::new(move || now_ms() + offset.load(Ordering::SeqCst));
+        let records = Records::open(folder.path()).unwrap();
+        let wakes = Wakes::new();
+        let logs_folder = folder.path().join("logs");
+        std::fs::create_dir(&logs_folder).unwrap();
+        let logs = Logs::new(records.clone(), logs_folder, "us-east-1", clock.clone(), wakes.clone());
+        let objects = Objects::open(&folder.path().join("objects")).unwrap();
+        let s3 = S3::new(objects, keys(), "us-east-1", ACCOUNT, vec!["localhost".into()]);
+        let settings = Settings {
+            region: "us-east-1".into(),
+            skew_seconds: 300,
+            keys: keys(),
+            clock,
+            ready: Arc::new(|| true),
+        };
+        let endpoint = Arc::new(Endpoint::new(settings, codebuild(), logs, s3));
+        let listener = runtime.block_on(server::listen("127.0.0.1:0".parse().unwrap())).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopping) = oneshot::channel::<()>();
+        let stopped = runtime.spawn(server::serve(listener, endpoint, async { drop(stopping.await) }));
+        let (stop, stopped) = (Some(stop), Some(stopped));
+        Server { address, folder, clock_offset_ms, records, wakes, stop, stopped, runtime }
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.folder.path())
+            .env("AWS_ACCESS_KEY_ID", KEY_ID)
+            .env("AWS_SECRET_ACCESS_KEY", SECRET)
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL", format!("http://localhost:{}", self.address.port()))
+            .env("AWS_CONFIG_FILE", self.folder.path().join("aws.config"))
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .env("AWS_MAX_ATTEMPTS", "1")
+            .env("AWS_PAGER", "")
+            .env_remove("AWS_PROFILE")
+            .env_remove("AWS_SESSION_TOKEN");
+        command
+    }
+
+    fn aws(&self, arguments: &[&str]) -> String {
+        succeeded(self.command("aws").args(arguments).output().unwrap())
+    }
+
+    fn aws_refusal(&self, arguments: &[&str]) -> String {
+        let output = self.command("aws").args(arguments).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Runs a script with boto3 and helpers at hand; its asserts are the test's.
+    fn python(&self, script: &str) -> String {
+        let prelude = concat!(
+            "import boto3, botocore, email.utils, hashlib, json, os, sys, time, urllib.request, http.client\n",
+            "from botocore.config import Config\n",
+            "from botocore.exceptions import ClientError\n",
+            "endpoint = os.environ['AWS_ENDPOINT_URL']\n",
+            "def client(name, **config):\n",
+            "    return boto3.client(name, config=Config(**config))\n",
+            "def refused(code, call, *args, **kwargs):\n",
+            "    try: call(*args, **kwargs)\n",
+            "    except ClientError as error:\n",
+            "        assert error.response['Error']['Code'] == code, error.response\n",
+            "        return error.response\n",
+            "    raise AssertionError(f'{code} expected')\n",
+        );
+        succeeded(self.command("python3").arg("-c").arg(format!("{prelude}{script}")).output().unwrap())
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    /// Sends bytes as they are and reads until the server closes.
+    fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        // The server may answer and close before it has read everything.
+        let _ = stream.write_all(request);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn scope(&self) -> Scope {
+        Scope { account: ACCOUNT.into(), region: "us-east-1".into() }
+    }
+
+    /// A stream as a build makes it: recorded by its driver, written by its agent.
+    fn build_log(&self, group: &str, stream: &str) -> SegmentWriter {
+        let path = self.folder.path().join(format!("{}.segment", stream.replace('/', "_")));
+        let writer = SegmentWriter::create(&path).unwrap();
+        let row = LogStream {
+            group: group.into(),
+            name: stream.into(),
+            created_ms: now_ms(),
+            segment: path.to_str().unwrap().into(),
+            first_event_ms: None,
+            last_event_ms: None,
+            stored_bytes: 0,
+        };
+        let group =
+            LogGroup { name: group.into(), created_ms: now_ms(), retention_days: None, tags: "{}".into() };
+        self.runtime.block_on(async {
+            let _ = self.records.create_log_group(&self.scope(), group).await;
+            self.records.create_log_stream(&self.scope(), row).await.unwrap();
+        });
+        writer
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(stopped) = self.stopped.take() {
+            let _ = self.runtime.block_on(stopped);
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
+}
+
+fn succeeded(output: Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}\n{err}");
+    out.into_owned()
+}
+
+/// Bytes without a period that a wrong offset would meet.
+fn noise(size: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+fn same_files(one: &Path, other: &Path) {
+    assert!(std::fs::read(one).unwrap() == std::fs::read(other).unwrap(), "{one:?} and {other:?} differ");
+}
+
+#[test]
+fn the_cli_moves_files_in_and_out_of_buckets() {
+    let server = Server::start();
+    let large = server.file("large", &noise(30 * 1024 * 1024));
+    server.file("tree/a.txt", b"a");
+    server.file("tree/sub dir/\u{fc}+b.txt", b"b");
+    server.file("tree/empty", b"");
+
+    server.aws(&["s3", "mb", "s3://bucket"]);
+    assert!(server.aws(&["s3", "ls"]).contains("bucket"));
+    server.aws(&["s3", "cp", "large", "s3://bucket/in/large", "--no-progress"]);
+    server.aws(&["s3", "cp", "s3://bucket/in/large", "back", "--no-progress"]);
+    same_files(&large, &server.folder.path().join("back"));
+    same_files(&large, &server.folder.path().join("objects/bucket/in/large"));
+
+    server.aws(&["s3", "cp", "s3://bucket/in/large", "s3://bucket/copied", "--no-progress"]);
+    server.aws(&["s3", "cp", "s3://bucket/copied", "back2", "--no-progress"]);
+    same_files(&large, &server.folder.path().join("back2"));
+
+    server.aws(&["s3", "sync", "tree", "s3://bucket/tree"]);
+    assert_eq!(server.aws(&["s3", "sync", "tree", "s3://bucket/tree"]), "", "nothing is left to do");
+    let listed = server.aws(&["s3", "ls", "--recursive", "s3://bucket/tree/"]);
+    assert!(listed.contains("tree/sub dir/\u{fc}+b.txt") && listed.contains("tree/empty"), "{listed}");
+    server.aws(&["s3", "sync", "s3://bucket/tree", "tree2"]);
+    same_files(
+        &server.folder.path().join("tree/sub dir/\u{fc}+b.txt"),
+        &server.folder.path().join("tree2/sub dir/\u{fc}+b.txt"),
+    );
+
+    let url = server.aws(&["s3", "presign", "s3://bucket/tree/a.txt", "--expires-in", "60"]);
+    let got =
+        server.python(&format!("print(urllib.request.urlopen({:?}).read().decode(), end='')", url.trim()));
+    assert_eq!(got, "a");
+
+    assert!(server.aws_refusal(&["s3", "rb", "s3://bucket"]).contains("BucketNotEmpty"));
+    server.aws(&["s3", "rm", "--recursive", "s3://bucket"]);
+    server.aws(&["s3", "rb", "s3://bucket"]);
+    assert_eq!(server.aws(&["s3", "ls"]), "");
+}
+
+#[test]
+fn sdks_find_the_details_of_s3() {
+    let server = Server::start();
+    server.python(include_str!("s3.py"));
+}
+
+#[test]
+fn sdks_find_cloudwatch_logs() {
+    let server = Server::start();
+    server.python(include_str!("logs.py"));
+}
+
+#[test]
+fn the_cli_shows_what_builds_wrote() {
+    let server = Server::start();
+    let mut log = server.build_log("/aws/codebuild/project", "one");
+    let mut other = server.build_log("/aws/codebuild/project", "prefix/two");
+    let now = now_ms();
+    log.write_raw(now - 2_000, b"[Container] first\nsecond\n").unwrap();
+    other.write_raw(now - 1_000, b"between \xff\n").unwrap();
+    log.write_raw(now, b"last").unwrap();
+    let shown = server.aws(&["logs", "filter-log-events", "--log-group-name", "/aws/codebuild/project"]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let messages: Vec<&str> =
+        shown["events"].as_array().unwrap().iter().filter_map(|event| event["message"].as_str()).collect();
+    assert_eq!(messages, ["[Container] first\n", "second\n", "between \u{fffd}\n", "last"]);
+    let listed = server.aws(&["logs", "describe-log-streams", "--log-group-name", "/aws/codebuild/project"]);
+    assert!(listed.contains("prefix/two"));
+}
+
+#[test]
+fn a_live_tail_gets_lines_as_they_are_written_and_ends_with_the_server() {
+    let mut server = Server::start();
+    let mut log = server.build_log("group", "stream");
+    log.write_raw(now_ms() - 60_000, b"old\n").unwrap();
+    let script = "
+logs = client('logs', inject_host_prefix=False)
+arn = 'arn:aws:logs:us-east-1:123456789012:log-group:group'
+stream = logs.start_live_tail(logGroupIdentifiers=[arn], logEventFilterPattern='-skip')['responseStream']
+seen = []
+for event in stream:
+    if 'sessionStart' in event:
+        print('started', flush=True)
+    for result in event.get('sessionUpdate', {}).get('sessionResults', []):
+        assert result['logStreamName'] == 'stream' and result['logGroupIdentifier'] == '123456789012:group', result
+        print(result['message'], end='', flush=True)
+print('end', flush=True)
+";
+    let prelude = "import boto3\nfrom botocore.config import Config\ndef client(name, **config):\n    return boto3.client(name, config=Config(**config))\n";
+    let mut child = server
+        .command("python3")
+        .args(["-u", "-c", &format!("{prelude}{script}")])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    assert_eq!(lines.next().unwrap().unwrap(), "started");
+    for line in ["one", "two", "three"] {
+        log.write_raw(now_ms(), format!("skip\n{line}\n").as_bytes()).unwrap();
+        let written = Instant::now();
+        server.wakes.ring(ACCOUNT, "group", "stream");
+        assert_eq!(lines.next().unwrap().unwrap(), line);
+        assert!(written.elapsed() < Duration::from_secs(1), "{:?}", written.elapsed());
+    }
+    drop(server.stop.take());
+    let stopping = Instant::now();
+    server.runtime.block_on(server.stopped.take().unwrap()).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "end");
+    assert!(child.wait().unwrap().success());
+    assert!(stopping.elapsed() < Duration::from_secs(5), "{:?}", stopping.elapsed());
+}
+
+#[test]
+fn sts_says_who_signed() {
+    let server = Server::start();
+    let identity: Value = serde_json::from_str(&server.aws(&["sts", "get-caller-identity"])).unwrap();
+    assert_eq!(identity["Account"], ACCOUNT);
+    assert_eq!(identity["Arn"], caller().arn.as_str());
+    let mut wrong = server.command("aws");
+    let output =
+        wrong.env("AWS_SECRET_ACCESS_KEY", "wrong").args(["sts", "get-caller-identity"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("SignatureDoesNotMatch"));
+    for arguments in [["sts", "get-caller-identity"], ["s3", "ls"]] {
+        let mut temporary = server.command("aws");
+        temporary.env("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE").env("AWS_SESSION_TOKEN", "the-token");
+        succeeded(temporary.args(arguments).output().unwrap());
+    }
+}
+
+#[test]
+fn codebuild_calls_reach_the_function_validated_and_authenticated() {
+    let server = Server::start();
+    server.python(
+        "
+codebuild = client('codebuild', parameter_validation=False)
+answer = codebuild.list_projects()
+assert answer['projects'] == ['123456789012']
+meta = answer['ResponseMetadata']
+assert len(meta['RequestId']) == 36 and meta['HTTPHeaders']['content-type'] == 'application/x-amz-json-1.1', meta
+assert codebuild.start_build(projectName='ab')['build']['id'] == 'ab:1'
+error = refused('InvalidInputException', codebuild.list_builds)
+assert error['Error']['Message'] == 'ListBuilds is not for this test'
+error = refused('ValidationException', codebuild.start_build)
+assert error['Error']['Message'].startswith('1 validation error detected:'), error
+stranger = boto3.client('codebuild', aws_access_key_id=os.environ['AWS_ACCESS_KEY_ID'], aws_secret_access_key='wrong')
+error = refused('InvalidSignatureException', stranger.list_projects)
+assert error['Error']['Message'].startswith('The request signature we calculated does not match'), error
+error = refused('InvalidSignatureException', boto3.client('codebuild', region_name='eu-west-1').list_projects)
+assert error['Error']['Message'].startswith('Credential should be scoped to a valid region'), error
+",
+    );
+}
+
+#[test]
+fn an_old_signature_is_refused_with_the_words_sdks_correct_their_clocks_by() {
+    let server = Server::start();
+    server.clock_offset_ms.store(360_000, Ordering::SeqCst);
+    let refusal = server.aws_refusal(&["codebuild", "list-projects"]);
+    assert!(
+        refusal.contains("Signature expired: ") && refusal.contains(" is now earlier than "),
+        "{refusal}"
+    );
+    server.python(
+        "
+error = refused('RequestTimeTooSkewed', client('s3').list_buckets)
+assert error['Error']['MaxAllowedSkewMilliseconds'] == '300000', error
+answer = refused('InvalidSignatureException', client('codebuild').list_projects)
+ahead = email.utils.parsedate_to_datetime(answer['ResponseMetadata']['HTTPHeaders']['date']).timestamp() - time.time()
+assert 350 < ahead < 370, ahead
+",
+    );
+}
+
+#[test]
+fn a_recorded_change_cannot_be_played_again() {
+    let server = Server::start();
+    let signed = server.python(
+        "
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+keys = Credentials(os.environ['AWS_ACCESS_KEY_ID'], os.environ['AWS_SECRET_ACCESS_KEY'])
+for target in ['StartBuild', 'ListProjects']:
+    request = AWSRequest('POST', endpoint + '/', data=b'{\"projectName\":\"ab\"}', headers={
+        'Content-Type': 'application/x-amz-json-1.1', 'X-Amz-Target': 'CodeBuild_20161006.' + target,
+        'Host': endpoint[7:]})
+    SigV4Auth(keys, 'codebuild', 'us-east-1').add_auth(request)
+    print(json.dumps(list(request.headers.items()) + [['Connection', 'close'], ['Content-Length', '20']]))
+",
+    );
+    let requests: Vec<Vec<u8>> = signed
+        .lines()
+        .map(|line| {
+            let headers: Vec<(String, String)> = serde_json::from_str(line).unwrap();
+            let head: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+            format!("POST / HTTP/1.1\r\n{head}\r\n{{\"projectName\":\"ab\"}}").into_bytes()
+        })
+        .collect();
+    let (change, reading) = (&requests[0], &requests[1]);
+    assert!(server.raw(change).starts_with("HTTP/1.1 200"));
+    assert!(server.raw(change).starts_with("HTTP/1.1 200"), "twice within a second is meant");
+    assert!(server.raw(reading).starts_with("HTTP/1.1 200"));
+    server.clock_offset_ms.store(10_000, Ordering::SeqCst);
+    assert!(server.raw(change).contains("InvalidSignatureException"));
+    assert!(server.raw(reading).starts_with("HTTP/1.1 200"), "reading again changes nothing");
+}
+
+#[test]
+fn our_verdict_is_botocores_on_random_requests() {
+    let seed = std::process::id();
+    let signer = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sign.py");
+    let output = Command::new("python3").args([signer, "random", "300", &seed.to_string()]).output().unwrap();
+    let mut verified = 0;
+    for line in succeeded(output).lines() {
+        let case: Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| case[name].as_str().unwrap();
+        let mut headers = HeaderMap::new();
+        for pair in case["headers"].as_array().unwrap() {
+            let name = HeaderName::from_bytes(pair[0].as_str().unwrap().as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(pair[1].as_str().unwrap()).unwrap());
+        }
+        let secret = AccessKey { id: KEY_ID.into(), secret: SECRET.into(), caller: caller(), session: None };
+        let session =
+            case["token"].as_str().map(|token| Session { token: token.into(), expires_at: i64::MAX });
+        let keys = Keys::from_iter([AccessKey { session, ..secret }]);
+        let request = sigv4::Request {
+            method: text("method"),
+            path: text("path"),
+            query: text("query"),
+            headers: &headers,
+        };
+        let s3 = text("service") == "s3";
+        let rules = Rules { region: "us-east-1", service: text("service"), skew_seconds: 300, presigned: s3 };
+        let payload = if s3 { Payload::Announced } else { Payload::Body(text("body").as_bytes()) };
+        let now = case["now"].as_i64().unwrap();
+        let verdict = sigv4::verify(&request, payload, &rules, now, &keys);
+        assert!(verdict.is_ok(), "seed {seed}: {verdict:?} for {line}");
+        verified += 1;
+    }
+    assert_eq!(verified, 300);
+}
+
+#[test]
+fn probes_need_no_signature_and_no_bucket_takes_their_names() {
+    let server = Server::start();
+    let probe = |path: &str| {
+        server.raw(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+    };
+    assert!(probe("/healthz").starts_with("HTTP/1.1 200"));
+    assert!(probe("/readyz").ends_with("ready\n"));
+    assert!(probe("/other").contains("<Code>AccessDenied</Code>"));
+    assert!(server.aws_refusal(&["s3", "mb", "s3://healthz"]).contains("InvalidBucketName"));
+}
+
+#[test]
+fn requests_that_are_too_large_or_ambiguous_are_refused() {
+    let server = Server::start();
+    let start = "POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Amz-Target: CodeBuild_20161006.ListProjects\r\n";
+    let get = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
+    let long = "x".repeat(20_000);
+    let many: String = (0..101).map(|n| format!("X-{n}: a\r\n")).collect();
+    for (what, request, expect) in [
+        ("a long header", format!("{get}X-Long: {long}\r\n\r\n"), "HTTP/1.1 431"),
+        ("a long request line", format!("GET /{long} HTTP/1.1\r\n\r\n"), "HTTP/1.1 4"),
+        ("many headers", format!("{get}{many}\r\n"), "HTTP/1.1 431"),
+        (
+            "length and chunks",
+            format!("{start}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+            "HTTP/1.1 400",
+        ),
+        (
+            "chunks and length",
+            format!("{start}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n"),
+            "HTTP/1.1 400",
+        ),
+        ("chunks", format!("{start}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), "HTTP/1.1 400"),
+        ("an odd encoding", format!("{start}Transfer-Encoding: gzip\r\n\r\n"), "HTTP/1.1 400"),
+        (
+            "two lengths",
+            format!("{start}Content-Length: 5\r\nContent-Length: 6\r\n\r\n12345"),
+            "HTTP/1.1 400",
+        ),
+        ("two hosts", format!("{get}Host: other\r\n\r\n"), "HTTP/1.1 400"),
+        ("no host", "GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n".to_owned(), "HTTP/1.1 400"),
+        ("a folded header", format!("{get}X-Folded: a\r\n b\r\n\r\n"), "HTTP/1.1 400"),
+        ("a blank before the colon", format!("{get}X-Odd : a\r\n\r\n"), "HTTP/1.1 400"),
+        (
+            "two targets",
+            format!("{start}X-Amz-Target: CodeBuild_20161006.StartBuild\r\nContent-Length: 0\r\n\r\n"),
+            "HTTP/1.1 400",
+        ),
+        ("a large body", format!("{start}Content-Length: 1048577\r\n\r\n"), "HTTP/1.1 413"),
+        ("no such service", format!("{start}\r\n").replace("CodeBuild_20161006", "Nothing"), "HTTP/1.1 400"),
+        ("no signature", format!("{start}Content-Length: 2\r\n\r\n{{}}"), "HTTP/1.1 400"),
+        ("no HTTP", "\x16\x03\x01\x02\0 hello".to_owned() + &"\r\n".repeat(20), "HTTP/1.1 400"),
+    ] {
+        let answer = server.raw(request.as_bytes());
+        assert!(answer.starts_with(expect), "{what}: {answer}");
+    }
+    let answer = server.raw(format!("{start}Content-Length: 2\r\n\r\n{{}}").as_bytes());
+    assert!(
+        answer.contains(
+            r#"{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}"#
+        ),
+        "{answer}"
+    );
+}
+
+#[test]
+fn a_client_that_stalls_before_its_request_is_complete_is_cut_off() {
+    let server = Server::start();
+    let started = Instant::now();
+    let stalls = ["", "GE", "PRI * HT", "GET /healthz HTTP/1.1\r\nHost: loc"];
+    let waiting: Vec<_> = stalls
+        .map(|start| {
+            let mut stream = TcpStream::connect(server.address).unwrap();
+            stream.write_all(start.as_bytes()).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(25))).unwrap();
+            stream
+        })
+        .into_iter()
+        .collect();
+    for (mut stream, start) in waiting.into_iter().zip(stalls) {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("{start:?} was kept: {error}"));
+    }
+    let elapsed = started.elapsed();
+    assert!((Duration::from_secs(9)..Duration::from_secs(20)).contains(&elapsed), "{elapsed:?}");
+}
