@@ -382,6 +382,22 @@ assert error['Error']['Message'].startswith('Credential should be scoped to a va
 }
 
 #[test]
+fn http2_and_http1_clients_with_another_signer_get_the_same_answer() {
+    let server = Server::start();
+    for protocol in ["--http1.1", "--http2-prior-knowledge"] {
+        let mut curl = server.command("curl");
+        curl.args(["-sS", protocol, "--aws-sigv4", "aws:amz:us-east-1:codebuild"])
+            .args(["--user", &format!("{KEY_ID}:{SECRET}"), "-d", "{}", "-w", "%{http_code} %{http_version}"])
+            .args(["-H", "Content-Type: application/x-amz-json-1.1"])
+            .args(["-H", "X-Amz-Target: CodeBuild_20161006.ListProjects"])
+            .arg(format!("http://127.0.0.1:{}/", server.address.port()));
+        let answer = succeeded(curl.output().unwrap());
+        assert!(answer.starts_with(r#"{"projects":["123456789012"]}200 "#), "{protocol}: {answer}");
+        assert_eq!(answer.ends_with(" 2"), protocol == "--http2-prior-knowledge", "{answer}");
+    }
+}
+
+#[test]
 fn an_old_signature_is_refused_with_the_words_sdks_correct_their_clocks_by() {
     let server = Server::start();
     server.clock_offset_ms.store(360_000, Ordering::SeqCst);

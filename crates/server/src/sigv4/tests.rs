@@ -278,6 +278,16 @@ fn an_authorization_header_of_another_form_is_refused() {
 }
 
 #[test]
+fn a_signed_header_that_was_not_sent_is_refused_though_the_signature_holds() {
+    let mut signed = Signed::new("codebuild", "POST", "/", "{}");
+    let credential = "AKIDEXAMPLE/20150830/us-east-1/codebuild/aws4_request";
+    signed.sign_with("content-type;host;x-amz-date;x-amz-target", credential);
+    assert!(signed.verify().is_ok());
+    signed.sign_with("content-type;host;x-amz-date;x-amz-target;x-removed", credential);
+    assert_eq!(signed.verify().unwrap_err(), Rejection::Mismatch);
+}
+
+#[test]
 fn a_request_without_or_with_two_signatures_is_refused() {
     let mut none = json_call();
     none.headers.remove("authorization");
