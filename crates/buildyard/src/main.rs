@@ -1,1 +1,68 @@
-fn main() {}
+//! The one binary: reads configuration, wires the rooms together, speaks to the terminal. No behaviour of its own.
+
+mod config;
+mod credentials;
+mod environment_report;
+mod folders;
+mod images;
+mod run;
+mod screen;
+mod serve;
+mod toolchains;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// AWS CodeBuild on your own machines.
+#[derive(Debug, Parser)]
+#[command(name = "buildyard", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the build of a folder here and now: no server, no daemon, no Docker.
+    ///
+    /// Exit codes: 0 SUCCEEDED, 1 FAILED, 2 wrong usage, 3 FAULT (ours, not the build's), 124 TIMED_OUT, 130 STOPPED.
+    Run(Box<run::Arguments>),
+    /// Serve CodeBuild, S3, CloudWatch Logs and STS on one port.
+    Serve(config::Flags),
+    /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
+    Env(config::Flags),
+    /// Run one build; for Buildyard's own use.
+    #[command(hide = true)]
+    Agent {
+        /// Wait for the build's folder on standard input.
+        #[arg(long, conflicts_with = "folder")]
+        wait: bool,
+        #[arg(required_unless_present = "wait")]
+        folder: Option<PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Serve(flags) => told(serve::serve(flags)),
+        Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {
+            print!("{}", credentials::environment(&settings)?);
+            Ok(())
+        })),
+        Command::Agent { folder: Some(folder), .. } => agent::main(&folder),
+        Command::Agent { folder: None, .. } => agent::wait_and_run(),
+    }
+}
+
+fn told(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("buildyard: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

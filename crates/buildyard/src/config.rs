@@ -1,0 +1,179 @@
+//! The server's settings: a TOML file, then environment variables, then flags; the later ones win.
+//!
+//! This is the only room that reads configuration; the others are handed values.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::folders;
+
+/// `buildyard.toml`. Every key may be left out; an unknown one is an error that names it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct File {
+    listen: Option<SocketAddr>,
+    data: Option<PathBuf>,
+    account: Option<String>,
+    region: Option<String>,
+    concurrent_builds: Option<usize>,
+    queued_builds: Option<usize>,
+    network: Option<NetworkSetting>,
+    #[serde(default)]
+    host: Host,
+}
+
+/// The `host` environment.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Host {
+    /// Image names that mean the host's own system; a `*` at the end stands for anything.
+    images: Option<Vec<String>>,
+    /// Host folders that builds see, read-only.
+    #[serde(default)]
+    shared: Vec<PathBuf>,
+    /// Variables of every build there.
+    #[serde(default)]
+    variables: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NetworkSetting {
+    /// Only a loopback interface of the build's own.
+    None,
+    /// The host's network.
+    Host,
+}
+
+/// Flags of `buildyard serve`, each beating the file.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Flags {
+    /// Address and port of everything that is served [default: 127.0.0.1:4500].
+    #[arg(long, value_name = "ADDRESS:PORT", env = "BUILDYARD_LISTEN")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Folder of the database, objects and logs [default: /var/lib/buildyard, or ~/.local/share/buildyard].
+    #[arg(long, value_name = "FOLDER", env = "BUILDYARD_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Configuration file [default: buildyard.toml in the data folder, if there is one].
+    #[arg(long, value_name = "FILE", env = "BUILDYARD_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Account id, twelve digits [default: 123456789012].
+    #[arg(long, env = "BUILDYARD_ACCOUNT")]
+    pub(crate) account: Option<String>,
+    /// Region [default: us-east-1].
+    #[arg(long, env = "BUILDYARD_REGION")]
+    pub(crate) region: Option<String>,
+    /// How many builds run at once [default: the number of processors, at least 2].
+    #[arg(long, value_name = "NUMBER", env = "BUILDYARD_CONCURRENT_BUILDS")]
+    pub(crate) concurrent_builds: Option<usize>,
+    /// Network of builds: `none` (only loopback) or `host` [default: none].
+    #[arg(long, env = "BUILDYARD_NETWORK")]
+    pub(crate) network: Option<NetworkSetting>,
+}
+
+/// What holds after file, environment and flags.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data: PathBuf,
+    pub(crate) account: String,
+    pub(crate) region: String,
+    pub(crate) concurrent_builds: Option<usize>,
+    pub(crate) queued_builds: Option<usize>,
+    pub(crate) network: NetworkSetting,
+    pub(crate) host_images: Option<Vec<String>>,
+    pub(crate) host_shared: Vec<PathBuf>,
+    pub(crate) host_variables: std::collections::BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Reads the file and lays flags over it; an error names the file, the key and the rule.
+    pub(crate) fn read(flags: Flags) -> Result<Settings, String> {
+        let file = read_file(&flags)?;
+        let data = flags.data.or(file.data).unwrap_or_else(folders::default_data);
+        let account = flags.account.or(file.account).unwrap_or_else(|| "123456789012".into());
+        if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("account `{account}` is not twelve digits"));
+        }
+        let region = flags.region.or(file.region).unwrap_or_else(|| "us-east-1".into());
+        if region.is_empty()
+            || !region.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        {
+            return Err(format!("region `{region}` may hold only lower-case letters, digits and hyphens"));
+        }
+        let concurrent_builds = flags.concurrent_builds.or(file.concurrent_builds);
+        if concurrent_builds == Some(0) {
+            return Err("concurrent_builds must be at least 1".into());
+        }
+        Ok(Settings {
+            listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
+            data: std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?,
+            account,
+            region,
+            concurrent_builds,
+            queued_builds: file.queued_builds,
+            network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
+            host_images: file.host.images,
+            host_shared: file.host.shared,
+            host_variables: file.host.variables,
+        })
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 4500))
+}
+
+fn read_file(flags: &Flags) -> Result<File, String> {
+    let (path, wanted) = match &flags.config {
+        Some(path) => (path.clone(), true),
+        None => (flags.data.clone().unwrap_or_else(folders::default_data).join("buildyard.toml"), false),
+    };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => parse(&text, &path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !wanted => Ok(File::default()),
+        Err(e) => Err(format!("cannot read the configuration {}: {e}", path.display())),
+    }
+}
+
+fn parse(text: &str, path: &Path) -> Result<File, String> {
+    toml::from_str(text).map_err(|e| format!("the configuration {} is wrong: {e}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str, flags: Flags) -> Result<Settings, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("buildyard.toml");
+        std::fs::write(&path, text).unwrap();
+        Settings::read(Flags { config: Some(path), ..flags })
+    }
+
+    #[test]
+    fn flags_beat_the_file_and_the_file_beats_defaults() {
+        let flags = Flags { region: Some("eu-west-1".into()), ..Flags::default() };
+        let settings = settings("region = 'us-west-2'\naccount = '111122223333'\n", flags).unwrap();
+        assert_eq!((settings.region.as_str(), settings.account.as_str()), ("eu-west-1", "111122223333"));
+        assert_eq!(settings.listen, default_listen());
+        assert_eq!(settings.network, NetworkSetting::None);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (text, expect) in [
+            ("lisen = '127.0.0.1:1'", "lisen"),
+            ("account = '12'", "twelve digits"),
+            ("region = 'US East'", "lower-case"),
+            ("concurrent_builds = 0", "at least 1"),
+            ("network = 'bridge'", "bridge"),
+            ("[host]\nshare = []", "share"),
+        ] {
+            let message = settings(text, Flags::default()).unwrap_err();
+            assert!(message.contains(expect), "{message}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `buildyard serve`: opens the data folder, wires engine and endpoints together, serves until told to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use engine::config::{Config, Image, ResolveImage};
+use engine::{Engine, clock::Clock};
+use executor::Embedded;
+use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, S3};
+use store::objects::Objects;
+use store::records::Records;
+
+use crate::config::{Flags, NetworkSetting, Settings};
+use crate::{credentials, images};
+
+/// Serves until SIGINT or SIGTERM. Builds that run then go on, and the next server takes them up.
+pub(crate) fn serve(flags: Flags) -> Result<(), String> {
+    let settings = Settings::read(flags)?;
+    start_log();
+    // As many threads as the machine has processors, and no more: an idle server should be small.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(serve_until_stopped(&settings))
+}
+
+/// The server's own log goes to standard error; `BUILDYARD_LOG` sets the level, as `info` or `engine=debug`.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BUILDYARD_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,s3s=off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
+    let data = &settings.data;
+    make_data_folder(data)?;
+    let key = credentials::first_key(data)?;
+    let records =
+        Records::open(data).map_err(|e| format!("cannot open the data folder {}: {e}", data.display()))?;
+    let objects = Objects::open(&data.join("s3")).map_err(|e| e.to_string())?;
+    objects.clean().map_err(|e| e.to_string())?;
+    let listener = server::listen(settings.listen).await.map_err(|e| e.to_string())?;
+    let address = listener.local_addr().map_err(|e| e.to_string())?;
+
+    let bell = server::logs::Wakes::new();
+    let config = engine_config(settings, bell.clone())?;
+    let clock = config.clock.clone();
+    let executor =
+        Embedded::open(executor::embedded::Options::new(data.join("builds"))).map_err(|e| e.to_string())?;
+    let engine =
+        Engine::start(config, records.clone(), Arc::new(executor)).await.map_err(|e| e.to_string())?;
+
+    let keys: Keys = [access_key(settings, &key)].into_iter().collect();
+    let ready = Arc::new(AtomicBool::new(true));
+    let endpoint = endpoint(settings, keys, &engine, records, objects, bell, clock, ready.clone());
+    let url = format!("http://{address}");
+    credentials::note_endpoint(data, &url)?;
+    greet(settings, &url);
+
+    server::serve(listener, Arc::new(endpoint), stopped(ready)).await;
+    engine.shut_down().await;
+    Ok(())
+}
+
+fn make_data_folder(data: &Path) -> Result<(), String> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(|e| {
+        format!("cannot make the data folder {}: {e}; choose another with --data", data.display())
+    })
+}
+
+fn greet(settings: &Settings, url: &str) {
+    let network = match settings.network {
+        NetworkSetting::None => "none (set network = \"host\" for builds that download)",
+        NetworkSetting::Host => "host",
+    };
+    eprintln!("Buildyard serves CodeBuild, S3, CloudWatch Logs and STS on {url}");
+    eprintln!(
+        "  account {}, region {}, data in {}",
+        settings.account,
+        settings.region,
+        settings.data.display()
+    );
+    eprintln!("  network of builds: {network}");
+    eprintln!("  point a shell at it:  eval \"$(buildyard env --data {})\"", settings.data.display());
+}
+
+fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Config, String> {
+    let region = settings.region.parse().map_err(|e| format!("region: {e}"))?;
+    let mut config = Config::new(region, settings.data.join("s3"), settings.data.join("logs"));
+    if let Some(builds) = settings.concurrent_builds {
+        config.concurrent_builds = builds;
+    }
+    if let Some(builds) = settings.queued_builds {
+        config.queued_builds = builds;
+    }
+    if let Some(images) = &settings.host_images {
+        config.host_images.clone_from(images);
+    }
+    config.host_shared.clone_from(&settings.host_shared);
+    config.host_variables.extend(settings.host_variables.clone());
+    config.network = match settings.network {
+        NetworkSetting::None => agent::plan::Network::None,
+        NetworkSetting::Host => agent::plan::Network::Host,
+    };
+    config.images = resolve_image(&settings.data);
+    config.log_grew =
+        engine::config::LogGrew::new(move |account, group, stream| bell.ring(account, group, stream));
+    Ok(config)
+}
+
+/// Images are unpacked below the data folder, once each.
+fn resolve_image(data: &Path) -> ResolveImage {
+    let data = data.to_owned();
+    ResolveImage::new(move |reference| {
+        let data = data.clone();
+        async move {
+            let resolve =
+                tokio::task::spawn_blocking(move || images::resolve(&data, &reference, &mut |_| {}));
+            let image = resolve.await.map_err(|e| e.to_string())??;
+            Ok(Image { rootfs: agent::plan::Rootfs::Folder(image.rootfs), variables: image.config.env })
+        }
+    })
+}
+
+fn access_key(settings: &Settings, key: &credentials::AccessKey) -> AccessKey {
+    let caller = Caller {
+        account: settings.account.clone(),
+        arn: format!("arn:aws:iam::{}:user/admin", settings.account),
+        user_id: "AIDABUILDYARDADMIN000".into(),
+    };
+    AccessKey { id: key.id.clone(), secret: key.secret.clone(), caller, session: None }
+}
+
+#[allow(clippy::too_many_arguments, reason = "it is the one place where everything meets")]
+fn endpoint(
+    settings: &Settings,
+    keys: Keys,
+    engine: &Engine,
+    records: Records,
+    objects: Objects,
+    bell: server::logs::Wakes,
+    clock: Arc<dyn Clock>,
+    ready: Arc<AtomicBool>,
+) -> Endpoint {
+    let now: server::time::Clock = Arc::new(move || clock.now_ms());
+    let logs = Logs::new(records, settings.data.join("logs"), &settings.region, now.clone(), bell);
+    let domains = vec!["localhost".to_owned()];
+    let s3 = S3::new(objects, keys.clone(), &settings.region, &settings.account, domains);
+    let settings = server::Settings {
+        region: settings.region.clone(),
+        skew_seconds: 300,
+        keys,
+        clock: now,
+        ready: Arc::new(move || ready.load(Ordering::Relaxed)),
+    };
+    Endpoint::new(settings, CodeBuild::of(engine.clone()), logs, s3)
+}
+
+/// Completes on SIGINT or SIGTERM, after saying that no more work is wanted.
+async fn stopped(ready: Arc<AtomicBool>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    ready.store(false, Ordering::Relaxed);
+    eprintln!("stopping; builds that run go on, and the next server takes them up");
+}
