@@ -238,7 +238,7 @@ enum Planned {
 }
 
 /// Makes the folders each overlay needs and shows the lower ones below [`LOWERS`], since overlay takes paths.
-fn prepare_layers(setup: &Setup<'_>, trees: &Trees<'_>) -> Result<(Uppers, Vec<Planned>), Error> {
+fn prepare_layers<'a>(setup: &Setup<'a>, trees: &Trees<'_>) -> Result<(Uppers<'a>, Vec<Planned>), Error> {
     let ours = Path::new(OURS);
     for folder in [ours, &ours.join("root")] {
         make_private(folder).doing("make a scratch folder")?;
@@ -246,7 +246,7 @@ fn prepare_layers(setup: &Setup<'_>, trees: &Trees<'_>) -> Result<(Uppers, Vec<P
     set_mode(&ours.join("root"), 0o755).doing("open the root folder")?;
     let mut uppers = Vec::new();
     if !setup.layout.has_root_layer {
-        uppers.push(Upper { inside: "/".into(), upper: ours.join("root"), lower: None });
+        uppers.push(Upper { inside: "/".into(), upper: ours.join("root"), lower: None, hidden: None });
     }
     let mut planned = Vec::new();
     for (number, layer) in setup.layout.layers.iter().enumerate() {
@@ -261,6 +261,7 @@ fn prepare_layers(setup: &Setup<'_>, trees: &Trees<'_>) -> Result<(Uppers, Vec<P
                     inside: layer.inside.clone(),
                     upper: upper.clone(),
                     lower: Some(lower.clone()),
+                    hidden: (number == 0).then_some(&setup.layout.hidden),
                 });
                 Planned::Overlay { lower, upper: upper.clone(), work, fallback: tree }
             }
@@ -295,7 +296,7 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Fills the upper folders; returns what only a mount can hide.
-fn fill(setup: &Setup<'_>, uppers: &Uppers) -> Result<Vec<PathBuf>, Error> {
+fn fill(setup: &Setup<'_>, uppers: &Uppers<'_>) -> Result<Vec<PathBuf>, Error> {
     uppers.make_standard_folders().doing("make the standard folders")?;
     for (path, target) in &setup.layout.links {
         uppers.make_link(path, target).doing(format!("link {}", path.display()))?;
@@ -312,6 +313,7 @@ fn fill(setup: &Setup<'_>, uppers: &Uppers) -> Result<Vec<PathBuf>, Error> {
     for (path, bytes) in setup.files {
         uppers.put_file(path, bytes).doing(format!("write {}", path.display()))?;
     }
+    uppers.hide().doing("hide the rest of the host")?;
     Ok(late)
 }
 

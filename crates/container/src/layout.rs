@@ -1,8 +1,11 @@
 //! Which host folders a container consists of and where they show: decided from the spec before anything is made.
 //! The mounting is in `inside.rs`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::error::Error;
 use crate::spec::{Mount, Rootfs, Spec};
@@ -61,6 +64,8 @@ pub(crate) struct Layout {
     pub(crate) layers: Vec<Layer>,
     /// Symbolic links to make in an empty root: (path, target).
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
+    /// Relative paths of the first layer which do not show.
+    pub(crate) hidden: HashSet<PathBuf>,
     /// Empty folders to make in an empty root, where a whole layer is masked.
     pub(crate) folders: Vec<PathBuf>,
 }
@@ -85,13 +90,17 @@ const SHOWN_OF_VAR_LIB: &[&str] = &["/var/lib/dpkg", "/var/lib/apt"];
 const NEVER_SHOWN: &[&str] = &["/proc", "/sys", "/dev", "/run"];
 
 impl Layout {
-    pub(crate) fn of(spec: &Spec) -> Result<Layout, Error> {
+    /// `may_merge`: the caller may show a folder that has mounts in it without them, which only root of the host may.
+    pub(crate) fn of(spec: &Spec, may_merge: bool) -> Result<Layout, Error> {
         let mut layout = Layout::default();
         match &spec.rootfs {
             Rootfs::Folder(folder) => layout.add_root(folder),
             Rootfs::Host { visible } => {
                 layout.add_visible(visible)?;
                 layout.empty_masked_layers(&spec.masks);
+                if may_merge {
+                    layout.merge();
+                }
             }
         }
         for mount in &spec.mounts {
@@ -106,8 +115,7 @@ impl Layout {
     }
 
     fn add_overlay(&mut self, lower: &Path, inside: &Path, maps_ids: bool) {
-        let upper = Path::new(OURS).join(format!("upper-{}", self.layers.len()));
-        let content = Content::Overlay { lower: lower.into(), upper, maps_ids };
+        let content = Content::Overlay { lower: lower.into(), upper: own_upper(self.layers.len()), maps_ids };
         self.layers.push(Layer { inside: inside.into(), content });
     }
 
@@ -139,6 +147,30 @@ impl Layout {
     fn empty_masked_layers(&mut self, masks: &[PathBuf]) {
         let is_masked = |layer: &mut Layer| masks.contains(&layer.inside) && layer.inside.is_dir();
         self.folders.extend(self.layers.extract_if(.., is_masked).map(|layer| layer.inside));
+    }
+
+    /// Turns the folders that lie on the host's root mount into one layer, in which all else is hidden: an overlay costs more than
+    /// hiding some dozen names.
+    fn merge(&mut self) {
+        let root_mount = mount_id(Path::new("/"));
+        let can_merge = |layer: &mut Layer| match &layer.content {
+            Content::Overlay { lower, maps_ids: true, .. } => {
+                root_mount.is_some() && mount_id(lower) == root_mount
+            }
+            _ => false,
+        };
+        let mut shown: Vec<PathBuf> =
+            self.layers.extract_if(.., can_merge).map(|layer| layer.inside).collect();
+        shown.extend(self.links.drain(..).map(|(path, _)| path));
+        let rest = std::mem::take(&mut self.layers);
+        self.add_root(Path::new("/"));
+        for mut layer in rest {
+            if let Content::Overlay { upper, .. } = &mut layer.content {
+                *upper = own_upper(self.layers.len());
+            }
+            self.layers.push(layer);
+        }
+        hide_others(Path::new("/"), &shown, &mut self.hidden);
     }
 
     /// Whether it was a folder.
@@ -183,6 +215,32 @@ impl Layout {
     }
 }
 
+fn own_upper(number: usize) -> PathBuf {
+    Path::new(OURS).join(format!("upper-{number}"))
+}
+
+fn mount_id(path: &Path) -> Option<u64> {
+    let status = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
+    let has_it = status.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    has_it.then_some(status.stx_mnt_id)
+}
+
+/// Adds all entries of `folder` that neither are shown nor lead to what is.
+fn hide_others(folder: &Path, shown: &[PathBuf], hidden: &mut HashSet<PathBuf>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if shown.contains(&path) {
+            continue;
+        }
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && shown.iter().any(|shown| shown.starts_with(&path)) {
+            hide_others(&path, shown, hidden);
+        } else if let Ok(relative) = path.strip_prefix("/") {
+            hidden.insert(relative.into());
+        }
+    }
+}
+
 /// Absolute, and without `..`.
 fn must_be_plain(path: &Path) -> Result<(), Error> {
     if path.is_absolute() && !path.components().any(|part| part == Component::ParentDir) {
@@ -197,7 +255,7 @@ mod tests {
     use crate::spec::{Limits, Network};
 
     fn layout(rootfs: Rootfs, mounts: Vec<Mount>) -> Result<Layout, Error> {
-        Layout::of(&Spec {
+        let spec = Spec {
             rootfs,
             scratch: "/scratch".into(),
             mounts,
@@ -208,7 +266,8 @@ mod tests {
             name: "name".into(),
             output: fs::File::open("/dev/null").unwrap().into(),
             functions: &[],
-        })
+        };
+        Layout::of(&spec, false)
     }
 
     fn host(visible: &[&str]) -> Result<Layout, Error> {
@@ -226,6 +285,20 @@ mod tests {
     fn of_the_hosts_state_only_the_package_databases_show() {
         let layout = host(&["/var/lib"]).unwrap();
         assert!(layout.layers.iter().all(|layer| SHOWN_OF_VAR_LIB.contains(&layer.inside.to_str().unwrap())));
+    }
+
+    #[test]
+    fn merged_folders_are_one_layer_in_which_only_they_show() {
+        let mut layout = host(&["/usr", "/etc", "/var/lib/dpkg", "/bin"]).unwrap();
+        layout.merge();
+        let inside: Vec<_> = layout.layers.iter().map(|layer| layer.inside.to_str().unwrap()).collect();
+        assert_eq!(inside, ["/"]);
+        assert!(layout.has_root_layer && layout.links.is_empty());
+        let hides = |path: &str| layout.hidden.contains(Path::new(path));
+        assert!(hides("root") && hides("home") && hides("var/log") && hides("var/lib/misc"));
+        for path in ["usr", "etc", "bin", "var", "var/lib", "var/lib/dpkg"] {
+            assert!(!hides(path), "{path}");
+        }
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub(crate) struct Born {
 /// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
 pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> Result<Born, Error> {
     check(prepared, spec)?;
-    let layout = Layout::of(spec)?;
     let is_root = rules_the_host();
+    let layout = Layout::of(spec, is_root)?;
     let ids = if is_root { Some(IdRange::take(&spec.name)?) } else { None };
     let mut trees = Vec::new();
     let mut scratch = None;

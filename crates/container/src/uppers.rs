@@ -3,12 +3,13 @@
 //!
 //! Filling the upper folder needs no mount per hidden path, and what an image has at a path, such as a link, is replaced.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{XattrFlags, setxattr};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
 use crate::masks::{likeness, metadata_without_links};
 
@@ -30,11 +31,13 @@ const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// An upper folder, what lies under it, and where both show.
 #[derive(Debug)]
-pub(crate) struct Upper {
+pub(crate) struct Upper<'a> {
     pub(crate) inside: PathBuf,
     pub(crate) upper: PathBuf,
     /// `None` for a root that starts out empty.
     pub(crate) lower: Option<PathBuf>,
+    /// What of the lower folder must not show, relative to it.
+    pub(crate) hidden: Option<&'a HashSet<PathBuf>>,
 }
 
 /// Whether a mask could be had this way.
@@ -49,9 +52,9 @@ pub(crate) enum Masked {
 
 /// All upper folders.
 #[derive(Debug)]
-pub(crate) struct Uppers(pub(crate) Vec<Upper>);
+pub(crate) struct Uppers<'a>(pub(crate) Vec<Upper<'a>>);
 
-impl Uppers {
+impl<'a> Uppers<'a> {
     /// Makes the folders every container has, unless an image has them.
     pub(crate) fn make_standard_folders(&self) -> io::Result<()> {
         for (path, mode) in STANDARD {
@@ -96,7 +99,7 @@ impl Uppers {
     /// Makes `path` empty: an empty folder that hides the lower one, or an empty file.
     pub(crate) fn mask(&self, path: &Path) -> io::Result<Masked> {
         let Some((upper, below)) = self.place(path) else { return Ok(Masked::NeedsMount) };
-        if upper.lower.is_none() {
+        if upper.lower.is_none() || upper.hides(&below) {
             return Ok(Masked::Absent);
         }
         let Some(metadata) = upper.in_lower(&below) else { return Ok(Masked::NeedsMount) };
@@ -115,16 +118,38 @@ impl Uppers {
         Ok(Masked::Done)
     }
 
+    /// Lets nothing of what is to be hidden show through. The last step, as what has been made at such a path stays.
+    pub(crate) fn hide(&self) -> io::Result<()> {
+        for upper in &self.0 {
+            for below in upper.hidden.into_iter().flatten() {
+                let path = upper.upper.join(below);
+                match fs::symlink_metadata(&path) {
+                    Ok(metadata) if metadata.is_dir() => make_opaque(&path)?,
+                    Ok(_) => {}
+                    Err(_) => make_whiteout(&path, || upper.make_parents(below))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The folder a path belongs to, and the rest of the path.
-    fn place(&self, path: &Path) -> Option<(&Upper, PathBuf)> {
+    fn place(&self, path: &Path) -> Option<(&Upper<'a>, PathBuf)> {
         let upper = self.0.iter().rev().find(|upper| path.starts_with(&upper.inside))?;
         let below = path.strip_prefix(&upper.inside).expect("it starts with it");
         Some((upper, below.to_path_buf()))
     }
 }
 
-impl Upper {
+impl Upper<'_> {
+    fn hides(&self, below: &Path) -> bool {
+        self.hidden.is_some_and(|hidden| below.ancestors().any(|path| hidden.contains(path)))
+    }
+
     fn in_lower(&self, below: &Path) -> Option<fs::Metadata> {
+        if self.hides(below) {
+            return None;
+        }
         metadata_without_links(self.lower.as_ref()?, below)
     }
 
@@ -170,6 +195,18 @@ fn make_one(path: &Path, mode: u32) -> io::Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
+    }
+}
+
+/// Makes the name disappear; everyone may make this one device. Parents are made when they turn out to be missing.
+fn make_whiteout(path: &Path, make_parents: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let make = || mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0);
+    match make() {
+        Err(rustix::io::Errno::NOENT) => {
+            make_parents()?;
+            Ok(make()?)
+        }
+        other => Ok(other?),
     }
 }
 

@@ -1105,9 +1105,10 @@ fn scratch_folders_that_overlay_refuses_are_replaced_by_memory() {
     rustix::mount::mount("overlay", place.scratch(), "overlay", flags, options.as_c_str()).unwrap();
     let (spec, _output) = place.spec();
     let mut container = Container::create(spec).unwrap();
-    container.start(&shell("touch /usr/new /tmp/new && test $(stat -f -c %T /tmp) = tmpfs")).unwrap();
+    container.start(&shell("touch /usr/new /tmp/new")).unwrap();
     let event = container.next_event().unwrap();
     assert!(matches!(event, Event::Exited { status: ExitStatus::Code(0), .. }), "{event:?}");
+    assert_eq!(fs::read_dir(place.scratch()).unwrap().count(), 0);
     container.destroy().unwrap();
     rustix::mount::unmount(place.scratch(), rustix::mount::UnmountFlags::empty()).unwrap();
 }
