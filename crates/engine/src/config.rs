@@ -46,9 +46,11 @@ impl fmt::Debug for ResolveImage {
     }
 }
 
+type TellGrowth = dyn Fn(&str, &str, &str) + Send + Sync;
+
 /// Told of account, log group and log stream whenever a build's log has grown or was sealed. Must not block.
 #[derive(Clone)]
-pub struct LogGrew(Arc<dyn Fn(&str, &str, &str) + Send + Sync>);
+pub struct LogGrew(Arc<TellGrowth>);
 
 impl LogGrew {
     pub fn new(tell: impl Fn(&str, &str, &str) + Send + Sync + 'static) -> LogGrew {
