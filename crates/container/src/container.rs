@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use crate::cgroup::Cgroups;
 use crate::child;
 use crate::error::{Doing, Error};
-use crate::ids::{IdRange, rules_the_host};
+use crate::ids::{self, IdRange, rules_the_host};
 use crate::init;
 use crate::outside;
 use crate::packet;
@@ -218,6 +218,9 @@ pub fn sweep(name: &str, scratch: &Path) -> Result<(), Error> {
     let mut cgroups = Cgroups::find(name);
     cgroups.kill()?;
     cgroups.remove()?;
+    if rules_the_host() {
+        ids::sweep();
+    }
     clear(scratch)
 }
 

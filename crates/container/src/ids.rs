@@ -50,6 +50,15 @@ impl IdRange {
     }
 }
 
+/// Removes the lock files of processes that died; those in use are locked.
+pub(crate) fn sweep() {
+    for entry in fs::read_dir(LOCKS).into_iter().flatten().flatten() {
+        if let Ok(Some(_held)) = lock(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 impl Drop for IdRange {
     fn drop(&mut self) {
         // Still locked, so nobody else can have taken it; a failure leaves an empty file in /run.
