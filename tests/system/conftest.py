@@ -1,0 +1,108 @@
+"""What all system tests share: the binary, source folders, servers.
+
+The tests use the binary named by BUILDYARD, or else target/release/buildyard.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from local import BINARY, Project
+from served import Codebuild, Server
+from waiting import Waiting
+
+ORDINARY = 64123
+
+
+def pytest_configure():
+    if not os.access(BINARY, os.X_OK):
+        pytest.exit(f"{BINARY} is not there; build it (cargo build --release) or set BUILDYARD", 2)
+
+
+def pytest_collection_modifyitems(items):
+    """What waits in real time is looked at last."""
+    items.sort(key=lambda item: "waiting" in item.fixturenames)
+
+
+@pytest.fixture(scope="session")
+def waiting(tmp_path_factory):
+    """Builds that are on their way into their timeouts."""
+    waiting = Waiting(tmp_path_factory.mktemp("waiting"))
+    yield waiting
+    waiting.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def early(request):
+    """What waits in real time begins first, if it is to be looked at at all."""
+    if any("waiting" in item.fixturenames for item in request.session.items):
+        request.getfixturevalue("waiting")
+
+
+@pytest.fixture
+def project(tmp_path):
+    """An empty source folder."""
+    return Project(tmp_path)
+
+
+@pytest.fixture
+def make_project(tmp_path):
+    """Makes source folders, one a call."""
+    return lambda: Project(tmp_path)
+
+
+@pytest.fixture
+def ordinary_project():
+    """A source folder, a home and a binary of a user who is nobody special."""
+    if os.geteuid() != 0:
+        pytest.skip("these tests already run as an ordinary user")
+    place = Path(tempfile.mkdtemp(prefix="ordinary-"))
+    place.chmod(0o755)
+    binary = Path(shutil.copy(BINARY, place / "buildyard"))
+    project = Project(place, user=ORDINARY, binary=binary)
+    project.home = place / "home"
+    project.home.mkdir()
+    for path in (project.folder, project.home):
+        os.chown(path, ORDINARY, ORDINARY)
+    yield project
+    shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server for the tests of one file."""
+    server = Server(tmp_path_factory.mktemp("server") / "data")
+    traces = server.traces()
+    server.start()
+    yield server
+    server.stop()
+    traces.gone()
+
+
+@pytest.fixture
+def make_server(tmp_path):
+    """Makes servers with flags of the test's choice; stops them afterwards."""
+    servers = []
+
+    def make(*flags):
+        servers.append(Server(tmp_path / f"data{len(servers)}", *flags))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def codebuild(server):
+    return Codebuild(server)
+
+
+@pytest.fixture
+def name(request):
+    """A project name of this test's own."""
+    return request.node.originalname.removeprefix("test_").replace("_", "-")[:100]

@@ -1,0 +1,183 @@
+"""The whole API's manners: every operation answers, mistakes are named, nothing asked for is silently ignored."""
+
+import json
+import time
+
+import botocore.exceptions
+import pytest
+
+from local import spec
+from served import ACCOUNT, ENVIRONMENT, REGION
+
+INLINE = json.dumps(spec(build=["true"]))
+
+
+def error_of(call, *arguments, **parameters):
+    with pytest.raises(botocore.exceptions.ClientError) as caught:
+        call(*arguments, **parameters)
+    response = caught.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 400, response
+    return response["Error"]["Code"], response["Error"]["Message"]
+
+
+def sample(shape):
+    """A value that fits the model's constraints."""
+    match shape.type_name:
+        case "structure":
+            return {name: sample(shape.members[name]) for name in shape.required_members}
+        case "list":
+            return [sample(shape.member)] * max(1, shape.metadata.get("min", 0))
+        case "map":
+            return {}
+        case "string":
+            return shape.enum[0] if shape.enum else "sample" + "x" * shape.metadata.get("min", 0)
+        case "boolean":
+            return True
+        case "timestamp":
+            return 0
+        case _:
+            return max(1, shape.metadata.get("min", 1))
+
+
+def test_every_operation_answers_and_none_with_a_fault_of_ours(server):
+    api = server.client("codebuild", parameter_validation=False)
+    model = api.meta.service_model
+    assert len(model.operation_names) >= 59
+    answers = {}
+    for operation in model.operation_names:
+        shape = model.operation_model(operation).input_shape
+        parameters = sample(shape) if shape else {}
+        try:
+            api._make_api_call(operation, parameters)
+            answers[operation] = (200, "")
+        except botocore.exceptions.ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            answers[operation] = (status, error.response["Error"]["Code"])
+            assert error.response["Error"]["Message"], operation
+    faults = {operation: answer for operation, answer in answers.items() if answer[0] not in (200, 400, 501)}
+    assert not faults
+    assert all(code for status, code in answers.values() if status != 200)
+
+
+def test_an_unknown_operation_is_named(server):
+    api = server.client("codebuild")
+
+    def rename(request, **_):
+        request.headers.replace_header("X-Amz-Target", "CodeBuild_20161006.BakeBread")
+
+    api.meta.events.register("before-sign", rename)
+    assert error_of(api.list_projects)[0] == "UnknownOperationException"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "said"),
+    [
+        ({"name": "x"}, "ValidationException", "name"),
+        ({"name": "bad name!"}, "ValidationException", ""),
+        ({"timeoutInMinutes": 4}, "ValidationException", "timeoutInMinutes"),
+        ({"timeoutInMinutes": 2161}, "ValidationException", "timeoutInMinutes"),
+        ({"queuedTimeoutInMinutes": 4}, "ValidationException", "queuedTimeoutInMinutes"),
+        ({"source": {"type": "PAPER"}}, "ValidationException", ""),
+        ({"source": {"type": "S3"}}, "InvalidInputException", "location"),
+        ({"artifacts": {"type": "NO_ARTIFACTS", "location": "b"}}, "InvalidInputException", "NO_ARTIFACTS"),
+        ({"environment": ENVIRONMENT | {"computeType": "HUGE"}}, "ValidationException", ""),
+        ({"tags": [{"key": "aws:x", "value": ""}]}, "InvalidInputException", "aws:"),
+    ],
+    ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
+)
+def test_a_bad_project_is_refused_with_what_is_wrong(server, change, code, said):
+    """AP-003, AP-004: ValidationException for the model's constraints, InvalidInputException for the rest."""
+    api = server.client("codebuild", parameter_validation=False)
+    settings = {
+        "name": "refused",
+        "source": {"type": "NO_SOURCE", "buildspec": INLINE},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": ENVIRONMENT,
+        "serviceRole": f"arn:aws:iam::{ACCOUNT}:role/r",
+    }
+    answered, message = error_of(api.create_project, **(settings | change))
+    assert answered == code and said in message
+    assert api.batch_get_projects(names=["refused"])["projectsNotFound"] == ["refused"]
+
+
+# Overrides of StartBuild that this version cannot honour; each must be refused by the name of what it asks for.
+UNSUPPORTED = {
+    "sourceTypeOverride": ("GITHUB", "source.type"),
+    "secondarySourcesOverride": ([{"type": "S3", "location": "b/k", "sourceIdentifier": "two"}], "secondarySources"),
+    "privilegedModeOverride": (True, "privilegedMode"),
+    "certificateOverride": ("bucket/cert.pem", "certificate"),
+    "fleetOverride": ({"fleetArn": f"arn:aws:codebuild:{REGION}:{ACCOUNT}:fleet/f:1"}, "fleet"),
+    "environmentTypeOverride": ("WINDOWS_SERVER_2022_CONTAINER", "environment.type"),
+    "computeTypeOverride": ("BUILD_LAMBDA_1GB", "computeType"),
+    "registryCredentialOverride": ({"credential": "c", "credentialProvider": "SECRETS_MANAGER"}, "registryCredential"),
+    "cacheOverride": ({"type": "LOCAL", "modes": ["LOCAL_CUSTOM_CACHE"]}, "cache"),
+    "debugSessionEnabled": (True, "debugSessionEnabled"),
+    "artifactsOverride": ({"type": "CODEPIPELINE"}, "artifacts.type"),
+    "logsConfigOverride": ({"s3Logs": {"status": "ENABLED", "location": "b/p"}}, "s3Logs"),
+    "autoRetryLimitOverride": (2, "autoRetryLimit"),
+    "environmentVariablesOverride": ([{"name": "S", "value": "s", "type": "PARAMETER_STORE"}], "PARAMETER_STORE"),
+}
+
+
+@pytest.mark.parametrize("override", UNSUPPORTED)
+def test_an_override_that_cannot_be_honoured_is_refused_by_name(codebuild, override):
+    value, said = UNSUPPORTED[override]
+    if not codebuild.api.batch_get_projects(names=["strict"])["projects"]:
+        codebuild.create_project("strict", INLINE)
+    location = {"sourceLocationOverride": "https://github.com/o/r"} if override == "sourceTypeOverride" else {}
+    code, message = error_of(codebuild.start, "strict", **{override: value}, **location)
+    assert code == "InvalidInputException"
+    assert said in message, message
+    assert codebuild.api.list_builds_for_project(projectName="strict")["ids"] == []
+
+
+def test_projects_are_made_changed_listed_and_deleted(codebuild, name):
+    made = codebuild.create_project(name, INLINE, description="first", tags=[{"key": "k", "value": "v"}])
+    assert made["arn"] == f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{name}"
+    assert made["timeoutInMinutes"] == 60 and made["badge"] == {"badgeEnabled": False}
+    assert made["created"] == made["lastModified"]
+    code, message = error_of(codebuild.create_project, name, INLINE)
+    assert code == "ResourceAlreadyExistsException" and name in message
+    changed = codebuild.api.update_project(name=name, description="second")["project"]
+    assert changed["description"] == "second" and changed["source"] == made["source"]
+    assert changed["tags"] == made["tags"] and changed["lastModified"] >= made["lastModified"]
+    answer = codebuild.api.batch_get_projects(names=[name, made["arn"], "nobody"])
+    assert {one["name"] for one in answer["projects"]} == {name}
+    assert answer["projectsNotFound"] == ["nobody"]
+    assert name in codebuild.api.list_projects(sortBy="NAME", sortOrder="ASCENDING")["projects"]
+    codebuild.api.delete_project(name=name)
+    codebuild.api.delete_project(name=name)
+    assert error_of(codebuild.start, name)[0] == "ResourceNotFoundException"
+    assert error_of(codebuild.api.update_project, name=name)[0] == "ResourceNotFoundException"
+
+
+def test_what_does_not_exist_is_said_not_to_exist(codebuild):
+    unknown = "nobody:00000000-0000-4000-8000-000000000000"
+    for call in (codebuild.api.stop_build, codebuild.api.retry_build):
+        assert error_of(call, id=unknown)[0] == "ResourceNotFoundException"
+    assert codebuild.api.batch_get_builds(ids=[unknown])["buildsNotFound"] == [unknown]
+    assert error_of(codebuild.api.list_builds_for_project, projectName="nobody")[0] == "ResourceNotFoundException"
+
+
+def test_sts_knows_who_asks(server):
+    identity = server.client("sts").get_caller_identity()
+    assert identity["Account"] == ACCOUNT and f":{ACCOUNT}:" in identity["Arn"]
+
+
+def test_logs_may_be_written_and_read_by_anybody_with_a_key(codebuild, name):
+    logs, group, stream = codebuild.logs, f"/own/{name}", "stream"
+    logs.create_log_group(logGroupName=group)
+    assert error_of(logs.create_log_group, logGroupName=group)[0] == "ResourceAlreadyExistsException"
+    logs.create_log_stream(logGroupName=group, logStreamName=stream)
+    logs.put_retention_policy(logGroupName=group, retentionInDays=7)
+    (described,) = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
+    assert described["retentionInDays"] == 7
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now + n, "message": f"message {n}\nof two lines"} for n in range(3)]
+    logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
+    read = logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
+    assert [(one["timestamp"], one["message"]) for one in read] == [
+        (one["timestamp"], one["message"]) for one in events
+    ]
+    logs.delete_log_group(logGroupName=group)
+    assert error_of(logs.get_log_events, logGroupName=group, logStreamName=stream)[0] == "ResourceNotFoundException"

@@ -1,0 +1,166 @@
+"""`buildyard run --image`: an OCI layout, a docker archive, and a registry, all made here from busybox."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+from host import wait_until
+from local import files, spec
+from served import ENVIRONMENT, Codebuild, free_port, outcome
+
+
+def tool(*command, **settings):
+    done = subprocess.run(command, capture_output=True, text=True, **settings)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+
+def busybox_root(root):
+    """A root file system that consists of busybox alone, with marks that only this image has."""
+    for folder in ["bin", "etc", "tmp", "usr/bin"]:
+        (root / folder).mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    shutil.copy(busybox, root / "bin/busybox")
+    for applet in ["sh", "cat", "ls", "echo", "id", "mkdir", "rm", "wc", "head", "true"]:
+        (root / "bin" / applet).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nmaker:x:1000:1000::/:/bin/sh\n")
+    (root / "etc/mark").write_text("from the first layer\n")
+    (root / "etc/removed").write_text("hidden by the second layer\n")
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory):
+    """An OCI layout with two layers, the second of which removes a file, and variables of its own."""
+    place = tmp_path_factory.mktemp("image")
+    oci, bundle = place / "oci", place / "bundle"
+    tool("umoci", "init", "--layout", oci)
+    tool("umoci", "new", "--image", f"{oci}:test")
+    tool("umoci", "unpack", "--image", f"{oci}:test", bundle)
+    busybox_root(bundle / "rootfs")
+    tool("umoci", "repack", "--image", f"{oci}:test", bundle)
+    shutil.rmtree(bundle)
+    tool("umoci", "unpack", "--image", f"{oci}:test", bundle)
+    (bundle / "rootfs/etc/removed").unlink()
+    (bundle / "rootfs/etc/second").write_text("from the second layer\n")
+    tool("umoci", "repack", "--image", f"{oci}:test", bundle)
+    tool("umoci", "config", "--image", f"{oci}:test", "--config.env", "IMAGE_SAYS=hello", "--config.user", "maker")
+    assert len(manifest(oci)["layers"]) == 2
+    return oci
+
+
+def manifest(oci):
+    index = json.loads((oci / "index.json").read_text())
+    digest = index["manifests"][-1]["digest"].removeprefix("sha256:")
+    return json.loads((oci / "blobs/sha256" / digest).read_text())
+
+
+@pytest.fixture(scope="module")
+def archive(layout):
+    path = layout.parent / "image.tar"
+    tool("skopeo", "copy", "-q", f"oci:{layout}:test", f"docker-archive:{path}:local/test:1")
+    return path
+
+
+@pytest.fixture(scope="module")
+def registry(layout, tmp_path_factory):
+    """Debian's registry with the image in it; answers its address."""
+    place, port = tmp_path_factory.mktemp("registry"), free_port()
+    (place / "config.yml").write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+    )
+    with open(place / "log", "wb") as log:
+        process = subprocess.Popen(["docker-registry", "serve", place / "config.yml"], stdout=log, stderr=log)
+
+    def pushed():
+        copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}:test"]
+        return subprocess.run([*copy, f"docker://127.0.0.1:{port}/team/tools:1.2"], capture_output=True).returncode == 0
+
+    wait_until(pushed, "the image in the registry", 30, 0.2)
+    yield f"127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+
+
+PROBE = spec(
+    build=[
+        "cat /etc/mark /etc/second; ls /etc/removed 2>/dev/null || echo removed",
+        "echo $IMAGE_SAYS as $(id -u) in ${PWD##*/}",
+        "echo made > made.txt; echo x > /etc/mark",
+        "cat /etc/mark; ls / | wc -l",
+    ]
+) | {"artifacts": {"files": ["made.txt"]}}
+
+
+def check(project, image):
+    project.buildspec(PROBE)
+    ran = project.run("--image", image).ended(0)
+    assert ran.output[:3] == ["from the first layer", "from the second layer", "removed"]
+    # EN-026: the image's USER does not count.
+    assert ran.output[3:5] == ["hello as 0 in src", "x"]
+    assert files(project.artifacts) == ["made.txt"]
+    return ran
+
+
+def test_an_oci_layout_is_a_builds_environment(project, layout):
+    check(project, layout)
+    again = project.run("--image", f"{layout}").ended(0)
+    assert again.output[0] == "from the first layer", "a build must not change its image"
+
+
+def test_a_docker_archive_is_a_builds_environment(project, archive):
+    check(project, archive)
+
+
+def test_a_registry_serves_images_by_tag_and_by_digest(project, registry, layout):
+    check(project, f"{registry}/team/tools:1.2")
+    inspect = ["skopeo", "inspect", "--tls-verify=false", f"docker://{registry}/team/tools:1.2"]
+    digest = json.loads(subprocess.run(inspect, capture_output=True, check=True).stdout)["Digest"]
+    project.run("--image", f"{registry}/team/tools@{digest}").ended(0)
+
+
+def test_an_ordinary_user_builds_in_an_image(ordinary_project, archive, tmp_path_factory):
+    copy = ordinary_project.home / "image.tar"
+    shutil.copy(archive, copy)
+    copy.chmod(0o644)
+    check(ordinary_project, copy)
+
+
+def test_run_as_finds_the_images_users(project, layout):
+    project.buildspec({"run-as": "maker"} | spec(build=["id -u"]))
+    assert project.run("--image", layout).ended(0).output == ["1000"]
+
+
+def test_an_image_that_is_not_there_is_named(project, registry, tmp_path):
+    project.buildspec(PROBE)
+    for image in [f"{registry}/team/tools:none", f"{registry}/nobody/none", "127.0.0.1:1/x/y", tmp_path / "no.tar"]:
+        ran = project.run("--image", image)
+        assert ran.code != 0 and str(image) in ran.err, ran.err
+
+
+def test_a_damaged_image_is_refused(project, layout, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(layout, broken)
+    digest = manifest(broken)["layers"][0]["digest"].removeprefix("sha256:")
+    blob = broken / "blobs/sha256" / digest
+    content = bytearray(blob.read_bytes())
+    content[len(content) // 2] ^= 1
+    blob.write_bytes(content)
+    project.buildspec(PROBE)
+    ran = project.run("--image", broken)
+    assert ran.code != 0 and digest[:12] in ran.err, ran.err
+
+
+def test_a_server_build_runs_in_the_image_its_project_names(registry, make_server):
+    codebuild = Codebuild(make_server())
+    codebuild.create_project(
+        "imaged", json.dumps(PROBE), environment=ENVIRONMENT | {"image": f"{registry}/team/tools:1.2"}
+    )
+    build = codebuild.run("imaged")
+    assert outcome(build)[0] == "SUCCEEDED", build["phases"]
+    assert "from the second layer\n" in codebuild.log(build)
+    gone = codebuild.run("imaged", imageOverride=f"{registry}/team/tools:none")
+    status, phases = outcome(gone)
+    assert (status, phases["PROVISIONING"]) == ("FAILED", "FAILED")
+    context = next(phase for phase in gone["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"][0]
+    assert context["statusCode"] == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE"

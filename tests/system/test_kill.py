@@ -1,0 +1,138 @@
+"""`kill -9` of the server at fifty random moments while builds run, and what must hold afterwards.
+
+Every StartBuild that was answered with 200 ends SUCCEEDED; its log is complete, in order, each line once, so no command
+ran twice; an idempotency token whose answer was lost gives one build, not two; nothing is left on the host.
+"""
+
+import collections
+import json
+import os
+import random
+import threading
+import time
+
+import botocore.exceptions
+import pytest
+
+from local import spec
+from served import Codebuild, Server
+
+KILLS = 50
+LINES = 40
+SEED = int(os.environ.get("BUILDYARD_TEST_SEED", random.SystemRandom().randrange(10**6)))
+PROJECT = "survivor"
+COMMANDS = [f"n=0; while [ $n -lt {LINES} ]; do n=$((n+1)); echo count $n; sleep 0.02; done", "echo end $n"]
+
+LOST = (
+    botocore.exceptions.EndpointConnectionError,
+    botocore.exceptions.ConnectionClosedError,
+    botocore.exceptions.ReadTimeoutError,
+    botocore.exceptions.ConnectionError,
+    botocore.exceptions.HTTPClientError,
+)
+
+
+class Client(threading.Thread):
+    """Starts builds one after another; repeats a call whose answer was lost with the same token."""
+
+    def __init__(self, server, name, done):
+        super().__init__(daemon=True)
+        self.api = Codebuild(server).api
+        self.name_, self.done = name, done
+        self.accepted = {}  # token -> ids that were answered
+        self.failure = None
+
+    def run(self):
+        number = 0
+        while not self.done.is_set():
+            number += 1
+            try:
+                self.start_one(f"{self.name_}-{number}")
+            except Exception as error:  # noqa: BLE001 the test's own thread reports it
+                self.failure = error
+                return
+            self.done.wait(0.4)
+
+    def start_one(self, token):
+        ids = self.accepted.setdefault(token, set())
+        while True:
+            try:
+                ids.add(self.api.start_build(projectName=PROJECT, idempotencyToken=token)["build"]["id"])
+                return
+            except LOST:
+                if self.done.wait(0.05):
+                    return
+
+
+@pytest.fixture(scope="module")
+def survived(tmp_path_factory):
+    """A server after fifty kills, its clients' notes, and how long each start took."""
+    server = Server(tmp_path_factory.mktemp("kill") / "data", "--concurrent-builds", "4")
+    traces, done = server.traces(), threading.Event()
+    server.start()
+    codebuild = Codebuild(server)
+    codebuild.create_project(PROJECT, json.dumps(spec(build=COMMANDS)))
+    clients = [Client(server, f"client{number}", done) for number in range(2)]
+    for client in clients:
+        client.start()
+    moments, starts = random.Random(SEED), []
+    for _ in range(KILLS):
+        time.sleep(moments.uniform(0, 0.5))
+        server.kill()
+        starts.append(server.start())
+    done.set()
+    for client in clients:
+        client.join(30)
+        assert client.failure is None, client.failure
+    yield codebuild, {token: ids for client in clients for token, ids in client.accepted.items()}, starts
+    server.stop()
+    traces.gone()
+    assert os.listdir(server.data / "builds") == [], "files of agents that waited for a killed server"
+
+
+def listed(codebuild):
+    pages = codebuild.api.get_paginator("list_builds_for_project").paginate(projectName=PROJECT)
+    return [build_id for page in pages for build_id in page["ids"]]
+
+
+def test_no_accepted_build_is_lost_and_none_is_doubled(survived):
+    codebuild, accepted, _ = survived
+    print(f"seed {SEED}: {len(accepted)} tokens")
+    assert all(len(ids) <= 1 for ids in accepted.values()), "a token gave two builds"
+    answered = {build_id for ids in accepted.values() for build_id in ids}
+    known = listed(codebuild)
+    assert len(known) == len(set(known)) and answered <= set(known)
+    assert len(known) <= len(accepted), "more builds than tokens"
+    assert len(answered) > KILLS / 5
+
+
+def test_every_build_succeeds_and_its_phases_are_whole(survived):
+    codebuild, _, _ = survived
+    for build_id in listed(codebuild):
+        build = codebuild.wait(build_id, 120)
+        assert build["buildStatus"] == "SUCCEEDED", (SEED, build["phases"])
+        phases = build["phases"]
+        assert len(phases) == 11
+        assert all(one["endTime"] == two["startTime"] for one, two in zip(phases, phases[1:]))
+    numbers = sorted(codebuild.build(build_id)["buildNumber"] for build_id in listed(codebuild))
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_every_log_is_complete_in_order_and_told_once(survived):
+    codebuild, _, _ = survived
+    expected = [f"count {n}" for n in range(1, LINES + 1)] + [f"end {LINES}"]
+    for build_id in listed(codebuild):
+        log = codebuild.log(codebuild.wait(build_id, 120))
+        lines = log.split("\n")
+        assert [line for line in lines if line.startswith(("count ", "end "))] == expected, (SEED, build_id)
+        once = collections.Counter(line.split(" ", 3)[-1] for line in lines if line.startswith("[Container]"))
+        assert once["Phase complete: BUILD State: SUCCEEDED"] == 1
+        assert once["Entering phase BUILD"] == 1
+
+
+def test_a_killed_server_is_ready_again_within_a_second(survived):
+    _, _, starts = survived
+    starts = sorted(starts)
+    print(f"ready after kill -9: median {starts[len(starts) // 2]:.3f} s, worst {starts[-1]:.3f} s")
+    assert starts[len(starts) // 2] < 1.0
+    assert starts[-1] < 3.0
