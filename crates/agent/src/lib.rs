@@ -74,7 +74,7 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
         None => (plan.uuid.clone(), None),
     };
     std::fs::write(CONTAINER, &name)?;
-    let listener = UnixListener::bind(SOCKET)?;
+    let listener = listen()?;
     // From here on the build is ours, or already somebody's (P3).
     let mut journal = Writer::create(Path::new(JOURNAL))?;
     journal.append(&Event::Started { at_ms: clock::now_ms(), process: std::process::id() })?;
@@ -85,4 +85,14 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
     let place = build::Place { folder: &folder, name, prepared, output };
     let outcome = build::Build::new(&mut session, &plan).run(place);
     session.finish(|| Event::Finished { at_ms: clock::now_ms(), outcome })
+}
+
+/// Listens on [`SOCKET`]. A name is visible from `bind` on but takes connections only after `listen`, and drivers
+/// connect the moment they see it: so it gets its name last. Fails with `AlreadyExists` if an agent was here first.
+fn listen() -> io::Result<UnixListener> {
+    let unseen = format!("{SOCKET}.{}", std::process::id());
+    let listener = UnixListener::bind(&unseen)?;
+    let linked = std::fs::hard_link(&unseen, SOCKET);
+    std::fs::remove_file(&unseen)?;
+    linked.map(|()| listener)
 }

@@ -54,7 +54,7 @@ pub struct Environment {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Rootfs {
-    /// The host's own root file system, masked (DESIGN.md section 5).
+    /// The host's own root file system, with homes, secrets and other builds hidden.
     Host,
     /// An unpacked image.
     Folder(PathBuf),

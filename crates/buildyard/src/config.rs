@@ -2,6 +2,7 @@
 //!
 //! This is the only room that reads configuration; the others are handed values.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +23,9 @@ pub(crate) struct File {
     network: Option<NetworkSetting>,
     #[serde(default)]
     host: Host,
+    /// Image names, as projects write them, to what they mean: a registry reference, or an OCI layout or archive here.
+    #[serde(default)]
+    images: BTreeMap<String, String>,
 }
 
 /// The `host` environment.
@@ -35,7 +39,7 @@ pub(crate) struct Host {
     shared: Vec<PathBuf>,
     /// Variables of every build there.
     #[serde(default)]
-    variables: std::collections::BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -85,7 +89,8 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkSetting,
     pub(crate) host_images: Option<Vec<String>>,
     pub(crate) host_shared: Vec<PathBuf>,
-    pub(crate) host_variables: std::collections::BTreeMap<String, String>,
+    pub(crate) host_variables: BTreeMap<String, String>,
+    pub(crate) images: BTreeMap<String, String>,
 }
 
 impl Settings {
@@ -118,6 +123,7 @@ impl Settings {
             host_images: file.host.images,
             host_shared: file.host.shared,
             host_variables: file.host.variables,
+            images: file.images,
         })
     }
 }

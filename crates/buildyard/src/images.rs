@@ -29,3 +29,32 @@ pub(crate) fn local_first(reference: &str) -> String {
         false => reference.to_owned(),
     }
 }
+
+/// The reference, if it is one to a registry.
+pub(crate) fn only_remote(reference: String) -> Result<String, String> {
+    match image::Reference::parse(&reference) {
+        Ok(parsed) if parsed.is_remote() => Ok(reference),
+        Ok(_) => Err(format!(
+            "{reference} is a path of the build host; only the server's configuration may name one"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_project_cannot_name_files_of_the_build_host() {
+        for reference in ["/etc", "./x", "../x", "/srv/image.tar"] {
+            assert!(only_remote(reference.into()).is_err(), "{reference}");
+        }
+        for reference in [
+            "debian:12",
+            "127.0.0.1:5000/a/b@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        ] {
+            assert_eq!(only_remote(reference.into()).as_deref(), Ok(reference));
+        }
+    }
+}

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use agent::journal::{Event, Outcome};
 use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
+use engine::clock::{Clock, SystemClock};
 use executor::{Adopted, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
 
@@ -158,7 +159,7 @@ fn service_variables(build_id: &str, project: &str, uuid: &str, image: &str) -> 
     let region = std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION"));
     let region = region.unwrap_or_else(|_| "us-east-1".into());
     let arn = |kind: &str, name: &str| format!("arn:aws:codebuild:{region}:123456789012:{kind}/{name}");
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let started = SystemClock::new().now_ms();
     let user = std::env::var("USER").unwrap_or_else(|_| "local".into());
     [
         ("AWS_DEFAULT_REGION", region.clone()),

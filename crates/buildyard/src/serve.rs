@@ -104,18 +104,24 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
         NetworkSetting::None => agent::plan::Network::None,
         NetworkSetting::Host => agent::plan::Network::Host,
     };
-    config.images = resolve_image(&settings.data);
+    config.mapped_images = settings.images.keys().cloned().collect();
+    config.images = resolve_image(settings);
     config.log_grew =
         engine::config::LogGrew::new(move |account, group, stream| bell.ring(account, group, stream));
     Ok(config)
 }
 
-/// Images are unpacked below the data folder, once each.
-fn resolve_image(data: &Path) -> ResolveImage {
-    let data = data.to_owned();
-    ResolveImage::new(move |reference| {
-        let data = data.clone();
+/// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a
+/// project names itself is looked for in a registry.
+fn resolve_image(settings: &Settings) -> ResolveImage {
+    let (data, mapped) = (settings.data.clone(), settings.images.clone());
+    ResolveImage::new(move |name| {
+        let (data, mapped) = (data.clone(), mapped.get(&name).cloned());
         async move {
+            let reference = match mapped {
+                Some(reference) => images::local_first(&reference),
+                None => images::only_remote(name)?,
+            };
             let resolve =
                 tokio::task::spawn_blocking(move || images::resolve(&data, &reference, &mut |_| {}));
             let image = resolve.await.map_err(|e| e.to_string())??;

@@ -1,6 +1,6 @@
 //! What the operator decides, complete: nothing here is read from files or variables by the engine itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
@@ -83,6 +83,8 @@ pub struct Config {
     pub environment_types: Vec<EnvironmentType>,
     /// Image names that mean this host's own root file system; a `*` at the end stands for anything.
     pub host_images: Vec<String>,
+    /// Image names that `images` resolves although they look like a host image.
+    pub mapped_images: BTreeSet<String>,
     /// Variables in the environment of builds on the host's own root file system.
     pub host_variables: BTreeMap<String, String>,
     /// Host folders shown read-only in such builds.
@@ -105,6 +107,7 @@ impl Config {
             queued_builds: 10_000,
             environment_types: vec![native_environment_type()],
             host_images: vec!["host".to_string(), "aws/codebuild/*".to_string()],
+            mapped_images: BTreeSet::new(),
             host_variables: BTreeMap::from([("PATH".to_string(), DEFAULT_PATH.to_string())]),
             host_shared: Vec::new(),
             network: Network::Host,
@@ -116,10 +119,11 @@ impl Config {
 
     /// Whether builds with this image run on the host's own root file system.
     pub(crate) fn is_host_image(&self, image: &str) -> bool {
-        self.host_images.iter().any(|pattern| match pattern.strip_suffix('*') {
-            Some(prefix) => image.starts_with(prefix),
-            None => image == pattern,
-        })
+        !self.mapped_images.contains(image)
+            && self.host_images.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(prefix) => image.starts_with(prefix),
+                None => image == pattern,
+            })
     }
 }
 

@@ -152,10 +152,11 @@ impl Driver {
         }
     }
 
-    /// Stores PROVISIONING and the log's place. What fails here is made good later: the build goes on meanwhile.
-    /// True if the place is stored.
+    /// Stores the log's place and PROVISIONING, in this order: who reads of a log stream finds it (SA-122). What
+    /// fails here is made good later: the build goes on meanwhile. True if the place is stored.
     async fn show_provisioning(&self) -> bool {
-        let (stream, stored) = tokio::join!(self.make_stream(), self.store());
+        let stream = self.make_stream().await;
+        let stored = self.store().await;
         if let Some(error) = stored.err().as_ref().or(stream.as_ref().err()) {
             tracing::error!(build = %self.live.id, %error, "PROVISIONING could not be stored");
         }
