@@ -1,8 +1,8 @@
 //! HTTP: signatures, dispatch, the AWS endpoints.
 //!
 //! One port speaks every service: CodeBuild and CloudWatch Logs (JSON 1.1), STS (Query) and S3 (REST-XML). A
-//! request is limited and framed in [`http`], its sender established in [`sigv4`], and then answered by the
-//! service it is for: [`codebuild`] (a function handed in), [`logs`], [`s3`], STS.
+//! request is limited and framed in [`http`], its sender established in [`sigv4`] (or, for links to S3 objects,
+//! in [`sigv2`]), and then answered by the service it is for: [`codebuild`] (a function handed in), [`logs`], [`s3`], STS.
 //!
 //! What is not here: what a CodeBuild operation does, and what is remembered (`engine`, `store`).
 
@@ -12,6 +12,7 @@ pub mod http;
 pub mod keys;
 pub mod logs;
 pub mod s3;
+pub mod sigv2;
 pub mod sigv4;
 mod sts;
 pub mod time;

@@ -59,7 +59,7 @@ impl fmt::Debug for Logs {
 }
 
 impl Logs {
-    /// `folder` must exist; it gets the segments of streams that clients write. Relative segment paths in the
+    /// `folder` gets the segments of streams that clients write, and is made with the first of them. Relative segment paths in the
     /// records are taken from there.
     pub fn new(records: Records, folder: PathBuf, region: &str, clock: Clock, wakes: Wakes) -> Logs {
         let inner =

@@ -55,9 +55,9 @@ impl S3 {
         S3 { service: builder.build(), domains }
     }
 
-    /// Whether this `Host` header names a bucket.
-    pub(crate) fn is_virtual_host(&self, host: &str) -> bool {
-        self.domains.bucket(host).is_some()
+    /// The bucket that this `Host` header names, if it names one.
+    pub(crate) fn bucket_of_host<'a>(&self, host: &'a str) -> Option<&'a str> {
+        self.domains.bucket(host)
     }
 
     /// Answers a request whose head was verified.

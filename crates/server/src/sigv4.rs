@@ -24,16 +24,17 @@ use subtle::ConstantTimeEq;
 
 use crate::keys::{AccessKey, Caller, Keys};
 use crate::time;
+pub(crate) use canonical::{percent_decode, query_pairs};
 use credential::{Authorization, Scope};
 pub use rejection::Rejection;
 pub use replays::Replays;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 /// Longest life of a presigned request, seconds: one week, as at AWS.
-const EXPIRES_MAX_SECONDS: i64 = 604_800;
+pub(crate) const EXPIRES_MAX_SECONDS: i64 = 604_800;
 /// Stands in for the secret of a key that does not exist, so that the same work is done for it.
-const DUMMY_SECRET: &str = "this-secret-belongs-to-nobody-at-all-0000";
+pub(crate) const DUMMY_SECRET: &str = "this-secret-belongs-to-nobody-at-all-0000";
 
 /// The parts of a request that a signature covers, as received: nothing decoded, nothing normalised.
 #[derive(Debug, Clone, Copy)]
@@ -257,7 +258,7 @@ fn is_sha256(text: &str) -> bool {
 }
 
 /// The value of a header that may come at most once.
-fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rejection> {
+pub(crate) fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Rejection> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -270,7 +271,8 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a st
         .transpose()
 }
 
-fn check_token(key: &AccessKey, sent: Option<&str>, now: i64) -> Result<(), Rejection> {
+/// A temporary key's token must come with it, and none with a permanent key.
+pub(crate) fn check_token(key: &AccessKey, sent: Option<&str>, now: i64) -> Result<(), Rejection> {
     match (&key.session, sent) {
         (None, None) => Ok(()),
         (Some(session), Some(sent)) if bool::from(session.token.as_bytes().ct_eq(sent.as_bytes())) => {

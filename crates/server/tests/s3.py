@@ -112,22 +112,42 @@ refused("NoSuchUpload", s3.abort_multipart_upload, Bucket="bucket", Key="multi",
 assert "Uploads" not in s3.list_multipart_uploads(Bucket="bucket")
 
 # Presigned requests, also with the bucket in the host's name.
-def fetch(url, method="GET", body=None):
+def answered(url, method="GET", body=None):
     host, path = url.split("/", 3)[2], "/" + url.split("/", 3)[3]
     connection = http.client.HTTPConnection("127.0.0.1", int(host.rsplit(":", 1)[1]))
     connection.request(method, path, body, {"Host": host})
-    answer = connection.getresponse()
+    return connection.getresponse()
+def fetch(*request):
+    answer = answered(*request)
     return answer.status, answer.read()
-for style in ["path", "virtual"]:
-    signer = boto3.client("s3", config=Config(signature_version="s3v4", s3={"addressing_style": style}))
+for style, version in [("path", "s3v4"), ("virtual", "s3v4"), ("path", "s3"), ("virtual", "s3"), ("path", None)]:
+    signer = boto3.client("s3", config=Config(signature_version=version, s3={"addressing_style": style}))
     url = signer.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "pre signed/ü"}, 60)
     assert style == "path" or url.startswith("http://bucket.localhost:"), url
     assert fetch(url, "PUT", b"presigned " + style.encode())[0] == 200
     assert fetch(url)[0] == 403
     url = signer.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "pre signed/ü"}, 60)
     assert fetch(url) == (200, b"presigned " + style.encode())
-    assert fetch(url.replace("Expires=60", "Expires=61"))[0] == 403
+    assert ("AWSAccessKeyId=" in url) == (version != "s3v4"), url
+    assert fetch(url.replace("Expires=", "Expires=1"))[0] in (400, 403)
     assert fetch(url + "&x=1")[0] == 403
+    # What an answer is to be named, and what an upload is to keep, come with the link.
+    url = signer.generate_presigned_url("get_object", {
+        "Bucket": "bucket", "Key": "pre signed/ü", "ResponseContentType": "text/y; a=b+c", "ResponseCacheControl": "no-store"}, 60)
+    got = answered(url).headers
+    assert (got["Content-Type"], got["Cache-Control"]) == ("text/y; a=b+c", "no-store")
+    url = signer.generate_presigned_url("list_objects_v2", {"Bucket": "bucket", "Prefix": "pre signed/"}, 60)
+    status, text = fetch(url)
+    assert status == 200 and b"<Key>pre%20signed/%C3%BC</Key>" in text, text
+    url = signer.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": "m", "Metadata": {"n": "a b"}}, 60)
+    if version != "s3v4":
+        assert fetch(url, "PUT", b"m")[0] == 200
+        assert s3.head_object(Bucket="bucket", Key="m")["Metadata"] == {"n": "a b"}
+    upload = s3.create_multipart_upload(Bucket="bucket", Key="parts")["UploadId"]
+    url = signer.generate_presigned_url("upload_part", {"Bucket": "bucket", "Key": "parts", "UploadId": upload, "PartNumber": 1}, 60)
+    assert fetch(url, "PUT", b"part")[0] == 200
+    assert fetch(url.replace("partNumber=1", "partNumber=2"), "PUT", b"part")[0] == 403
+    s3.abort_multipart_upload(Bucket="bucket", Key="parts", UploadId=upload)
 
 # Bodies in signed or unsigned chunks, with a checksum behind them.
 host = endpoint[7:]

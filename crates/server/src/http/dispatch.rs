@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Uri};
 use tokio::sync::watch;
 
 use super::answer::{self, Answer, RequestId};
@@ -18,6 +18,7 @@ use crate::codebuild::CodeBuild;
 use crate::keys::{Caller, Keys};
 use crate::logs::Logs;
 use crate::s3::S3;
+use crate::sigv2;
 use crate::sigv4::{self, Payload, Rejection, Replays, Rules, Verified};
 use crate::time::{self, Clock};
 
@@ -125,7 +126,9 @@ impl Endpoint {
 
     /// `/healthz` and `/readyz`, for those who watch the server. Buckets cannot have these names.
     fn probe(&self, parts: &Parts) -> Option<Answer> {
-        if !matches!(parts.method, Method::GET | Method::HEAD) || self.s3.is_virtual_host(host(parts)) {
+        if !matches!(parts.method, Method::GET | Method::HEAD)
+            || self.s3.bucket_of_host(host(parts)).is_some()
+        {
             return None;
         }
         match parts.uri.path() {
@@ -197,11 +200,10 @@ impl Endpoint {
         Ok(answer::xml(query::caller_identity(&crate::sts::identity(&verified.caller), id.as_str())))
     }
 
-    async fn s3(&self, parts: Parts, body: Incoming, id: &RequestId) -> Answer {
-        let rules = Rules { presigned: true, ..self.rules("s3") };
+    async fn s3(&self, mut parts: Parts, body: Incoming, id: &RequestId) -> Answer {
         let resource = parts.uri.path().to_owned();
-        match self.verify_with(&parts, Payload::Announced, &rules) {
-            Ok(_) => self.s3.answer(Request::from_parts(parts, body)).await,
+        match self.verify_s3(&mut parts) {
+            Ok(()) => self.s3.answer(Request::from_parts(parts, body)).await,
             Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
         }
     }
@@ -230,13 +232,25 @@ impl Endpoint {
         payload: Payload<'_>,
         rules: &Rules<'_>,
     ) -> Result<Verified, Rejection> {
-        let request = sigv4::Request {
-            method: parts.method.as_str(),
-            path: parts.uri.path(),
-            query: parts.uri.query().unwrap_or_default(),
-            headers: &parts.headers,
-        };
-        sigv4::verify(&request, payload, rules, self.now_seconds(), &self.settings.keys)
+        sigv4::verify(&signed(parts), payload, rules, self.now_seconds(), &self.settings.keys)
+    }
+
+    /// Links of either version. A link's `x-amz-` parameters stand for headers, and become them once they are
+    /// known to be signed.
+    fn verify_s3(&self, parts: &mut Parts) -> Result<(), Rejection> {
+        let rules = Rules { presigned: true, ..self.rules("s3") };
+        if !sigv2::is_claimed(parts.uri.query().unwrap_or_default()) {
+            return self.verify_with(parts, Payload::Announced, &rules).map(drop);
+        }
+        let bucket = self.s3.bucket_of_host(host(parts));
+        let verified =
+            sigv2::verify(&signed(parts), bucket, &rules, self.now_seconds(), &self.settings.keys)?;
+        parts.headers.extend(verified.headers);
+        // s3s checks the signature again, over the path as it finds it.
+        if parts.uri.path() != verified.path {
+            parts.uri = with_path(&parts.uri, &verified.path).ok_or(Rejection::Mismatch)?;
+        }
+        Ok(())
     }
 }
 
@@ -285,6 +299,23 @@ fn parse(
     let request = api::json::parse(bytes, limit).map_err(|error| error.answer(service))?;
     api::validate(shape, &request).map_err(|error| error.answer(service))?;
     Ok(request)
+}
+
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let mut pieces = uri.clone().into_parts();
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    pieces.path_and_query = Some(format!("{path}{query}").parse().ok()?);
+    Uri::from_parts(pieces).ok()
+}
+
+/// What a signature covers.
+fn signed(parts: &Parts) -> sigv4::Request<'_> {
+    sigv4::Request {
+        method: parts.method.as_str(),
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
+    }
 }
 
 fn unknown_operation() -> ServiceError {

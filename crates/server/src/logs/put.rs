@@ -69,7 +69,11 @@ impl Writers {
 
 fn open(path: &Path) -> store::Result<SegmentWriter> {
     match SegmentWriter::append(path) {
-        Err(store::Error::NotFound { .. }) => SegmentWriter::create(path),
+        Err(store::Error::NotFound { .. }) => {
+            // A failure shows in the creation, with its cause.
+            path.parent().map(std::fs::create_dir_all);
+            SegmentWriter::create(path)
+        }
         opened => opened,
     }
 }

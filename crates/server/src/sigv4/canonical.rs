@@ -53,13 +53,13 @@ fn query(query: &str) -> String {
 }
 
 /// The raw `name=value` pairs of a query string; a missing `=` means an empty value.
-pub(super) fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// Undoes percent-encoding; a `%` that does not start an escape stands for itself, and so does `+`.
-pub(super) fn percent_decode(text: &str) -> Vec<u8> {
+pub(crate) fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -15,7 +15,11 @@ pub enum Rejection {
     Incomplete(String),
     /// The query parameters of a presigned request are malformed.
     Query(String),
-    /// Both header and query string carry one.
+    /// The query parameters of a link with a Version 2 signature are malformed or more than it may have.
+    Link(String),
+    /// A link with a Version 2 signature past its life. Seconds since 1970.
+    LinkExpired { expires_at: i64, now: i64 },
+    /// Both header and query string carry one, or one in two versions.
     TwoMechanisms,
     /// `SignedHeaders` is not lower case, sorted and unique.
     SignedHeaders,
@@ -115,7 +119,10 @@ impl Rejection {
                 "RequestTimeTooSkewed",
                 "The difference between the request time and the current time is too large.",
             ),
-            Rejection::PresignedExpired { .. } => forbidden("AccessDenied", "Request has expired"),
+            Rejection::Link(why) => forbidden("AccessDenied", why),
+            Rejection::PresignedExpired { .. } | Rejection::LinkExpired { .. } => {
+                forbidden("AccessDenied", "Request has expired")
+            }
             Rejection::PayloadHashMissing => bad("InvalidRequest", self.text()),
             Rejection::PayloadMismatch => bad("XAmzContentSHA256Mismatch", self.text()),
             Rejection::TokenInvalid => {
@@ -145,6 +152,9 @@ impl Rejection {
                 ("Expires", time::extended(signed_at + expires_seconds)),
                 ("ServerTime", time::extended(*now)),
             ],
+            Rejection::LinkExpired { expires_at, now } => {
+                vec![("Expires", time::extended(*expires_at)), ("ServerTime", time::extended(*now))]
+            }
             _ => Vec::new(),
         }
     }
@@ -155,7 +165,10 @@ impl Rejection {
             Rejection::Algorithm(given) => {
                 format!("Unsupported AWS 'algorithm': '{given}'. The only one supported is 'AWS4-HMAC-SHA256'.")
             }
-            Rejection::Incomplete(why) | Rejection::Query(why) | Rejection::Scope(why) => why.clone(),
+            Rejection::Incomplete(why)
+            | Rejection::Query(why)
+            | Rejection::Scope(why)
+            | Rejection::Link(why) => why.clone(),
             Rejection::TwoMechanisms => {
                 "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the Authorization header should be specified".to_owned()
             }
@@ -191,6 +204,7 @@ impl Rejection {
                 time::basic(signed_at + expires_seconds),
                 time::basic(*now)
             ),
+            Rejection::LinkExpired { .. } => "Request has expired".to_owned(),
             Rejection::PayloadHashMissing => {
                 "Missing required header for this request: x-amz-content-sha256".to_owned()
             }

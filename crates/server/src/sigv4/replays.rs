@@ -10,6 +10,10 @@ use std::sync::{Mutex, PoisonError};
 /// How long after its first use a signature may be seen again, seconds.
 const GRACE_SECONDS: i64 = 5;
 
+/// How much longer than it is accepted a signature is remembered, seconds: a clock that jumps ahead and is set right
+/// again makes old signatures good once more.
+const CLOCK_JUMP_SECONDS: i64 = 24 * 3_600;
+
 /// Most signatures remembered; beyond it the oldest are forgotten first.
 const CAPACITY: usize = 65_536;
 
@@ -32,7 +36,8 @@ impl Replays {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_before(now);
         match seen.first_used.get(signature) {
-            Some(first) => now - first <= GRACE_SECONDS,
+            // Either way: a clock that is set back must not make a recorded request fresh again.
+            Some(first) => (now - first).abs() <= GRACE_SECONDS,
             None => {
                 seen.remember(signature, now, until);
                 true
@@ -43,7 +48,9 @@ impl Replays {
 
 impl Seen {
     fn forget_before(&mut self, now: i64) {
-        while self.by_age.len() >= CAPACITY || self.by_age.front().is_some_and(|(until, _)| *until < now) {
+        while self.by_age.len() >= CAPACITY
+            || self.by_age.front().is_some_and(|(until, _)| until + CLOCK_JUMP_SECONDS < now)
+        {
             match self.by_age.pop_front() {
                 Some((_, signature)) => self.first_used.remove(&signature),
                 None => return,
@@ -78,13 +85,24 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_jumps_does_not_make_a_recorded_request_fresh() {
+        let replays = Replays::default();
+        assert!(replays.admit("a", 100, 400));
+        assert!(replays.admit("b", 40_000, 40_300));
+        assert!(!replays.admit("a", 120, 400), "ahead and back again");
+        assert!(replays.admit("c", 200, 500));
+        assert!(!replays.admit("c", 150, 500), "back");
+        assert!(replays.admit("c", 199, 500), "set by a second");
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let replays = Replays::default();
         for n in 0..CAPACITY + 10 {
             assert!(replays.admit(&n.to_string(), 100, 400));
         }
         assert!(replays.seen.lock().unwrap().by_age.len() <= CAPACITY);
-        assert!(replays.admit("fresh", 10_000, 10_300));
+        assert!(replays.admit("fresh", 100_000, 100_300));
         assert_eq!(replays.seen.lock().unwrap().first_used.len(), 1);
     }
 }

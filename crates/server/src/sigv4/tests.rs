@@ -229,7 +229,7 @@ fn same_meaning(what: &str, one: &str, other: &str, s3: bool) -> bool {
         "path" if !s3 => {
             canonical::normalised_path(one) == canonical::normalised_path(other) && other.starts_with('/')
         }
-        _ => canonical::percent_decode(one) == canonical::percent_decode(other),
+        _ => percent_decode(one) == percent_decode(other),
     }
 }
 
