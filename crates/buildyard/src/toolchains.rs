@@ -6,19 +6,36 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// `(PATH entry below the home, folders shown, variables that point a tool to its own folder)`.
-/// The first entry that is a prefix of the PATH entry counts; one that is not listed is shown itself.
-const KNOWN: &[(&str, &[&str], &[(&str, &str)])] = &[
-    (".cargo/bin", &[".cargo/bin", ".rustup"], &[("RUSTUP_HOME", ".rustup")]),
-    (".pyenv", &[".pyenv"], &[("PYENV_ROOT", ".pyenv")]),
-    (".rbenv", &[".rbenv"], &[("RBENV_ROOT", ".rbenv")]),
-    (".nvm/versions", &[".nvm"], &[("NVM_DIR", ".nvm")]),
-    (".volta", &[".volta"], &[("VOLTA_HOME", ".volta")]),
-    (".sdkman/candidates", &[".sdkman/candidates"], &[]),
-    (".asdf", &[".asdf"], &[("ASDF_DATA_DIR", ".asdf")]),
-    (".local/share/mise", &[".local/share/mise"], &[]),
-    (".local/bin", &[".local/bin", ".local/lib", ".local/share/pipx"], &[]),
-    ("go/bin", &["go/bin"], &[]),
+/// A tool that lives in the home folder; all paths are relative to the home.
+struct Tool {
+    /// Where its PATH entry is, or begins.
+    path: &'static str,
+    /// The folders that make it work.
+    folders: &'static [&'static str],
+    /// A variable that points it to its own folder.
+    variable: Option<(&'static str, &'static str)>,
+}
+
+const fn tool(
+    path: &'static str,
+    folders: &'static [&'static str],
+    variable: Option<(&'static str, &'static str)>,
+) -> Tool {
+    Tool { path, folders, variable }
+}
+
+/// The first whose path is a prefix of the PATH entry counts; an entry of no known tool is shown itself.
+const KNOWN: &[Tool] = &[
+    tool(".cargo/bin", &[".cargo/bin", ".rustup"], Some(("RUSTUP_HOME", ".rustup"))),
+    tool(".pyenv", &[".pyenv"], Some(("PYENV_ROOT", ".pyenv"))),
+    tool(".rbenv", &[".rbenv"], Some(("RBENV_ROOT", ".rbenv"))),
+    tool(".nvm/versions", &[".nvm"], Some(("NVM_DIR", ".nvm"))),
+    tool(".volta", &[".volta"], Some(("VOLTA_HOME", ".volta"))),
+    tool(".sdkman/candidates", &[".sdkman/candidates"], None),
+    tool(".asdf", &[".asdf"], Some(("ASDF_DATA_DIR", ".asdf"))),
+    tool(".local/share/mise", &[".local/share/mise"], None),
+    tool(".local/bin", &[".local/bin", ".local/lib", ".local/share/pipx"], None),
+    tool("go/bin", &["go/bin"], None),
 ];
 
 /// Host folders a build sees, and the variables and PATH that go with them.
@@ -55,19 +72,16 @@ fn is_system(entry: &str) -> bool {
 
 impl Toolchains {
     fn share(&mut self, below: &Path, home: &Path, exists: &impl Fn(&Path) -> bool) {
-        let known = KNOWN.iter().find(|(prefix, ..)| below.starts_with(prefix));
+        let known = KNOWN.iter().find(|tool| below.starts_with(tool.path));
         let alone = [below.to_str().unwrap_or_default()];
-        let (folders, variables) = match known {
-            Some((_, folders, variables)) => (*folders, *variables),
-            None => (&alone[..], &[][..]),
-        };
+        let folders = known.map_or(&alone[..], |tool| tool.folders);
         for folder in folders.iter().map(|folder| home.join(folder)) {
             if exists(&folder) && !self.folders.iter().any(|shown| folder.starts_with(shown)) {
                 self.folders.push(folder);
             }
         }
-        for (name, folder) in variables {
-            self.variables.insert((*name).to_owned(), home.join(folder).display().to_string());
+        if let Some((name, folder)) = known.and_then(|tool| tool.variable) {
+            self.variables.insert(name.to_owned(), home.join(folder).display().to_string());
         }
     }
 }
