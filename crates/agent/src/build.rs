@@ -188,7 +188,7 @@ impl<'a> Build<'a> {
             }
         };
         // A stop must not wait for the log or the journal: first kill, then write.
-        let killed = self.session.destroy_container();
+        let killed = self.session.end_container();
         let closed = self.close(outcome, context);
         match (killed, closed) {
             (Ok(()), Ok(())) => outcome,
@@ -199,7 +199,7 @@ impl<'a> Build<'a> {
     fn finalize(&mut self) -> Result<(), Halt> {
         self.session.record(&Event::PhaseStarted { phase: Phase::Finalizing, at_ms: self.border_ms })?;
         self.open = Some(Phase::Finalizing);
-        self.session.destroy_container()?;
+        self.session.end_container()?;
         self.close(Outcome::Succeeded, Context::default())
     }
 
@@ -220,10 +220,19 @@ impl<'a> Build<'a> {
             }
         }
         self.session.log.sync_regularly(&self.plan.log)?;
+        self.prepare()
+    }
+
+    /// Makes what CodeBuild's builds find: folders, and a buildspec that is no file of the source (BS-004, EN-085).
+    fn prepare(&mut self) -> Result<Ended, Halt> {
         let folders =
             [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
-        let folders = inside::Folders { folders: folders.map(Path::to_owned).into() };
-        self.inside("folders", &folders, None)
+        let files = match &self.plan.buildspec {
+            plan::Buildspec::Inline(text) => vec![(INLINE_BUILDSPEC.into(), text.clone())],
+            plan::Buildspec::File(_) | plan::Buildspec::Object { .. } => Vec::new(),
+        };
+        let prepare = inside::Prepare { folders: folders.map(Path::to_owned).into(), files };
+        self.inside("prepare", &prepare, None)
     }
 
     fn container_spec(&self, scratch: PathBuf, name: String, output: OwnedFd) -> Spec {
@@ -283,7 +292,7 @@ impl<'a> Build<'a> {
             Ok(text) => text,
             Err(context) => return Ok(Err(context)),
         };
-        if !matches!(self.plan.buildspec, plan::Buildspec::File(_))
+        if matches!(self.plan.buildspec, plan::Buildspec::Object { .. })
             && let Err(context) = self.show_buildspec(&text)?
         {
             return Ok(Err(context));
@@ -456,7 +465,7 @@ impl<'a> Build<'a> {
         }
     }
 
-    /// COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
+    /// COMPAT: BS-004 a buildspec from S3 is shown read-only.
     fn show_buildspec(&mut self, text: &[u8]) -> Result<Ended, Halt> {
         let file = rustix::fs::memfd_create("buildspec", rustix::fs::MemfdFlags::CLOEXEC)
             .map_err(std::io::Error::from)?;

@@ -28,7 +28,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "read", run: read_entry },
     Function { name: "collect", run: collect_entry },
     Function { name: "place", run: place_entry },
-    Function { name: "folders", run: folders_entry },
+    Function { name: "prepare", run: prepare_entry },
 ];
 
 /// Exit statuses of the functions; the rest of what they have to say is in the stream.
@@ -55,10 +55,11 @@ pub(crate) struct Place {
     pub(crate) mode: u32,
 }
 
-/// Makes folders, with their parents.
+/// Makes folders, with their parents, then read-only files in them.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Folders {
+pub(crate) struct Prepare {
     pub(crate) folders: Vec<PathBuf>,
+    pub(crate) files: Vec<(PathBuf, String)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -189,15 +190,23 @@ fn place(args: &Place, mut content: File) -> Result<(), String> {
 }
 
 /// fds: the stream for messages.
-fn folders_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+fn prepare_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     let Some((mut out, _)) = first_fd(fds) else { return REFUSED };
-    let Ok(args) = serde_json::from_slice::<Folders>(args) else { return REFUSED };
-    let make = |folder: &PathBuf| fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
-    let made = args
-        .folders
-        .iter()
-        .try_for_each(|folder| make(folder).map_err(|e| format!("cannot make {}: {e}", folder.display())));
-    report(&mut out, made)
+    let Ok(args) = serde_json::from_slice::<Prepare>(args) else { return REFUSED };
+    report(&mut out, prepare(&args))
+}
+
+fn prepare(args: &Prepare) -> Result<(), String> {
+    for folder in &args.folders {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
+        made.map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
+    }
+    for (path, text) in &args.files {
+        let written =
+            fs::write(path, text).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o444)));
+        written.map_err(|e| format!("cannot write {}: {e}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// fds: where the bytes go.

@@ -105,10 +105,11 @@ impl Session {
         self.container.as_mut().ok_or_else(|| Halt::Fault("there is no container".into()))
     }
 
-    /// Ends everything that runs and removes the container.
-    pub(crate) fn destroy_container(&mut self) -> Result<(), Halt> {
+    /// Ends everything that runs and the container with it. What was written inside is removed with the build's
+    /// folder, which nobody waits for.
+    pub(crate) fn end_container(&mut self) -> Result<(), Halt> {
         match self.container.take() {
-            Some(container) => Ok(container.destroy()?),
+            Some(container) => Ok(container.end()?),
             None => Ok(()),
         }
     }

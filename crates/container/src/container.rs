@@ -181,10 +181,25 @@ impl Container {
         self.tear_down()
     }
 
+    /// Ends everything inside at once: processes, mounts, cgroups. What was written stays in the scratch folder for [`sweep`],
+    /// because removing many folders may take longer than a caller wants to wait.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with what could not be ended; [`sweep`] may try again.
+    pub fn end(mut self) -> Result<(), Error> {
+        self.is_destroyed = true;
+        self.end_processes()
+    }
+
     fn tear_down(&mut self) -> Result<(), Error> {
         if std::mem::replace(&mut self.is_destroyed, true) {
             return Ok(());
         }
+        self.end_processes()?;
+        clear(&self.scratch)
+    }
+
+    fn end_processes(&mut self) -> Result<(), Error> {
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Err(error) if error != rustix::io::Errno::SRCH => return Err(error).doing("kill init"),
             _ => {}
@@ -197,8 +212,7 @@ impl Container {
             _ => {}
         }
         self.cgroups.kill()?;
-        self.cgroups.remove()?;
-        clear(&self.scratch)
+        self.cgroups.remove()
     }
 }
 
