@@ -84,10 +84,10 @@ impl Embedded {
             Err(error) => Err(error),
         };
         match started {
-            Ok(()) => connect(&folder).await.map_err(Error::Unreachable),
+            Ok(()) => reach(&folder).await.map_err(Error::Unreachable),
             // The agent may have won the race against its own lateness after all.
             Err(error) if folder.give_up()? => Err(with_last_words(error, &folder)),
-            Err(_) => connect(&folder).await.map_err(Error::Unreachable),
+            Err(_) => reach(&folder).await.map_err(Error::Unreachable),
         }
     }
 
@@ -125,9 +125,7 @@ impl Embedded {
         }
         match connect(&folder).await {
             Ok(link) => Ok(Adopted::Running(link)),
-            Err(e) if matches!(e.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
-                bury(folder).await
-            }
+            Err(e) if is_gone(&e) => bury(folder).await,
             Err(e) => Err(Error::Unreachable(e)),
         }
     }
@@ -153,6 +151,23 @@ impl Executor for Embedded {
     fn remaining<'a>(&'a self) -> Future<'a, Vec<String>> {
         Box::pin(async move { folder::remaining(&self.builds) })
     }
+}
+
+/// The link to an agent that has taken its build. One that has ended it already gets a link that is lost: the journal
+/// tells the rest.
+async fn reach(folder: &BuildFolder) -> io::Result<Link> {
+    match connect(folder).await {
+        Err(e) if is_gone(&e) => {
+            let (ours, _) = UnixStream::pair()?;
+            Ok(Link::new(ours, folder.journal(), Box::new(|| {})))
+        }
+        reached => reached,
+    }
+}
+
+/// Nobody listens (any more).
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
 /// Connects by way of the folder's descriptor, because a socket's path may not exceed 107 bytes.

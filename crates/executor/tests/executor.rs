@@ -41,7 +41,7 @@ fn read_line_from_stdin() -> String {
 }
 
 /// What to do is the plan's buildspec: `refuse` with words, `hang` without taking the build, `wait` for a stop,
-/// or `finish`.
+/// `hurry` to the end before anybody can connect, or `finish`.
 fn be_an_agent(folder: &Path) {
     let plan: Plan = serde_json::from_slice(&fs::read(folder.join("plan.json")).unwrap()).unwrap();
     let Buildspec::Inline(what) = plan.buildspec else { panic!("the tests send inline buildspecs") };
@@ -57,6 +57,9 @@ fn be_an_agent(folder: &Path) {
     }
     std::env::set_current_dir(folder).unwrap();
     let listener = UnixListener::bind("agent.sock").unwrap();
+    if what == "hurry" {
+        return hurry(listener);
+    }
     let mut journal = Writer::create(Path::new("journal")).unwrap();
     journal.append(&Event::Started { at_ms: 1, process: std::process::id() }).unwrap();
     // The last driver's connection stays open until all is written: its end says that the agent is gone.
@@ -66,6 +69,15 @@ fn be_an_agent(folder: &Path) {
     };
     journal.append(&Event::Finished { at_ms: 2, outcome }).unwrap();
     journal.sync().unwrap();
+}
+
+/// The journal appears, whole, when nobody listens any more.
+fn hurry(listener: UnixListener) {
+    drop(listener);
+    let mut journal = Writer::create(Path::new("journal.whole")).unwrap();
+    journal.append(&Event::Started { at_ms: 1, process: std::process::id() }).unwrap();
+    journal.append(&Event::Finished { at_ms: 2, outcome: Outcome::Succeeded }).unwrap();
+    fs::rename("journal.whole", "journal").unwrap();
 }
 
 fn wait_for_stop(listener: &UnixListener) -> UnixStream {
@@ -227,6 +239,15 @@ async fn a_build_that_ended_unseen_is_dead_with_finished_as_its_last_record() {
     drop(link);
     let events = journal_of_the_dead(&executor).await;
     assert!(is_finished(events.last().unwrap(), Outcome::Succeeded));
+}
+
+#[tokio::test]
+async fn a_build_that_is_over_before_it_can_be_reached_is_launched_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let mut link = executor.launch(UUID, &plan("hurry")).await.unwrap();
+    until_lost(&mut link).await;
+    assert!(is_finished(&last_event(&link).await, Outcome::Succeeded));
 }
 
 #[tokio::test]

@@ -131,19 +131,18 @@ impl Waiting {
         }
     }
 
-    fn end(&mut self) {
-        // Either it is gone already or it goes now; both leave only the reaping.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// At end of file an agent that waits takes its cgroups away and leaves; killed, it would leave them behind.
+    fn end(self) {
+        let Waiting { mut child, told_by, log } = self;
+        drop(told_by);
+        let _ = child.wait();
+        let _ = fs::remove_file(log);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        for mut waiting in self.lock().drain(..) {
-            waiting.end();
-            let _ = fs::remove_file(&waiting.log);
-        }
+        self.lock().drain(..).for_each(Waiting::end);
     }
 }
 
