@@ -20,6 +20,8 @@ pub(crate) enum Error {
     Untidy(Vec<String>),
     #[error("{command}: {status}")]
     Check { command: String, status: std::process::ExitStatus },
+    #[error("{0}")]
+    Bench(String),
 }
 
 /// Attaches the file's name to what went wrong with it.

@@ -3,6 +3,7 @@
 //! Here: picking the command and printing its outcome. Each command is a module of its own with a
 //! `USAGE` line and `run(arguments)`; a new one needs its module and a row in [`COMMANDS`].
 
+mod bench;
 mod ci;
 mod codegen;
 mod error;
@@ -22,6 +23,7 @@ struct Command {
 }
 
 const COMMANDS: &[Command] = &[
+    Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "ci", usage: ci::USAGE, run: ci::run },
     Command { name: "codegen", usage: codegen::USAGE, run: codegen::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },

@@ -1,0 +1,90 @@
+//! `cargo xtask bench`: what Buildyard costs, beside what else this host offers, measured in one run.
+//!
+//! Here: the order of the measurements. [`measure`] takes them, [`page`] writes them down with the budgets.
+
+mod client;
+mod host;
+mod measure;
+mod page;
+mod served;
+mod sign;
+mod statistics;
+
+use std::path::PathBuf;
+
+use crate::error::{Error, at};
+
+pub(crate) const USAGE: &str = "[--quick]    measure the release binary and write docs/benchmarks.md";
+
+/// How often each thing is measured.
+#[derive(Debug, Clone, Copy)]
+struct Effort {
+    first_commands: usize,
+    containers: usize,
+    /// For each of two clients.
+    builds: usize,
+    logs: usize,
+    log_bytes: u64,
+}
+
+const FULL: Effort =
+    Effort { first_commands: 200, containers: 100, builds: 300, logs: 5, log_bytes: 100_000_000 };
+/// Shows that the benchmark works; its numbers mean little and are not written down.
+const QUICK: Effort =
+    Effort { first_commands: 10, containers: 10, builds: 10, logs: 1, log_bytes: 1_000_000 };
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    let quick = match arguments {
+        [] => false,
+        [only] if only == "--quick" => true,
+        _ => return Err(Error::Usage(format!("  cargo xtask bench {USAGE}"))),
+    };
+    let results = measure_all(if quick { QUICK } else { FULL }).map_err(Error::Bench)?;
+    let text = page::text(&results);
+    print!("{text}");
+    if quick {
+        return Ok(());
+    }
+    let path = crate::root().join("docs/benchmarks.md");
+    std::fs::write(&path, text).map_err(at(&path))
+}
+
+fn measure_all(effort: Effort) -> Result<page::Results, String> {
+    let binary = release_binary()?;
+    let server = served::Server::start(&binary)?;
+    let idle = server.memory()?;
+    eprintln!("StartBuild to first command, {} builds", effort.first_commands);
+    let first = measure::first_commands(&server, effort.first_commands)?;
+    eprintln!("the same inside bubblewrap and docker");
+    let bubblewrap = measure::bubblewrap_first(effort.first_commands);
+    let docker = measure::docker_first(effort.containers.min(20));
+    eprintln!("memory of running builds");
+    let running = measure::memory_of_builds(&server)?;
+    eprintln!("no-op builds, 2 clients with {} each", effort.builds);
+    let throughput = measure::throughput(&server, effort.builds)?;
+    eprintln!("{} log bytes, {} times", effort.log_bytes, effort.logs);
+    let log = measure::log(&server, effort.logs, effort.log_bytes)?;
+    server.stop()?;
+    eprintln!("containers alone, {} times", effort.containers);
+    let containers = measure::containers(effort.containers)?;
+    Ok(page::Results {
+        host: host::describe(),
+        idle,
+        first,
+        bubblewrap,
+        docker,
+        running,
+        throughput,
+        log,
+        containers,
+    })
+}
+
+fn release_binary() -> Result<PathBuf, String> {
+    let built = std::env::var_os("BUILDYARD").map(PathBuf::from);
+    let binary = built.unwrap_or_else(|| crate::root().join("target/release/buildyard"));
+    match binary.is_file() {
+        true => Ok(binary),
+        false => Err(format!("{} is not there; run cargo build --release first", binary.display())),
+    }
+}

@@ -1,0 +1,218 @@
+//! docs/benchmarks.md: the numbers beside their budgets and baselines.
+
+use std::fmt::Write;
+
+use super::measure::{Containers, First, Log, Running, Throughput};
+use super::served::Memory;
+use super::statistics::Sample;
+
+#[derive(Debug)]
+pub(super) struct Results {
+    pub(super) host: String,
+    /// Right after the start, before anything ran.
+    pub(super) idle: Memory,
+    pub(super) first: First,
+    pub(super) bubblewrap: Option<Sample>,
+    pub(super) docker: Option<Sample>,
+    pub(super) running: Running,
+    pub(super) throughput: Throughput,
+    pub(super) log: Log,
+    pub(super) containers: Containers,
+}
+
+/// One thing that has a budget.
+struct Line {
+    what: &'static str,
+    measured: String,
+    budget: &'static str,
+    held: bool,
+}
+
+pub(super) fn text(results: &Results) -> String {
+    let mut text = String::from(
+        "# Benchmarks\n\nWritten by `cargo xtask bench`: every number and its baseline come from one run on one host. \
+         Do not edit.\n\n",
+    );
+    let _ = write!(text, "Host: {}.\n\n", results.host);
+    budgets(&mut text, &budget_lines(results));
+    first(&mut text, results);
+    containers(&mut text, &results.containers);
+    log(&mut text, &results.log);
+    memory(&mut text, results);
+    text
+}
+
+fn budget_lines(results: &Results) -> Vec<Line> {
+    let first = &results.first.after_answer;
+    let log = &results.log;
+    let rate = log.bytes as f64 / 1e3 / log.build.median();
+    let ratio = log.build.median() / log.file.median();
+    let throughput = &results.throughput;
+    let per_second = throughput.succeeded as f64 / throughput.seconds;
+    let lost = throughput.builds - throughput.succeeded;
+    let build = per_build(&results.running, |memory| memory.beside_shared);
+    vec![
+        Line {
+            what: "StartBuild answered → first command, p50",
+            measured: format!("{:.1} ms", first.median()),
+            budget: "≤ 10 ms",
+            held: first.median() <= 10.0,
+        },
+        Line {
+            what: "the same, p99",
+            measured: format!("{:.1} ms", first.percentile(99)),
+            budget: "≤ 40 ms",
+            held: first.percentile(99) <= 40.0,
+        },
+        Line {
+            what: "no-op builds, StartBuild to SUCCEEDED, 2 clients",
+            measured: format!("{per_second:.0} a second, {lost} lost of {}", throughput.builds),
+            budget: "≥ 50 a second, none lost",
+            held: per_second >= 50.0 && lost == 0,
+        },
+        Line {
+            what: "output of 80-byte lines to the durable log",
+            measured: format!("{rate:.0} MB/s"),
+            budget: "≥ 200 MB/s",
+            held: rate >= 200.0,
+        },
+        Line {
+            what: "the same against `sh -c … > file`",
+            measured: format!("{ratio:.2} ×"),
+            budget: "≤ 1.5 ×",
+            held: ratio <= 1.5,
+        },
+        Line {
+            what: "memory of the idle server",
+            measured: mib(results.idle.server),
+            budget: "≤ 20 MiB",
+            held: results.idle.server <= 20 << 10,
+        },
+        Line {
+            what: "memory for each running build, outside its own processes",
+            measured: mib(build),
+            budget: "≤ 4 MiB",
+            held: build <= 4 << 10,
+        },
+    ]
+}
+
+fn budgets(text: &mut String, lines: &[Line]) {
+    text.push_str("| What | Measured | Budget | Held |\n|---|---|---|---|\n");
+    for Line { what, measured, budget, held } in lines {
+        let held = if *held { "yes" } else { "**no**" };
+        let _ = writeln!(text, "| {what} | {measured} | {budget} | {held} |");
+    }
+}
+
+fn first(text: &mut String, results: &Results) {
+    let first = &results.first;
+    let _ = write!(
+        text,
+        "\n## From StartBuild to the first command\n\n{} builds, one after another, NO_SOURCE, `env.shell: bash`; the \
+         command is `echo $EPOCHREALTIME`, which reads the clock without starting anything. Baselines start the same \
+         command and are timed from the moment their program is started.\n\n",
+        first.after_answer.count()
+    );
+    text.push_str("| | p50 | p99 | against bubblewrap |\n|---|---|---|---|\n");
+    let base = results.bubblewrap.as_ref().map(Sample::median);
+    let mut row = |name: &str, sample: &Sample| {
+        let ratio = base.map_or_else(|| "–".into(), |base| format!("{:.1} ×", sample.median() / base));
+        let _ = writeln!(
+            text,
+            "| {name} | {:.1} ms | {:.1} ms | {ratio} |",
+            sample.median(),
+            sample.percentile(99)
+        );
+    };
+    row("StartBuild answered → command", &first.after_answer);
+    row("StartBuild sent → command", &first.after_request);
+    row("StartBuild's answer, durable before it is given", &first.answer);
+    match &results.bubblewrap {
+        Some(sample) => row("bubblewrap, no overlay, no cgroup", sample),
+        None => text.push_str("| bubblewrap | not installed here | | |\n"),
+    }
+    match &results.docker {
+        Some(sample) => {
+            let ratio = base.map_or_else(|| "–".into(), |base| format!("{:.1} ×", sample.median() / base));
+            let _ = writeln!(
+                text,
+                "| docker run | {:.1} ms | {:.1} ms | {ratio} |",
+                sample.median(),
+                sample.percentile(99)
+            );
+        }
+        None => text.push_str("| docker run | no daemon answers here | | |\n"),
+    }
+    text.push_str("\nWhere the time goes (medians of each phase, so they do not add up exactly):\n\n");
+    text.push_str("| Phase | ms |\n|---|---|\n");
+    for (name, length) in &first.phases {
+        let _ = writeln!(text, "| {name} | {length:.1} |");
+    }
+}
+
+fn containers(text: &mut String, containers: &Containers) {
+    text.push_str(
+        "\n## The container alone\n\nCreate, run `/bin/true`, tear down: all namespaces, overlay, own /proc and /dev, seccomp, \
+         cgroup limits. The `spawn` example of the `container` crate; cgroups are prepared ahead, as a waiting \
+         agent does.\n\n| | p50 | p99 |\n|---|---|---|\n",
+    );
+    for (name, median, worst) in &containers.ours {
+        let _ = writeln!(text, "| ours: {name} | {median:.1} ms | {worst:.1} ms |");
+    }
+    for (name, sample) in &containers.others {
+        let _ = writeln!(text, "| {name} | {:.1} ms | {:.1} ms |", sample.median(), sample.percentile(99));
+    }
+}
+
+fn log(text: &mut String, log: &Log) {
+    let _ = write!(
+        text,
+        "\n## Output to log\n\n{} MB of 80-byte lines by `yes | head -c`, {} times.\n\n\
+         | | median | best | rate |\n|---|---|---|---|\n",
+        log.bytes / 1_000_000,
+        log.build.count()
+    );
+    let lines = [
+        ("a build's BUILD phase", &log.build),
+        ("`> file`", &log.file),
+        ("`> file`, then `sync`", &log.synced),
+    ];
+    for (name, sample) in lines {
+        let rate = log.bytes as f64 / 1e3 / sample.median();
+        let _ = writeln!(
+            text,
+            "| {name} | {:.0} ms | {:.0} ms | {rate:.0} MB/s |",
+            sample.median(),
+            sample.least()
+        );
+    }
+}
+
+fn memory(text: &mut String, results: &Results) {
+    let running = &results.running;
+    let _ = write!(
+        text,
+        "\n## Memory\n\nResident. \"Shared\" divides pages that several processes map among them; the agents run the \
+         server's own binary, so most of their pages are the server's too.\n\n| | |\n|---|---|\n\
+         | server, idle | {} |\n| server, after {} builds | {} |\n\
+         | agents waiting for a build ({}) | {} ({} shared) |\n\
+         | each running build: agent and init | {} ({} shared) |\n",
+        mib(results.idle.server),
+        results.first.after_answer.count() + 5,
+        mib(running.before.server),
+        running.before.processes,
+        mib(running.before.beside),
+        mib(running.before.beside_shared),
+        mib(per_build(running, |memory| memory.beside)),
+        mib(per_build(running, |memory| memory.beside_shared)),
+    );
+}
+
+fn per_build(running: &Running, part: fn(&Memory) -> u64) -> u64 {
+    part(&running.during).saturating_sub(part(&running.before)) / running.builds.max(1) as u64
+}
+
+fn mib(kib: u64) -> String {
+    format!("{:.1} MiB", kib as f64 / 1024.0)
+}

@@ -1,0 +1,137 @@
+//! The server that is measured: in a folder of its own, with a binary of its own, so that its processes are known.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::sign;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Debug)]
+pub(super) struct Server {
+    process: Child,
+    folder: PathBuf,
+    host: String,
+}
+
+/// KiB. `server` is the server's own process, `beside` all other processes of our binary.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Memory {
+    pub(super) server: u64,
+    pub(super) beside: u64,
+    /// As `beside`, with pages that several processes share divided among them.
+    pub(super) beside_shared: u64,
+    pub(super) processes: usize,
+}
+
+impl Server {
+    pub(super) fn start(binary: &Path) -> Result<Server, String> {
+        let folder = std::env::temp_dir().join(format!("buildyard-bench-{}", std::process::id()));
+        std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let own = folder.join("buildyard");
+        std::fs::copy(binary, &own).map_err(|e| format!("{}: {e}", binary.display()))?;
+        let process = Command::new(&own)
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(folder.join("data"))
+            .env("BUILDYARD_ACCESS_KEY_ID", sign::KEY_ID)
+            .env("BUILDYARD_SECRET_ACCESS_KEY", sign::SECRET)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(|e| format!("{}: {e}", own.display()))?;
+        let host = host(&folder.join("data/endpoint"))?;
+        Ok(Server { process, folder, host })
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(super) fn client(&self) -> Result<Client, String> {
+        Client::connect(&self.host)
+    }
+
+    /// Makes a project without a source whose build runs `commands`.
+    pub(super) fn project(&self, name: &str, buildspec: &Value) -> Result<Client, String> {
+        let mut client = self.client()?;
+        client.codebuild(
+            "CreateProject",
+            &json!({
+                "name": name,
+                "source": { "type": "NO_SOURCE", "buildspec": buildspec.to_string() },
+                "artifacts": { "type": "NO_ARTIFACTS" },
+                "environment": {
+                    "type": "LINUX_CONTAINER",
+                    "image": "aws/codebuild/standard:7.0",
+                    "computeType": "BUILD_GENERAL1_SMALL",
+                },
+                "serviceRole": "arn:aws:iam::123456789012:role/bench",
+            }),
+        )?;
+        Ok(client)
+    }
+
+    /// Resident memory of the server and of everything it started from our binary.
+    pub(super) fn memory(&self) -> Result<Memory, String> {
+        let own = self.folder.join("buildyard");
+        let mut memory = Memory { server: rollup(self.process.id(), "Rss:"), ..Memory::default() };
+        for entry in std::fs::read_dir("/proc").map_err(|e| e.to_string())?.flatten() {
+            let pid = entry.file_name().to_string_lossy().parse().unwrap_or(0);
+            let is_ours = std::fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == own);
+            if is_ours && pid != self.process.id() {
+                memory.beside += rollup(pid, "Rss:");
+                memory.beside_shared += rollup(pid, "Pss:");
+                memory.processes += 1;
+            }
+        }
+        Ok(memory)
+    }
+
+    pub(super) fn stop(mut self) -> Result<(), String> {
+        self.process.kill().and_then(|()| self.process.wait()).map_err(|e| e.to_string())?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// KiB of one line of a process's memory summary; nothing if it has just gone.
+fn rollup(pid: u32, name: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// `address:port` from the note the server leaves once it listens.
+fn host(note: &Path) -> Result<String, String> {
+    wait("the server", || {
+        let text = std::fs::read_to_string(note).ok()?;
+        let host = text.trim().strip_prefix("http://")?.to_owned();
+        Client::connect(&host).ok().map(|_| host)
+    })
+}
+
+/// Asks again every five milliseconds until there is an answer.
+pub(super) fn wait<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> Result<T, String> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return Ok(answer);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{what} does not come"));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
