@@ -17,6 +17,8 @@ use crate::{clock, inside};
 
 const OUTPUT: &str = "/codebuild/output";
 const SCRIPTS: &str = "/codebuild/output/tmp";
+/// Room for a command's script and the variables that go from one to the next.
+const SCRIPTS_BYTES: u64 = 64 << 20;
 const READONLY: &str = "/codebuild/readonly";
 const USER_BIN: &str = "/codebuild/user/bin";
 /// COMPAT: BS-004 where an inline buildspec is to be found.
@@ -220,19 +222,7 @@ impl<'a> Build<'a> {
             }
         }
         self.session.log.sync_regularly(&self.plan.log)?;
-        self.prepare()
-    }
-
-    /// Makes what CodeBuild's builds find: folders, and a buildspec that is no file of the source (BS-004, EN-085).
-    fn prepare(&mut self) -> Result<Ended, Halt> {
-        let folders =
-            [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
-        let files = match &self.plan.buildspec {
-            plan::Buildspec::Inline(text) => vec![(INLINE_BUILDSPEC.into(), text.clone())],
-            plan::Buildspec::File(_) | plan::Buildspec::Object { .. } => Vec::new(),
-        };
-        let prepare = inside::Prepare { folders: folders.map(Path::to_owned).into(), files };
-        self.inside("prepare", &prepare, None)
+        Ok(Ok(()))
     }
 
     fn container_spec(&self, scratch: PathBuf, name: String, output: OwnedFd) -> Spec {
@@ -252,6 +242,21 @@ impl<'a> Build<'a> {
                 });
             }
         }
+        // What the commands' shells need is small and short-lived.
+        mounts.push(Mount::Tmpfs { inside: SCRIPTS.into(), size_bytes: SCRIPTS_BYTES });
+        // COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
+        let files = match &self.plan.buildspec {
+            plan::Buildspec::Inline(text) => {
+                vec![container::File {
+                    path: INLINE_BUILDSPEC.into(),
+                    bytes: text.clone().into(),
+                    mode: 0o444,
+                }]
+            }
+            plan::Buildspec::File(_) | plan::Buildspec::Object { .. } => Vec::new(),
+        };
+        let folders =
+            [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
         Spec {
             rootfs: match &environment.rootfs {
                 plan::Rootfs::Host => container::Rootfs::Host { visible: container::default_visible_paths() },
@@ -260,6 +265,8 @@ impl<'a> Build<'a> {
             scratch,
             mounts,
             masks: Vec::new(),
+            folders: folders.map(Path::to_owned).into(), // COMPAT: EN-085
+            files,
             hostname: self.plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
             network: match environment.network {
                 plan::Network::None => container::Network::None,

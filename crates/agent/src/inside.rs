@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use buildspec::glob::Pattern;
@@ -28,7 +28,6 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "read", run: read_entry },
     Function { name: "collect", run: collect_entry },
     Function { name: "place", run: place_entry },
-    Function { name: "prepare", run: prepare_entry },
 ];
 
 /// Exit statuses of the functions; the rest of what they have to say is in the stream.
@@ -53,13 +52,6 @@ pub(crate) struct Place {
     pub(crate) target: PathBuf,
     pub(crate) relative: String,
     pub(crate) mode: u32,
-}
-
-/// Makes folders, with their parents, then read-only files in them.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Prepare {
-    pub(crate) folders: Vec<PathBuf>,
-    pub(crate) files: Vec<(PathBuf, String)>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -187,26 +179,6 @@ fn place(args: &Place, mut content: File) -> Result<(), String> {
         file.set_permissions(fs::Permissions::from_mode(args.mode))
     };
     put().map_err(|e| format!("cannot write `{name}`: {e}"))
-}
-
-/// fds: the stream for messages.
-fn prepare_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
-    let Some((mut out, _)) = first_fd(fds) else { return REFUSED };
-    let Ok(args) = serde_json::from_slice::<Prepare>(args) else { return REFUSED };
-    report(&mut out, prepare(&args))
-}
-
-fn prepare(args: &Prepare) -> Result<(), String> {
-    for folder in &args.folders {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(folder);
-        made.map_err(|e| format!("cannot make {}: {e}", folder.display()))?;
-    }
-    for (path, text) in &args.files {
-        let written =
-            fs::write(path, text).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o444)));
-        written.map_err(|e| format!("cannot write {}: {e}", path.display()))?;
-    }
-    Ok(())
 }
 
 /// fds: where the bytes go.

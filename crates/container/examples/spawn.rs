@@ -37,6 +37,8 @@ fn once(number: usize, scratch: &Path, network: Network) -> Result<[Duration; 4]
         scratch: scratch.to_path_buf(),
         mounts: Vec::new(),
         masks: Vec::new(),
+        folders: Vec::new(),
+        files: Vec::new(),
         hostname: "spawn".into(),
         network,
         limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000) },

@@ -129,7 +129,7 @@ impl KernelFileSystems {
 
     /// A small file system for mount points that are needed for a moment.
     pub(crate) fn empty_memory() -> Result<OwnedFd, Error> {
-        new("tmpfs", &[("mode", "700"), ("size", "64k")], PLAIN).doing("mount memory")
+        new("tmpfs", &[("mode", "700"), ("size", "4m")], PLAIN).doing("mount memory")
     }
 
     /// The null device: of the host, and proved to be it.

@@ -20,7 +20,7 @@ use crate::privileges;
 use crate::seccomp::Filters;
 use crate::spec::{Network, Spec};
 use crate::sys;
-use crate::uppers::{Masked, Upper, Uppers, make_like};
+use crate::uppers::{Masked, Upper, Uppers, can_be_marked, make_like};
 
 /// Everything init must know, prepared by the caller in memory both have.
 pub(crate) struct Setup<'a> {
@@ -232,9 +232,16 @@ fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
 
 /// What is to become of a layer.
 enum Planned {
-    Overlay { lower: PathBuf, upper: PathBuf, work: PathBuf, fallback: OwnedFd },
+    Overlay { lower: Lower, upper: PathBuf, work: PathBuf, fallback: OwnedFd },
     Tree(OwnedFd),
     Memory(u64),
+}
+
+/// The read-only side of an overlay: a folder of the host, and before it what is made for this container.
+struct Lower {
+    host: PathBuf,
+    /// In memory, because folders on a disk take long to make and to remove. `None` where memory cannot hold it.
+    skeleton: Option<PathBuf>,
 }
 
 /// Makes the folders each overlay needs and shows the lower ones below [`LOWERS`], since overlay takes paths.
@@ -257,12 +264,14 @@ fn prepare_layers<'a>(setup: &Setup<'a>, trees: &Trees<'_>) -> Result<(Uppers<'a
                 let work = ours.join(format!("work-{number}"));
                 show_lower(&tree, &lower, upper, &work)
                     .doing(format!("prepare {}", layer.inside.display()))?;
+                let skeleton = make_skeleton(number, upper, &lower).doing("make a skeleton in memory")?;
                 uppers.push(Upper {
                     inside: layer.inside.clone(),
-                    upper: upper.clone(),
+                    upper: skeleton.clone().unwrap_or_else(|| upper.clone()),
                     lower: Some(lower.clone()),
                     hidden: (number == 0).then_some(&setup.layout.hidden),
                 });
+                let lower = Lower { host: lower, skeleton };
                 Planned::Overlay { lower, upper: upper.clone(), work, fallback: tree }
             }
             (Content::Tmpfs { size_bytes }, _) => Planned::Memory(*size_bytes),
@@ -282,6 +291,21 @@ fn show_lower(tree: &OwnedFd, lower: &Path, upper: &Path, work: &Path) -> io::Re
     }
     // The root of a merged tree looks as the upper folder does.
     make_like(upper, &fs::metadata(lower)?)
+}
+
+/// A folder in memory for what would otherwise fill the upper folder. The caller's own uppers are left to it, and a kernel
+/// before 6.6 keeps no overlay marks in memory.
+fn make_skeleton(number: usize, upper: &Path, lower: &Path) -> io::Result<Option<PathBuf>> {
+    if !upper.starts_with(OURS) {
+        return Ok(None);
+    }
+    let skeleton = Path::new(LOWERS).join(format!("skeleton-{number}"));
+    make_like(&skeleton, &fs::metadata(lower)?)?;
+    match can_be_marked(&skeleton) {
+        Ok(()) => Ok(Some(skeleton)),
+        Err(rustix::io::Errno::NOTSUP) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn make_private(path: &Path) -> io::Result<()> {
@@ -311,7 +335,14 @@ fn fill(setup: &Setup<'_>, uppers: &Uppers<'_>) -> Result<Vec<PathBuf>, Error> {
         }
     }
     for (path, bytes) in setup.files {
-        uppers.put_file(path, bytes).doing(format!("write {}", path.display()))?;
+        uppers.put_file(path, bytes, 0o644).doing(format!("write {}", path.display()))?;
+    }
+    for folder in &setup.spec.folders {
+        uppers.make_folder(folder, 0o755).doing(format!("make {}", folder.display()))?;
+    }
+    for file in &setup.spec.files {
+        let written = uppers.put_file(&file.path, &file.bytes, file.mode);
+        written.doing(format!("write {}", file.path.display()))?;
     }
     uppers.hide().doing("hide the rest of the host")?;
     Ok(late)
@@ -339,8 +370,8 @@ impl Planned {
             Planned::Overlay { lower, upper, work, fallback } => {
                 match overlay(&lower, &upper, &work, plain) {
                     // An ordinary user may not merge a tree with mounts in it, but may look at it.
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) && has_mounts(&lower) => {
-                        let tree = detached(&lower)?;
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) && has_mounts(&lower.host) => {
+                        let tree = detached(&lower.host)?;
                         drop(fallback);
                         sys::make_read_only(tree.as_fd())?;
                         Ok(tree)
@@ -353,9 +384,10 @@ impl Planned {
 }
 
 /// `volatile`: nothing of a container outlives a power cut, so nothing waits for the disk.
-fn overlay(lower: &Path, upper: &Path, work: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+fn overlay(lower: &Lower, upper: &Path, work: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let (lower, upper, work) = (text(lower), text(upper), text(work));
+    let layers: Vec<String> = lower.skeleton.iter().chain([&lower.host]).map(|layer| text(layer)).collect();
+    let (lower, upper, work) = (layers.join(":"), text(upper), text(work));
     let options = [
         ("source", "overlay"),
         ("lowerdir", lower.as_str()),

@@ -260,6 +260,8 @@ mod tests {
             scratch: "/scratch".into(),
             mounts,
             masks: Vec::new(),
+            folders: Vec::new(),
+            files: Vec::new(),
             hostname: "host".into(),
             network: Network::None,
             limits: Limits::default(),

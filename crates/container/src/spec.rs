@@ -18,6 +18,10 @@ pub struct Spec {
     /// Paths inside the container which become empty: a folder becomes an empty folder that can be written, a file an empty file.
     /// Paths that do not exist are left alone.
     pub masks: Vec<PathBuf>,
+    /// Folders that are there from the start, root's, permissions 0755, with their parents; kept where an image has them.
+    pub folders: Vec<PathBuf>,
+    /// Files that are there from the start, root's.
+    pub files: Vec<File>,
     /// At most 64 bytes.
     pub hostname: String,
     pub network: Network,

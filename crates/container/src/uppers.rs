@@ -1,7 +1,8 @@
-//! The writable side of a container, filled before it is mounted: what hides the lower side, the folders every build
-//! expects, and /etc's files about this container. Paths are relative to the scratch mount, which is the working folder.
+//! What lies over the host's or an image's files before the first process: what hides them, the folders every build
+//! expects, and /etc's files about this container. It is made in memory, in a layer between the lower and the upper folder,
+//! or else in the upper folder itself. Relative paths are below the scratch mount, which is the working folder.
 //!
-//! Filling the upper folder needs no mount per hidden path, and what an image has at a path, such as a link, is replaced.
+//! Filling a folder needs no mount per hidden path, and what an image has at a path, such as a link, is replaced.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,7 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, removexattr, setxattr};
 
 use crate::masks::{likeness, metadata_without_links};
 
@@ -29,7 +30,7 @@ const STANDARD: &[(&str, u32)] = &[
 /// Mount points which no link of an image may lead elsewhere.
 const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
-/// An upper folder, what lies under it, and where both show.
+/// A folder to be filled, what lies under it, and where both show.
 #[derive(Debug)]
 pub(crate) struct Upper<'a> {
     pub(crate) inside: PathBuf,
@@ -58,11 +59,7 @@ impl<'a> Uppers<'a> {
     /// Makes the folders every container has, unless an image has them.
     pub(crate) fn make_standard_folders(&self) -> io::Result<()> {
         for (path, mode) in STANDARD {
-            let Some((upper, below)) = self.place(Path::new(path)) else { continue };
-            let exists = upper.in_lower(&below).is_some_and(|metadata| metadata.is_dir());
-            if !exists {
-                upper.make_folder(&below, *mode)?;
-            }
+            self.make_folder(Path::new(path), *mode)?;
         }
         for path in KERNEL {
             if let Some((upper, below)) = self.place(Path::new(path)) {
@@ -72,8 +69,15 @@ impl<'a> Uppers<'a> {
         Ok(())
     }
 
+    /// Makes a folder and what is missing above it, unless an image has it.
+    pub(crate) fn make_folder(&self, path: &Path, mode: u32) -> io::Result<()> {
+        let Some((upper, below)) = self.place(path) else { return Ok(()) };
+        let exists = upper.in_lower(&below).is_some_and(|metadata| metadata.is_dir());
+        if exists { Ok(()) } else { upper.make_folder(&below, mode).map(drop) }
+    }
+
     /// Puts a file of ours in place of whatever is at `path`.
-    pub(crate) fn put_file(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn put_file(&self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let Some((upper, below)) = self.place(path) else { return Ok(()) };
         let target = upper.upper.join(&below);
         upper.make_parents(&below)?;
@@ -82,7 +86,7 @@ impl<'a> Uppers<'a> {
             _ => {}
         }
         fs::write(&target, bytes)?;
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o644))
+        fs::set_permissions(&target, fs::Permissions::from_mode(mode))
     }
 
     pub(crate) fn make_empty_folder(&self, path: &Path) -> io::Result<()> {
@@ -208,6 +212,13 @@ fn make_whiteout(path: &Path, make_parents: impl Fn() -> io::Result<()>) -> io::
         }
         other => Ok(other?),
     }
+}
+
+/// Whether overlay's marks can be made in a folder's file system.
+pub(crate) fn can_be_marked(folder: &Path) -> rustix::io::Result<()> {
+    const TRIAL: &str = "user.buildyard.trial";
+    setxattr(folder, TRIAL, b"y", XattrFlags::empty())?;
+    removexattr(folder, TRIAL)
 }
 
 /// Hides the folder of the same name below.

@@ -71,6 +71,22 @@ pub(crate) fn masked_paths_are_empty_and_can_be_written() {
     tester.end();
 }
 
+pub(crate) fn folders_and_files_are_there_from_the_start() {
+    let mut tester = Tester::with(|spec, _| {
+        spec.folders = ["/codebuild/output/src1/src", "/usr/bin", "/usr/local/new"].map(PathBuf::from).into();
+        spec.files =
+            vec![File { path: "/codebuild/readonly/a".into(), bytes: b"text".to_vec(), mode: 0o444 }];
+    });
+    let shown = "stat -c '%a %u' /codebuild/output/src1/src /usr/local/new /codebuild/readonly/a; cat /codebuild/readonly/a";
+    assert_eq!(tester.says(shown), "755 0\n755 0\n444 0\ntext");
+    assert_eq!(
+        tester
+            .says("echo b > /codebuild/output/src1/src/b; cat /codebuild/output/src1/src/b; ls /usr/bin/env"),
+        "b\n/usr/bin/env"
+    );
+    tester.end();
+}
+
 pub(crate) fn mounts_show_what_they_should() {
     let mut tester = Tester::with(|spec, folder| {
         for name in ["source/deep", "cache"] {
