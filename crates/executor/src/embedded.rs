@@ -78,7 +78,7 @@ impl Embedded {
         let arrival =
             Arrival::watch(folder.path(), agent::JOURNAL).map_err(Error::folder("watch", folder.path()))?;
         let taken = self.take_agent(&folder).await;
-        self.pool.refill();
+        self.pool.refill_soon();
         let started = match taken {
             Ok(agent) => self.await_journal(agent, arrival).await,
             Err(error) => Err(error),

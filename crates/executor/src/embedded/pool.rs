@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -17,6 +18,9 @@ use crate::{Error, Result};
 
 /// What an agent's standard error is called before the agent has a build folder to put it in.
 const WAITING_LOG: &str = ".agent-";
+
+/// About as long as a build takes to its first command.
+const REFILL_AFTER: Duration = Duration::from_millis(25);
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -67,6 +71,15 @@ impl Pool {
                 let Ok(waiting) = pool.start_waiting() else { return };
                 pool.lock().push_back(waiting);
             }
+        });
+    }
+
+    /// As [`Pool::refill`], a moment later: a build that was just handed out needs the processors more.
+    pub(super) fn refill_soon(self: &Arc<Self>) {
+        let pool = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(REFILL_AFTER).await;
+            pool.refill();
         });
     }
 
