@@ -165,9 +165,10 @@ async fn reach(folder: &BuildFolder) -> io::Result<Link> {
     }
 }
 
-/// Nobody listens (any more).
+/// Nobody listens (any more). A reset: the agent left, its journal complete, with our connection still unaccepted.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    matches!(error.kind(), ConnectionRefused | ConnectionReset | NotFound)
 }
 
 /// Connects by way of the folder's descriptor, because a socket's path may not exceed 107 bytes.
