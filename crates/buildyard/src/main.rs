@@ -5,6 +5,7 @@ mod credentials;
 mod environment_report;
 mod folders;
 mod images;
+mod leftovers;
 mod run;
 mod screen;
 mod serve;

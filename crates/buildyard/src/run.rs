@@ -12,6 +12,7 @@ use engine::clock::{Clock, SystemClock};
 use executor::{Adopted, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
 
+use crate::leftovers::{self, RunFolder};
 use crate::screen::Screen;
 use crate::{environment_report, folders, images, toolchains};
 
@@ -86,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
 struct Build {
     plan: Plan,
     /// Everything of ours that this build leaves is below it.
-    folder: PathBuf,
+    folder: RunFolder,
     data: PathBuf,
 }
 
@@ -99,17 +100,14 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
     let data = arguments.data.clone().unwrap_or_else(folders::default_data);
     let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
     let uuid = uuid::Uuid::new_v4().to_string();
-    let home = data.join("run").join(&uuid);
-    std::fs::create_dir_all(&home).map_err(|e| {
-        format!("cannot make {}: {e}; name a folder that can be written with --data", home.display())
+    let home = RunFolder::create(&data, &uuid).map_err(|e| {
+        format!(
+            "cannot use the data folder {}: {e}; name one that can be written with --data",
+            data.display()
+        )
     })?;
-    match plan(arguments, &folder, &data, &home, uuid) {
-        Ok(plan) => Ok(Build { plan, folder: home, data }),
-        Err(message) => {
-            let _ = std::fs::remove_dir_all(&home);
-            Err(message)
-        }
-    }
+    let plan = plan(arguments, &folder, &data, &home.path, uuid)?;
+    Ok(Build { plan, folder: home, data })
 }
 
 fn plan(
@@ -329,10 +327,13 @@ fn cpu_millis(text: &str) -> Result<u64, String> {
 fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let watched = match runtime {
-        Ok(runtime) => runtime.block_on(watch(arguments, build)),
+        Ok(runtime) => runtime.block_on(async {
+            let watched = watch(arguments, build).await;
+            leftovers::sweep(&build.data).await;
+            watched
+        }),
         Err(error) => Err(error.to_string()),
     };
-    let _ = std::fs::remove_dir_all(&build.folder);
     match watched {
         Ok(outcome) => ExitCode::from(exit_code(outcome)),
         Err(message) => {
@@ -361,7 +362,7 @@ struct Seen {
 }
 
 async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> {
-    let mut options = executor::embedded::Options::new(build.folder.join("builds"));
+    let mut options = executor::embedded::Options::new(build.folder.path.join("builds"));
     options.warm = 0;
     let executor = Embedded::open(options).map_err(|e| e.to_string())?;
     let mut interrupts = Interrupts::listen().map_err(|e| e.to_string())?;
