@@ -45,8 +45,10 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     let bell = server::logs::Wakes::new();
     let config = engine_config(settings, bell.clone())?;
     let clock = config.clock.clone();
-    let executor =
-        Embedded::open(executor::embedded::Options::new(data.join("builds"))).map_err(|e| e.to_string())?;
+    let mut options = executor::embedded::Options::new(data.join("builds"));
+    // A place that falls free is taken at once by an agent that is ready, while more are in the making.
+    options.warm = config.concurrent_builds + 2;
+    let executor = Embedded::open(options).map_err(|e| e.to_string())?;
     let engine =
         Engine::start(config, records.clone(), Arc::new(executor)).await.map_err(|e| e.to_string())?;
 

@@ -74,8 +74,11 @@ impl Pool {
         });
     }
 
-    /// As [`Pool::refill`], a moment later: a build that was just handed out needs the processors more.
+    /// As [`Pool::refill`], but while agents wait a moment later: a build that was just handed out needs the processors more.
     pub(super) fn refill_soon(self: &Arc<Self>) {
+        if self.lock().is_empty() {
+            return self.refill();
+        }
         let pool = self.clone();
         tokio::spawn(async move {
             tokio::time::sleep(REFILL_AFTER).await;
