@@ -1,19 +1,24 @@
 """`kill -9` of the server at fifty random moments while builds run, and what must hold afterwards.
 
 Every StartBuild that was answered with 200 ends SUCCEEDED; its log is complete, in order, each line once, so no command
-ran twice; an idempotency token whose answer was lost gives one build, not two; nothing is left on the host.
+ran twice; its artifact is there, whole; an idempotency token whose answer was lost gives one build, not two; nothing is
+left on the host.
 """
 
 import collections
+import hashlib
+import io
 import json
 import os
 import random
 import threading
 import time
+import zipfile
 
 import botocore.exceptions
 import pytest
 
+from host import children, wait_until
 from local import spec
 from served import Codebuild, Server
 
@@ -21,7 +26,9 @@ KILLS = 50
 LINES = 40
 SEED = int(os.environ.get("BUILDYARD_TEST_SEED", random.SystemRandom().randrange(10**6)))
 PROJECT = "survivor"
-COMMANDS = [f"n=0; while [ $n -lt {LINES} ]; do n=$((n+1)); echo count $n; sleep 0.02; done", "echo end $n"]
+COMMANDS = [f"n=0; while [ $n -lt {LINES} ]; do n=$((n+1)); echo count $n; sleep 0.02; done", "echo end $n | tee made"]
+BUILDSPEC = json.dumps(spec(build=COMMANDS) | {"artifacts": {"files": ["made"]}})
+ARTIFACTS = {"type": "S3", "location": "made", "packaging": "ZIP", "namespaceType": "BUILD_ID", "name": "made.zip"}
 
 LOST = (
     botocore.exceptions.EndpointConnectionError,
@@ -71,7 +78,8 @@ def survived(tmp_path_factory):
     traces, done = server.traces(), threading.Event()
     server.start()
     codebuild = Codebuild(server)
-    codebuild.create_project(PROJECT, json.dumps(spec(build=COMMANDS)))
+    codebuild.s3.create_bucket(Bucket="made")
+    codebuild.create_project(PROJECT, BUILDSPEC, artifacts=ARTIFACTS)
     clients = [Client(server, f"client{number}", done) for number in range(2)]
     for client in clients:
         client.start()
@@ -130,9 +138,34 @@ def test_every_log_is_complete_in_order_and_told_once(survived):
         assert once["Entering phase BUILD"] == 1
 
 
+def test_every_artifact_is_there_and_whole(survived):
+    codebuild, _, _ = survived
+    for build_id in listed(codebuild):
+        build = codebuild.wait(build_id, 120)
+        key = f"{build_id.split(':')[1]}/made.zip"
+        content = codebuild.s3.get_object(Bucket="made", Key=key)["Body"].read()
+        assert hashlib.sha256(content).hexdigest() == build["artifacts"]["sha256sum"]
+        assert zipfile.ZipFile(io.BytesIO(content)).read("made") == f"end {LINES}\n".encode()
+
+
 def test_a_killed_server_is_ready_again_within_a_second(survived):
     _, _, starts = survived
     starts = sorted(starts)
     print(f"ready after kill -9: median {starts[len(starts) // 2]:.3f} s, worst {starts[-1]:.3f} s")
     assert starts[len(starts) // 2] < 1.0
     assert starts[-1] < 3.0
+
+
+def test_a_stop_that_was_answered_holds_though_the_server_is_killed(make_server):
+    """P7: the environment is gone within ten seconds."""
+    server = make_server()
+    codebuild = Codebuild(server)
+    codebuild.create_project("stopped", json.dumps(spec(build=["trap '' TERM; echo up; sleep 1000"])))
+    for _ in range(5):
+        build_id = codebuild.start("stopped")["id"]
+        wait_until(lambda build_id=build_id: codebuild.build(build_id)["currentPhase"] == "BUILD", "BUILD")
+        codebuild.api.stop_build(id=build_id)
+        server.kill()
+        server.start()
+        assert codebuild.wait(build_id, 10)["buildStatus"] == "STOPPED"
+    assert children(server.data / "builds") == set()

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use aws_sdk_codebuild::types::{
-    ArtifactPackaging, ArtifactsType, Build, BuildPhaseType, ComputeType, EnvironmentType, EnvironmentVariable,
-    ProjectArtifacts, ProjectEnvironment, ProjectSource, SourceType, StatusType,
+    ArtifactPackaging, ArtifactsType, Build, BuildPhaseType, ComputeType, EnvironmentType,
+    EnvironmentVariable, ProjectArtifacts, ProjectEnvironment, ProjectSource, SourceType, StatusType,
 };
 use aws_smithy_http_client::Builder;
 
@@ -60,7 +60,8 @@ impl Server {
             .spawn()
             .unwrap();
         let note = data.path().join("endpoint");
-        let endpoint = wait_for("the endpoint", async || Some(read_line(&note)).filter(|line| !line.is_empty())).await;
+        let endpoint =
+            wait_for("the endpoint", async || Some(read_line(&note)).filter(|line| !line.is_empty())).await;
         Server { process, endpoint, _data: data }
     }
 }
@@ -180,7 +181,8 @@ impl Clients {
     }
 
     async fn artifact(&self) -> (Vec<u8>, HashMap<String, String>) {
-        let object = self.s3.get_object().bucket("output-bucket").key("MessageUtil.zip").send().await.unwrap();
+        let object =
+            self.s3.get_object().bucket("output-bucket").key("MessageUtil.zip").send().await.unwrap();
         let metadata = object.metadata.clone().unwrap();
         (object.body.collect().await.unwrap().to_vec(), metadata)
     }
@@ -237,7 +239,7 @@ async fn errors_have_the_types_of_the_model() {
     let missing = clients.codebuild.start_build().project_name("nobody").send().await.unwrap_err();
     assert!(missing.into_service_error().is_resource_not_found_exception());
     let bad = clients.codebuild.batch_get_builds().set_ids(Some(Vec::new())).send().await.unwrap_err();
-    assert!(bad.into_service_error().is_invalid_input_exception());
+    assert_eq!(bad.into_service_error().meta().code(), Some("ValidationException"));
     let missing = clients.s3.get_object().bucket("nobody").key("x").send().await.unwrap_err();
     assert_eq!(missing.into_service_error().meta().code(), Some("NoSuchBucket"));
     let missing = clients.logs.get_log_events().log_group_name("none").log_stream_name("none").send().await;

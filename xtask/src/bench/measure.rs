@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,9 @@ use super::client::Client;
 use super::host;
 use super::served::{Memory, Server, wait};
 use super::statistics::Sample;
+
+/// The host is idle before each build: what the one before left to do, and what is made ahead, is done.
+const REST: Duration = Duration::from_millis(200);
 
 /// From StartBuild to the first command of a build, and where the time goes.
 #[derive(Debug)]
@@ -22,6 +25,8 @@ pub(super) struct First {
     pub(super) answer: Sample,
     /// Each phase before the first command, with its median.
     pub(super) phases: Vec<(String, f64)>,
+    /// From the answer to the first command, of builds without a rest between them.
+    pub(super) without_rest: Sample,
 }
 
 /// The command tells the time at which it runs: bash reads the clock without starting anything.
@@ -38,13 +43,21 @@ pub(super) fn first_commands(server: &Server, count: usize) -> Result<First, Str
     for _ in 0..5 {
         first_command(&mut client)?;
     }
-    let rows = (0..count).map(|_| first_command(&mut client)).collect::<Result<Vec<_>, _>>()?;
-    let column = |pick: fn(&Row) -> f64| Sample::of(rows.iter().map(pick).collect()).ok_or("no builds");
+    let rested = |client: &mut Client| {
+        std::thread::sleep(REST);
+        first_command(client)
+    };
+    let rows = (0..count).map(|_| rested(&mut client)).collect::<Result<Vec<_>, _>>()?;
+    let hurried = (0..count).map(|_| first_command(&mut client)).collect::<Result<Vec<_>, _>>()?;
+    let of =
+        |rows: &[Row], pick: fn(&Row) -> f64| Sample::of(rows.iter().map(pick).collect()).ok_or("no builds");
+    let column = |pick| of(&rows, pick);
     Ok(First {
         after_answer: column(|row| row.first - row.answered)?,
         after_request: column(|row| row.first - row.asked)?,
         answer: column(|row| row.answered - row.asked)?,
         phases: phases(&rows),
+        without_rest: of(&hurried, |row| row.first - row.answered)?,
     })
 }
 

@@ -41,7 +41,8 @@ impl Server {
             .env("BUILDYARD_SECRET_ACCESS_KEY", sign::SECRET)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // What the server complains about explains a measurement that stops.
+            .stderr(Stdio::inherit())
             .spawn()
             .map_err(|e| format!("{}: {e}", own.display()))?;
         let host = host(&folder.join("data/endpoint"))?;
