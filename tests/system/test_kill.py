@@ -168,4 +168,4 @@ def test_a_stop_that_was_answered_holds_though_the_server_is_killed(make_server)
         server.kill()
         server.start()
         assert codebuild.wait(build_id, 10)["buildStatus"] == "STOPPED"
-    assert children(server.data / "builds") == set()
+    wait_until(lambda: not children(server.data / "builds"), "the folders of the builds gone")

@@ -136,12 +136,12 @@ impl BuildFolder {
         }
     }
 
-    /// Removes the folder; a scratch folder with files of foreign owners needs the container's help.
+    /// Removes the folder. Its scratch folder goes first: one with closed folders or files of foreign owners needs the
+    /// container's help, whose name is in the rest.
     fn remove(&self) -> Result<()> {
-        if gone(fs::remove_dir_all(&self.0)).is_ok() {
-            return Ok(());
+        if gone(fs::remove_dir_all(self.scratch())).is_err() {
+            self.sweep()?;
         }
-        self.sweep()?;
         gone(fs::remove_dir_all(&self.0)).map_err(Error::folder("remove", &self.0))
     }
 
