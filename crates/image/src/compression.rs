@@ -72,7 +72,7 @@ mod tests {
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        flate2::bufread::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut out).unwrap();
+        flate2::bufread::GzEncoder::new(bytes, flate2::Compression::best()).read_to_end(&mut out).unwrap();
         out
     }
 
