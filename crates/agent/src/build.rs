@@ -184,6 +184,7 @@ impl<'a> Build<'a> {
             // COMPAT: LC-043, with the trailing space of the sample.
             Halt::TimedOut => (Outcome::TimedOut, failed("BUILD_TIMED_OUT", "Build has timed out. ")),
             Halt::Dead { out_of_memory } => (Outcome::Failed, dead(*out_of_memory)),
+            Halt::Exhausted(message) => (Outcome::Failed, client_error(message.clone())),
             Halt::Fault(message) => {
                 eprintln!("agent: {}: {message}", self.plan.build_id);
                 (Outcome::Fault, failed("INTERNAL_SERVICE_ERROR", message.clone()))

@@ -29,6 +29,8 @@ pub(crate) enum Halt {
     Dead {
         out_of_memory: bool,
     },
+    /// The build has used up its processes, so that not even ours can be started inside.
+    Exhausted(String),
     /// Our own doing.
     Fault(String),
 }
@@ -41,7 +43,11 @@ impl From<io::Error> for Halt {
 
 impl From<container::Error> for Halt {
     fn from(error: container::Error) -> Halt {
-        Halt::Fault(error.to_string())
+        match error {
+            container::Error::Full(_) => Halt::Exhausted(error.to_string()),
+            container::Error::Gone => Halt::Dead { out_of_memory: false },
+            error => Halt::Fault(error.to_string()),
+        }
     }
 }
 
