@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -310,10 +311,10 @@ def test_a_zip_that_climbs_out_of_the_source_is_refused(victim, tmp_path, entry)
 @pytest.mark.parametrize("case", ["forks for ever", "kills everything it can", "deletes the system"])
 def test_a_hostile_server_build_ends_and_the_server_goes_on(victim, case):
     commands = HOSTILE[case][0]
-    name = "hostile-" + case.replace(" ", "-")
+    name = f"hostile-{case.replace(' ', '-')}-{uuid.uuid4().hex[:8]}"
     victim.create_project(name, json.dumps(spec(build=commands)))
-    build = victim.run(name, seconds=90)
-    assert outcome(build)[0] in ("SUCCEEDED", "FAILED")
+    build = victim.run(name, seconds=240)
+    assert outcome(build)[0] in ("SUCCEEDED", "FAILED"), contexts(build)
     still_answers(victim)
 
 
@@ -387,7 +388,8 @@ def test_a_full_disk_is_answered_with_an_error_and_not_with_success(tmp_path_fac
         codebuild = Codebuild(server)
         codebuild.s3.create_bucket(Bucket="full")
         codebuild.create_project("full", json.dumps(spec(build=["echo fine"])))
-        with pytest.raises(botocore.exceptions.ClientError):
+        # Refused while the client still sends, it may see the answer or only the closed connection.
+        with pytest.raises((botocore.exceptions.ClientError, botocore.exceptions.HTTPClientError)):
             codebuild.s3.put_object(Bucket="full", Key="big", Body=b"x" * (40 << 20))
         assert codebuild.s3.list_objects_v2(Bucket="full")["KeyCount"] == 0
         ballast = place / "ballast"

@@ -16,8 +16,8 @@ const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
 const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
 /// The kernel refuses less.
 const LEAST_CPU_QUOTA_MICROSECONDS: u64 = 1_000;
-/// How long processes may take to die and cgroups to become removable.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long processes may take to die and cgroups to become removable; thousands of them on a busy host take seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A mounted hierarchy as this process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
