@@ -51,7 +51,6 @@ pub(crate) struct KernelFileSystems {
     pts: OwnedFd,
     shm: OwnedFd,
     mqueue: Option<OwnedFd>,
-    nothing: OwnedFd,
     devices: Vec<(&'static str, OwnedFd)>,
 }
 
@@ -59,12 +58,10 @@ impl KernelFileSystems {
     /// The kernel grants a new /proc and /sys only to who sees the whole of old ones, so this comes first. With the host's network
     /// /sys stays empty, since it would show the host's interfaces.
     pub(crate) fn make(has_own_network: bool, maps_many_ids: bool) -> Result<KernelFileSystems, Error> {
-        let nothing =
-            new("tmpfs", &[("mode", "555"), ("size", "4k")], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY);
         let sys = if has_own_network {
             new("sysfs", &[], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
         } else {
-            new("tmpfs", &[("mode", "555"), ("size", "4k")], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
+            nothing()
         };
         let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620")];
         if maps_many_ids {
@@ -80,7 +77,6 @@ impl KernelFileSystems {
             shm: new("tmpfs", &[("mode", "1777")], PLAIN).doing("mount /dev/shm")?,
             // Not every kernel has message queues.
             mqueue: new("mqueue", &[], PLAIN).ok(),
-            nothing: nothing.doing("mount an empty file system")?,
             devices: DEVICES.iter().map(device).collect::<Result<_, Error>>()?,
         })
     }
@@ -123,7 +119,8 @@ impl KernelFileSystems {
     pub(crate) fn hide(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
         let Ok(metadata) = std::fs::metadata(path) else { return Ok(()) };
-        let cover = if metadata.is_dir() { clone_of(&self.nothing) } else { clone_of(&self.devices[0].1) };
+        // The device is mounted by now; before Linux 6.15 what is mounted nowhere cannot be cloned.
+        let cover = if metadata.is_dir() { nothing() } else { clone_of(&self.devices[0].1) };
         cover.and_then(|cover| attach(&cover, path)).doing(format!("hide {}", path.display()))
     }
 
@@ -136,6 +133,11 @@ impl KernelFileSystems {
     pub(crate) fn open_null(&self) -> Result<OwnedFd, Error> {
         open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).doing("open /dev/null")
     }
+}
+
+/// An empty folder that stays empty.
+fn nothing() -> io::Result<OwnedFd> {
+    new("tmpfs", &[("mode", "555"), ("size", "4k")], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
 }
 
 /// A new file system that is mounted nowhere yet.
