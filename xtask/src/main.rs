@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod codegen;
 mod error;
+mod fuzz;
 mod model;
 mod tidy;
 mod trim_model;
@@ -26,6 +27,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "ci", usage: ci::USAGE, run: ci::run },
     Command { name: "codegen", usage: codegen::USAGE, run: codegen::run },
+    Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },
 ];
