@@ -11,7 +11,7 @@ use crate::error::{Error, at};
 /// Rooms from the pure ones to the binary. A room uses only rooms of earlier rows.
 const ROOMS: &[&[&str]] = &[
     &["api", "buildspec"],
-    &["container", "image", "store"],
+    &["aws", "container", "image", "store"],
     &["agent"],
     &["executor"],
     &["engine"],
@@ -31,7 +31,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("toml", &["buildyard", "xtask"]),
     ("bollard", &["executor"]),
     ("kube", &["executor"]),
-    ("tokio", &["store", "executor", "engine", "server", "buildyard", "xtask"]),
+    ("tokio", &["aws", "store", "executor", "engine", "server", "buildyard", "xtask"]),
 ];
 
 /// A package and the names of what it depends on, tests and build scripts included.

@@ -1,0 +1,21 @@
+//! Calls to AWS services, or to whatever speaks like them: our own server included.
+//!
+//! [`Client::call`] signs a JSON 1.1 request, sends it, tries again where AWS's own clients would, and gives the answer
+//! or the service's refusal; `parameters` and `secrets` know the two calls that a build's references need. What
+//! the other services' requests mean is their callers' business, and so is where credentials come from: nothing
+//! here reads the environment, a clock or a file.
+
+mod client;
+mod credentials;
+mod endpoint;
+mod error;
+mod parameters;
+mod secrets;
+mod sign;
+
+pub use client::{Client, Clock, Config};
+pub use credentials::Credentials;
+pub use endpoint::{CODEBUILD, Endpoints, LOGS, SECRETS_MANAGER, SSM, Service};
+pub use error::{Error, Result};
+pub use parameters::Parameters;
+pub use secrets::{Secret, Selected};

@@ -1,0 +1,154 @@
+//! AWS Signature Version 4 for the one kind of request that is made here: a POST of JSON to `/`.
+//!
+//! The server's verifier is written apart from this, by its own rules; each is held against the other, and both
+//! against AWS's clients.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use crate::credentials::Credentials;
+
+pub(crate) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+
+/// What is signed.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    /// As it goes over the wire, with the port where it is not the scheme's own.
+    pub(crate) host: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) service: &'a str,
+    /// `X-Amz-Target`.
+    pub(crate) target: &'a str,
+    pub(crate) body: &'a [u8],
+}
+
+/// The headers that the request is sent with besides `Host`, `Content-Type` and `X-Amz-Target`, lower case.
+pub(crate) fn headers(
+    request: &Request<'_>,
+    credentials: &Credentials,
+    now_seconds: u64,
+) -> Vec<(&'static str, String)> {
+    let time = basic_time(now_seconds);
+    let scope = format!("{}/{}/{}/aws4_request", &time[..8], request.region, request.service);
+    let mut signed = vec![
+        ("content-type", CONTENT_TYPE),
+        ("host", request.host),
+        ("x-amz-date", &time),
+        ("x-amz-target", request.target),
+    ];
+    if let Some(token) = &credentials.session_token {
+        signed.insert(3, ("x-amz-security-token", token));
+    }
+    let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
+    let lines: String = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+    let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", hex(&Sha256::digest(request.body)));
+    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let start = format!("AWS4{}", credentials.secret_access_key).into_bytes();
+    let key = [&time[..8], request.region, request.service, "aws4_request"]
+        .iter()
+        .fold(start, |key, part| mac(&key, part));
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
+        credentials.access_key_id,
+        hex(&mac(&key, &to_sign))
+    );
+    let mut headers = vec![("x-amz-date", time), ("authorization", authorization)];
+    headers.extend(credentials.session_token.clone().map(|token| ("x-amz-security-token", token)));
+    headers
+}
+
+fn mac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// `20260102T030405Z` of seconds since 1970.
+fn basic_time(seconds: u64) -> String {
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
+}
+
+/// Year, month, day of a number of days since 1970-01-01, by counting in eras of 400 years that begin in March.
+fn date(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What botocore's SigV4Auth makes of the same requests.
+    #[test]
+    fn requests_are_signed_as_botocore_signs_them() {
+        let credentials = |id: &str, secret: &str, token: Option<&str>| Credentials {
+            access_key_id: id.into(),
+            secret_access_key: secret.into(),
+            session_token: token.map(str::to_owned),
+        };
+        let request = Request {
+            host: "ssm.eu-west-1.amazonaws.com",
+            region: "eu-west-1",
+            service: "ssm",
+            target: "AmazonSSM.GetParameters",
+            body: br#"{"Names":["a"]}"#,
+        };
+        let key = credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None);
+        assert_eq!(
+            headers(&request, &key, 1_709_210_096),
+            [
+                ("x-amz-date", "20240229T123456Z".to_owned()),
+                (
+                    "authorization",
+                    "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240229/eu-west-1/ssm/aws4_request, \
+                 SignedHeaders=content-type;host;x-amz-date;x-amz-target, \
+                 Signature=adb45d460aee6a7cdd8d1f90fed1467ea76729e29f884f0828fb921bda920ad5"
+                        .to_owned()
+                ),
+            ]
+        );
+        let request = Request {
+            host: "127.0.0.1:4500",
+            region: "us-east-1",
+            service: "secretsmanager",
+            target: "secretsmanager.GetSecretValue",
+            body: r#"{"SecretId":"grün"}"#.as_bytes(),
+        };
+        let key = credentials("ASIAEXAMPLE", "secret", Some("to/ken+=="));
+        assert_eq!(headers(&request, &key, 1_795_362_896), [
+            ("x-amz-date", "20261122T155456Z".to_owned()),
+            (
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=ASIAEXAMPLE/20261122/us-east-1/secretsmanager/aws4_request, \
+                 SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, \
+                 Signature=aa8a9fffdcca75c4d32475ad9679c85860af8ddb0d31e6973cce45eff151771c"
+                    .to_owned()
+            ),
+            ("x-amz-security-token", "to/ken+==".to_owned()),
+        ]);
+    }
+
+    #[test]
+    fn times_are_utc_in_basic_form() {
+        for (seconds, text) in [
+            (0, "19700101T000000Z"),
+            (951_782_400, "20000229T000000Z"),
+            (1_709_210_096, "20240229T123456Z"),
+            (4_102_444_799, "20991231T235959Z"),
+        ] {
+            assert_eq!(basic_time(seconds), text);
+        }
+    }
+}
