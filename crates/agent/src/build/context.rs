@@ -1,0 +1,38 @@
+//! Phase contexts: the status codes and texts that a phase's failure is told with.
+
+use crate::journal::Context;
+use crate::session::Halt;
+
+pub(super) fn failed(status_code: &str, message: impl Into<String>) -> Context {
+    Context { status_code: status_code.into(), message: message.into() }
+}
+
+/// COMPAT: BS-006..010 what is wrong with a buildspec fails DOWNLOAD_SOURCE with this code.
+pub(super) fn yaml_error(message: impl Into<String>) -> Context {
+    failed("YAML_FILE_ERROR", message)
+}
+
+/// COMPAT: LC-052.
+pub(super) fn client_error(message: impl Into<String>) -> Context {
+    failed("CLIENT_ERROR", message)
+}
+
+/// COMPAT: LC-058.
+pub(super) fn dead(out_of_memory: bool) -> Context {
+    let why = match out_of_memory {
+        true => {
+            "build container died because it was out of memory, or the Docker image is not supported. ErrorCode: 500"
+        }
+        false => "build container ended unexpectedly. ErrorCode: 500",
+    };
+    client_error(format!("Build container found dead before completing the build. {why}"))
+}
+
+/// What the object store refuses is the client's; what breaks is ours.
+pub(super) fn source_failure(error: &store::Error, bucket: &str, key: &str) -> Result<Context, Halt> {
+    use store::Error::{InvalidBucketName, InvalidKey, NoSuchBucket, NoSuchKey};
+    if !matches!(error, NoSuchBucket(_) | NoSuchKey(_) | InvalidBucketName { .. } | InvalidKey(_)) {
+        return Err(Halt::Fault(format!("cannot read {bucket}/{key}: {error}")));
+    }
+    Ok(client_error(format!("Error while downloading key {key} of bucket {bucket}, error: {error}")))
+}

@@ -1,0 +1,79 @@
+//! What a build's container is made of, and where everything is inside it.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use container::{Mount, Spec};
+
+use super::Build;
+use crate::inside;
+use crate::plan::{self, Source};
+
+pub(super) const OUTPUT: &str = "/codebuild/output";
+const SCRIPTS: &str = "/codebuild/output/tmp";
+/// Room for a command's script and the variables that go from one to the next.
+const SCRIPTS_BYTES: u64 = 64 << 20;
+pub(super) const READONLY: &str = "/codebuild/readonly";
+pub(super) const USER_BIN: &str = "/codebuild/user/bin";
+/// COMPAT: BS-004 where an inline buildspec is to be found.
+pub(super) const INLINE_BUILDSPEC: &str = "/codebuild/readonly/buildspec.yml";
+
+impl Build<'_> {
+    pub(super) fn container_spec(&self, scratch: PathBuf, name: String, output: OwnedFd) -> Spec {
+        let environment = &self.plan.environment;
+        let mut mounts: Vec<Mount> = Vec::new();
+        for folder in &environment.shared {
+            mounts.push(Mount::ReadOnly { host: folder.clone(), inside: folder.clone() });
+        }
+        if let Source::Folder(lower) = &self.plan.source {
+            let (inside, upper) = (self.source_folder.clone(), PathBuf::from("source"));
+            mounts.push(Mount::Overlay { lower: lower.clone(), inside, upper });
+            if lower.join(".buildyard").is_dir() {
+                // Artifacts of earlier builds are not part of the source.
+                mounts.push(Mount::Tmpfs {
+                    inside: self.source_folder.join(".buildyard"),
+                    size_bytes: 1 << 20,
+                });
+            }
+        }
+        // What the commands' shells need is small and short-lived.
+        mounts.push(Mount::Tmpfs { inside: SCRIPTS.into(), size_bytes: SCRIPTS_BYTES });
+        // COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
+        let files = match &self.plan.buildspec {
+            plan::Buildspec::Inline(text) => {
+                vec![container::File {
+                    path: INLINE_BUILDSPEC.into(),
+                    bytes: text.clone().into(),
+                    mode: 0o444,
+                }]
+            }
+            plan::Buildspec::File(_) | plan::Buildspec::Object { .. } => Vec::new(),
+        };
+        let folders =
+            [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
+        Spec {
+            rootfs: match &environment.rootfs {
+                plan::Rootfs::Host => container::Rootfs::Host { visible: container::default_visible_paths() },
+                plan::Rootfs::Folder(folder) => container::Rootfs::Folder(folder.clone()),
+            },
+            scratch,
+            mounts,
+            masks: Vec::new(),
+            folders: folders.map(Path::to_owned).into(), // COMPAT: EN-085
+            files,
+            hostname: self.plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
+            network: match environment.network {
+                plan::Network::None => container::Network::None,
+                plan::Network::Host => container::Network::Host,
+            },
+            limits: container::Limits {
+                memory_bytes: environment.limits.memory_bytes,
+                pids: environment.limits.pids,
+                cpu_millis: environment.limits.cpu_millis,
+            },
+            name,
+            output,
+            functions: inside::FUNCTIONS,
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! DOWNLOAD_SOURCE: the source, the buildspec, and the lines that tell of them.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use buildspec::{Buildspec, Version};
+use container::ExitStatus;
+
+use super::context::{client_error, source_failure, yaml_error};
+use super::layout::{INLINE_BUILDSPEC, READONLY};
+use super::{Build, Ended};
+use crate::inside;
+use crate::journal::Context;
+use crate::plan::{self, Source};
+use crate::session::Halt;
+
+impl Build<'_> {
+    /// COMPAT: LC-113 the order of what happens, and its lines.
+    pub(super) fn download_source(&mut self) -> Result<Ended, Halt> {
+        let source = self.source_folder.display().to_string();
+        self.say(&format!("Running on CodeBuild {}", self.plan.fleet_label))?;
+        for line in ["Waiting for agent ping", "Waiting for DOWNLOAD_SOURCE"] {
+            self.say(line)?;
+        }
+        if let Err(context) = self.fetch_source()? {
+            return Ok(Err(context));
+        }
+        self.say("Phase is DOWNLOAD_SOURCE")?;
+        self.say(&format!("CODEBUILD_SRC_DIR={source}"))?;
+        let text = match self.buildspec_text()? {
+            Ok(text) => text,
+            Err(context) => return Ok(Err(context)),
+        };
+        if matches!(self.plan.buildspec, plan::Buildspec::Object { .. })
+            && let Err(context) = self.show_buildspec(&text)?
+        {
+            return Ok(Err(context));
+        }
+        if matches!(self.plan.source, Source::ObjectZip { .. } | Source::ObjectFolder { .. }) {
+            self.say("Setting HTTP client timeout to higher timeout for S3 source")?;
+        }
+        self.say("Processing environment variables")?;
+        let parsed = match buildspec::parse_bytes(&text) {
+            Ok(parsed) => parsed,
+            Err(error) => return Ok(Err(yaml_error(error.to_string()))),
+        };
+        for warning in &parsed.warnings {
+            self.say(&format!("Warning: {warning}"))?;
+        }
+        if let Some(context) = unavailable(&parsed.buildspec) {
+            return Ok(Err(context));
+        }
+        self.announce(&parsed.buildspec, &source)?;
+        self.state.carries = parsed.buildspec.version == Version::V02;
+        self.state.restore = self.initial_state(&parsed.buildspec);
+        self.buildspec = Some(parsed.buildspec);
+        Ok(Ok(()))
+    }
+
+    fn announce(&mut self, spec: &Buildspec, source: &str) -> Result<(), Halt> {
+        let runtimes =
+            spec.phases.install.as_ref().is_some_and(|install| !install.runtime_versions.is_empty());
+        match runtimes {
+            // COMPAT: BS-097 for images without runtimes.yml.
+            true => self.say("Skipping install of runtimes. Runtime version selection is not supported by this build image")?,
+            false => self.say("No runtime version selected in buildspec.")?,
+        }
+        self.say(&format!("Moving to directory {source}"))?;
+        match spec.cache.as_ref().is_some_and(|cache| !cache.paths.is_empty()) {
+            true => self.say("Skip cache due to: caching is not available in this version")?,
+            false => {
+                self.say("Cache is not defined in the buildspec")?;
+                self.say("Skip cache due to: no paths specified to be cached")?;
+            }
+        }
+        if !spec.reports.is_empty() {
+            self.say("Skip reports due to: reports are not available in this version")?;
+        }
+        self.say("Registering with agent")?;
+        let phases = spec.phases_in_yaml();
+        self.say(&format!("Phases found in YAML: {}", phases.len()))?;
+        for (name, phase) in phases {
+            let name = name.to_string().to_ascii_uppercase();
+            self.say(&format!(" {name}: {} commands", phase.commands.len() + phase.finally.len()))?;
+        }
+        Ok(())
+    }
+
+    fn fetch_source(&mut self) -> Result<Ended, Halt> {
+        match &self.plan.source {
+            Source::None | Source::Folder(_) => Ok(Ok(())),
+            Source::ObjectZip { objects, bucket, key, version } => {
+                if let Some(version) = version {
+                    return Ok(Err(client_error(format!(
+                        "The object version {version} of {bucket}/{key} is not available: this object store keeps no versions"
+                    ))));
+                }
+                let found =
+                    store::objects::Objects::open(objects).and_then(|objects| objects.get(bucket, key));
+                let (archive, _) = match found {
+                    Ok(found) => found,
+                    Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),
+                };
+                let target = self.source_folder.clone();
+                self.inside("unzip", &inside::Unzip { target }, Some(archive))
+            }
+            Source::ObjectFolder { objects, bucket, prefix } => self.fetch_folder(objects, bucket, prefix),
+        }
+    }
+
+    fn fetch_folder(&mut self, root: &Path, bucket: &str, prefix: &str) -> Result<Ended, Halt> {
+        let objects = match store::objects::Objects::open(root) {
+            Ok(objects) => objects,
+            Err(error) => return Ok(Err(source_failure(&error, bucket, prefix)?)),
+        };
+        let mut after: Option<String> = None;
+        loop {
+            let listing = match objects.list(bucket, prefix, None, after.as_deref(), 1000) {
+                Ok(listing) => listing,
+                Err(error) => return Ok(Err(source_failure(&error, bucket, prefix)?)),
+            };
+            for object in &listing.objects {
+                let relative = object.key[prefix.len()..].to_owned();
+                if relative.is_empty() {
+                    continue;
+                }
+                let content = match objects.get(bucket, &object.key) {
+                    Ok((content, _)) => content,
+                    Err(error) => return Ok(Err(source_failure(&error, bucket, &object.key)?)),
+                };
+                let place = inside::Place { target: self.source_folder.clone(), relative, mode: 0o644 };
+                if let Err(context) = self.inside("place", &place, Some(content))? {
+                    return Ok(Err(context));
+                }
+            }
+            match listing.next.filter(|_| listing.truncated) {
+                Some(next) => after = Some(next),
+                None => return Ok(Ok(())),
+            }
+        }
+    }
+
+    /// Calls a function that writes inside; what it complains about fails the phase.
+    fn inside(
+        &mut self,
+        function: &str,
+        arguments: &impl serde::Serialize,
+        content: Option<File>,
+    ) -> Result<Ended, Halt> {
+        let mut decoder = crate::stream::Decoder::default();
+        let mut complaint = None;
+        let mut sink = |bytes: &[u8]| {
+            decoder.feed(bytes, &mut |item| {
+                if let crate::stream::Item::Record(crate::stream::Record::Failed(message)) = item {
+                    complaint = Some(message);
+                }
+                Ok(())
+            })
+        };
+        let status = self.session.call(
+            function,
+            arguments,
+            content.into_iter().map(OwnedFd::from).collect(),
+            &mut sink,
+        )?;
+        match (status, complaint) {
+            (ExitStatus::Code(inside::DONE), None) => Ok(Ok(())),
+            (_, Some(message)) => Ok(Err(client_error(message))),
+            (status, None) => {
+                Ok(Err(client_error(format!("{function} ended inside the container with {status:?}"))))
+            }
+        }
+    }
+
+    /// The buildspec's bytes; COMPAT: BS-001..006.
+    fn buildspec_text(&mut self) -> Result<Result<Vec<u8>, Context>, Halt> {
+        match &self.plan.buildspec {
+            plan::Buildspec::File(path) => {
+                let path = self.source_folder.join(path);
+                self.say(&format!("YAML location is {}", path.display()))?;
+                self.read_buildspec(path)
+            }
+            plan::Buildspec::Inline(text) => {
+                self.say(&format!("YAML location is {INLINE_BUILDSPEC}"))?;
+                Ok(Ok(text.clone().into_bytes()))
+            }
+            plan::Buildspec::Object { objects, bucket, key } => {
+                self.say(&format!("YAML location is {INLINE_BUILDSPEC}"))?;
+                let limit = buildspec::limits::TEXT_BYTES as u64;
+                let found =
+                    store::objects::Objects::open(objects).and_then(|objects| objects.get(bucket, key));
+                let (file, _) = match found {
+                    Ok(found) => found,
+                    Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),
+                };
+                let mut text = Vec::new();
+                std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut text)?;
+                Ok(Ok(text))
+            }
+        }
+    }
+
+    /// COMPAT: BS-004 a buildspec from S3 is shown read-only.
+    fn show_buildspec(&mut self, text: &[u8]) -> Result<Ended, Halt> {
+        let file = rustix::fs::memfd_create("buildspec", rustix::fs::MemfdFlags::CLOEXEC)
+            .map_err(std::io::Error::from)?;
+        let mut file = File::from(file);
+        std::io::Write::write_all(&mut file, text)?;
+        std::io::Seek::rewind(&mut file)?;
+        let place = inside::Place { target: READONLY.into(), relative: "buildspec.yml".into(), mode: 0o444 };
+        self.inside("place", &place, Some(file))
+    }
+
+    fn read_buildspec(&mut self, path: PathBuf) -> Result<Result<Vec<u8>, Context>, Halt> {
+        let limit = buildspec::limits::TEXT_BYTES as u64;
+        match self.read_inside(&path, limit)? {
+            (inside::DONE, text) => Ok(Ok(text)),
+            // COMPAT: BS-006.
+            (inside::MISSING, _) => Ok(Err(yaml_error("YAML file does not exist"))),
+            _ => Ok(Err(yaml_error(format!(
+                "YAML file {} cannot be read: it is not a regular file",
+                path.display()
+            )))),
+        }
+    }
+
+    pub(super) fn read_inside(&mut self, path: &Path, limit: u64) -> Result<(i32, Vec<u8>), Halt> {
+        let mut bytes = Vec::new();
+        let read = inside::ReadFile { path: path.to_owned(), limit };
+        let status = self.session.call("read", &read, Vec::new(), &mut |piece| {
+            bytes.extend_from_slice(piece);
+            Ok(())
+        })?;
+        match status {
+            ExitStatus::Code(code) => Ok((code, bytes)),
+            ExitStatus::Signal(_) => Ok((inside::REFUSED, bytes)),
+        }
+    }
+}
+
+/// What a buildspec asks for that this version cannot give, when leaving it out would change what runs.
+fn unavailable(spec: &Buildspec) -> Option<Context> {
+    let message = |what: &str| Some(yaml_error(format!("{what} is not available in this version")));
+    if !spec.env.parameter_store.is_empty() {
+        return message("env.parameter-store");
+    }
+    if !spec.env.secrets_manager.is_empty() {
+        return message("env.secrets-manager");
+    }
+    match spec.env.shell {
+        Some(buildspec::Shell::PowerShell | buildspec::Shell::Cmd) => message("A Windows shell in env.shell"),
+        _ => None,
+    }
+}

@@ -1,0 +1,78 @@
+//! Variables: what the first command finds set, what a build exports.
+
+use std::collections::BTreeMap;
+
+use buildspec::Buildspec;
+
+use super::Build;
+use super::layout::{READONLY, USER_BIN};
+use crate::journal::Event;
+use crate::session::Halt;
+use crate::shell;
+
+impl Build<'_> {
+    /// The environment of the first command. COMPAT: BS-043, BS-044 image, buildspec, project and StartBuild
+    /// variables in this order, then the service's own.
+    pub(super) fn initial_state(&self, spec: &Buildspec) -> Vec<u8> {
+        let mut all: BTreeMap<String, String> = self.plan.environment.variables.clone();
+        all.extend(spec.env.variables.iter().cloned());
+        all.extend(self.plan.variables.clone());
+        all.extend(self.plan.service_variables.clone());
+        let source = self.source_folder.display().to_string();
+        let root = source.trim_end_matches("/src").to_owned();
+        all.insert("CODEBUILD_SRC_DIR".into(), source);
+        all.insert("CODEBUILD_GOPATH".into(), root); // COMPAT: EN-061
+        all.insert("CODEBUILD_CI".into(), "true".into()); // COMPAT: EN-060
+        all.entry("HOME".into()).or_insert_with(|| "/root".into()); // COMPAT: EN-058
+        let path = all
+            .entry("PATH".into())
+            .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+        path.push_str(&format!(":{USER_BIN}")); // COMPAT: EN-064
+        all.insert("OLDPWD".into(), READONLY.into()); // COMPAT: EN-065
+        shell::initial(all.iter(), &self.source_folder)
+    }
+
+    /// Variables whose names no shell can hold go to each command directly; and PATH, by which the shell is found.
+    pub(super) fn foreign_variables(&self) -> Vec<(String, String)> {
+        let image = &self.plan.environment.variables;
+        let all = image.iter().chain(&self.plan.variables);
+        let mut foreign: Vec<(String, String)> = all
+            .filter(|(name, _)| !shell::is_name(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let path = image.get("PATH").cloned();
+        foreign.push((
+            "PATH".into(),
+            path.unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
+        ));
+        foreign
+    }
+
+    /// COMPAT: BS-053, BS-054 at the end of POST_BUILD, or of the last phase that ran.
+    pub(super) fn export_variables(&mut self) -> Result<(), Halt> {
+        let names =
+            self.buildspec.as_ref().map(|spec| spec.env.exported_variables.clone()).unwrap_or_default();
+        let names: Vec<&str> = names
+            .iter()
+            .map(String::as_str)
+            .filter(|name| shell::is_name(name) && !name.starts_with("AWS_"))
+            .collect();
+        if names.is_empty() {
+            return Ok(());
+        }
+        let variables = self.values(&names)?;
+        Ok(self.session.record(&Event::Exported { variables })?)
+    }
+
+    /// The present values of variables that are set.
+    pub(super) fn values(&mut self, names: &[&str]) -> Result<BTreeMap<String, String>, Halt> {
+        if names.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let process = self.process(shell::values(names), None);
+        let (_, printed) = self.session.capture(process)?;
+        let text = String::from_utf8_lossy(&printed).into_owned();
+        let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+        Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+}
