@@ -84,6 +84,15 @@ pub struct UploadedArtifact {
     pub files: u64,
 }
 
+/// A secret to be fetched whole. Without stage and version, `AWSCURRENT` is meant (BS-049).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Secret {
+    /// Name or ARN.
+    pub id: String,
+    pub stage: Option<String>,
+    pub version: Option<String>,
+}
+
 /// Times are milliseconds since the Unix epoch. The end of a phase is the start of the next (LC-024).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -101,6 +110,17 @@ pub enum Event {
         at_ms: i64,
         outcome: Outcome,
         context: Context,
+    },
+    /// The build waits in DOWNLOAD_SOURCE until a driver has sent an [`crate::answer::Answer`]. Each is named once,
+    /// in the order of need.
+    ReferencesNeeded {
+        parameters: Vec<String>,
+        secrets: Vec<Secret>,
+    },
+    /// A phase failed whose `on-failure` says RETRY, and its pattern matches: the build may be tried again, so many
+    /// times in all (BS-082..084).
+    RetryAsked {
+        limit: u32,
     },
     SourceResolved {
         version: String,

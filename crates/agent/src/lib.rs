@@ -4,6 +4,7 @@
 //! One agent process per build, apart from the server, so that a build outlives the server that started it.
 //! What does not live here: deciding which builds run and when (engine), and making containers (container).
 
+pub mod answer;
 mod artifacts;
 mod build;
 mod clock;

@@ -25,12 +25,28 @@ pub struct Plan {
     pub service_variables: BTreeMap<String, String>,
     /// Project and StartBuild variables, already merged; they outrank the buildspec's `env.variables` (BS-044).
     pub variables: BTreeMap<String, String>,
+    /// Project and StartBuild variables whose values are elsewhere, by the variable's name (BS-050). A name is here
+    /// or in `variables`, never in both: they were merged over all kinds (BS-044).
+    #[serde(default)]
+    pub references: BTreeMap<String, Reference>,
     pub artifacts: Artifacts,
     pub timeout_seconds: u64,
     /// What the agent does when its driver's socket closes before the build is over.
     pub on_driver_loss: DriverLoss,
     /// Names the environment in the log's first line, such as `On-demand` (LC-113).
     pub fleet_label: String,
+    /// `debugSessionEnabled`: breakpoints hold the build (BS-086).
+    #[serde(default)]
+    pub debug_session: bool,
+}
+
+/// Where a variable's value is to be found; the text as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reference {
+    /// `PARAMETER_STORE`: a parameter's name.
+    Parameter(String),
+    /// `SECRETS_MANAGER`: `secret-id:json-key:version-stage:version-id` (BS-049).
+    Secret(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

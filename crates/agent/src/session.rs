@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use container::{Container, Event as ContainerEvent, ExitStatus, Process};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::answer::{Hearing, Word};
 use crate::journal::{self, Event};
 use crate::log::Log;
 use crate::plan::DriverLoss;
@@ -54,12 +55,19 @@ impl From<container::Error> for Halt {
 /// Takes bytes that cross from the container.
 pub(crate) type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
+/// A connected driver.
+#[derive(Debug)]
+struct Driver {
+    stream: UnixStream,
+    hearing: Hearing,
+}
+
 #[derive(Debug)]
 pub(crate) struct Session {
     journal: journal::Writer,
     pub(crate) log: Log,
     listener: UnixListener,
-    drivers: Vec<UnixStream>,
+    drivers: Vec<Driver>,
     on_driver_loss: DriverLoss,
     had_driver: bool,
     started: Instant,
@@ -205,7 +213,7 @@ impl Session {
         });
         fds.extend(also.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let first_driver = fds.len();
-        fds.extend(self.drivers.iter().map(|driver| PollFd::new(driver, PollFlags::IN)));
+        fds.extend(self.drivers.iter().map(|driver| PollFd::new(&driver.stream, PollFlags::IN)));
         let left = self.next_due().saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
         match rustix::event::poll(&mut fds, Some(&timeout)) {
@@ -234,30 +242,26 @@ impl Session {
         due
     }
 
-    /// Accepts new drivers and reads what they say: `S` is stop.
+    /// Accepts new drivers and takes in what they say.
     pub(crate) fn hear_drivers(&mut self) {
         while let Ok((driver, _)) = self.listener.accept() {
             if driver.set_nonblocking(true).is_ok() {
-                self.drivers.push(driver);
+                self.drivers.push(Driver { stream: driver, hearing: Hearing::default() });
                 self.had_driver = true;
                 // What happened before it came: it reads the files from where it was.
                 self.tell(b'J');
                 self.log.grew = true;
             }
         }
-        let mut stop = false;
-        self.drivers.retain_mut(|driver| {
-            let mut bytes = [0u8; 64];
-            match driver.read(&mut bytes) {
-                Ok(0) => false,
-                Ok(length) => {
-                    stop |= bytes[..length].contains(&b'S');
-                    true
-                }
-                Err(e) => matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        let mut words = Vec::new();
+        self.drivers.retain_mut(|driver| driver.listen(&mut words));
+        for word in words {
+            match word {
+                Word::Stop => self.stop_asked = true,
+                // Nothing is asked yet.
+                Word::Answer(_) => {}
             }
-        });
-        self.stop_asked |= stop;
+        }
     }
 
     fn hear_container(&mut self) -> Result<(), Halt> {
@@ -282,7 +286,7 @@ impl Session {
     /// A driver that does not read has wakes enough in its socket already.
     fn tell(&mut self, word: u8) {
         for driver in &mut self.drivers {
-            let _ = driver.write(&[word]);
+            let _ = driver.stream.write(&[word]);
         }
     }
 
@@ -301,7 +305,7 @@ impl Session {
         journal.append(&last())?;
         journal.sync()?;
         for driver in &mut self.drivers {
-            let _ = driver.write(b"LJ");
+            let _ = driver.stream.write(b"LJ");
         }
         Ok(())
     }
@@ -322,6 +326,24 @@ fn refused(error: container::Error) -> Result<Ran, Halt> {
             Ok(Ran::Refused(error.to_string()))
         }
         error => Err(error.into()),
+    }
+}
+
+impl Driver {
+    /// Takes in what the driver says; false when it is gone, or speaks what nobody understands.
+    fn listen(&mut self, words: &mut Vec<Word>) -> bool {
+        let mut bytes = [0u8; 16 << 10];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(length) => match self.hearing.feed(&bytes[..length]) {
+                    Ok(heard) => words.extend(heard),
+                    Err(_) => return false,
+                },
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
     }
 }
 

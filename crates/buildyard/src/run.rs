@@ -139,6 +139,8 @@ fn plan(
         timeout_seconds: arguments.timeout * 60,
         on_driver_loss: DriverLoss::Stop,
         fleet_label: "local".into(),
+        references: BTreeMap::new(),
+        debug_session: false,
         uuid,
     })
 }

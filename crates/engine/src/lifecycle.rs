@@ -213,6 +213,8 @@ impl State {
                     self.end_phase(at_ms, outcome, context);
                 }
             }
+            // The driver answers; an auto-retry is not made yet.
+            Report::ReferencesNeeded { .. } | Report::RetryAsked { .. } => {}
             Report::SourceResolved { version } => self.resolved_source_version = Some(version),
             Report::ArtifactUploaded(artifact) => self.record_artifact(artifact),
             Report::Exported { variables } => self.exported = variables,

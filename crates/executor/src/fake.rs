@@ -10,7 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use agent::journal::{self, Context, Event, Outcome, Phase, UploadedArtifact, Writer};
+use agent::answer::{Answer, Hearing, Word};
+use agent::journal::{self, Context, Event, Outcome, Phase, Secret, UploadedArtifact, Writer};
 use agent::plan::Plan;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -45,6 +46,10 @@ pub struct Script {
     pub resolved_version: Option<String>,
     pub exported: BTreeMap<String, String>,
     pub artifacts: Vec<UploadedArtifact>,
+    /// Asks for these in DOWNLOAD_SOURCE, and waits for the answer; a refusal fails the phase.
+    pub references: Option<(Vec<String>, Vec<Secret>)>,
+    /// With `fail_in`: the phase's `on-failure` asks for so many tries.
+    pub retry: Option<u32>,
 }
 
 type ScriptFor = dyn Fn(&Plan) -> Script + Send + Sync;
@@ -61,6 +66,8 @@ struct Shared {
     agents: Mutex<HashMap<String, Agent>>,
     /// How often each build's agent has started.
     starts: Mutex<HashMap<String, u32>>,
+    /// What each build's agent was told about its references.
+    answers: Mutex<HashMap<String, Vec<Answer>>>,
 }
 
 /// The outside of a scripted agent.
@@ -71,7 +78,7 @@ struct Agent {
 enum Told {
     Connected(UnixStream),
     Release,
-    Stop,
+    Heard(Word),
     Die,
 }
 
@@ -94,6 +101,7 @@ impl Fake {
             script: Mutex::new(Arc::new(|_: &Plan| Script::default())),
             agents: Mutex::default(),
             starts: Mutex::default(),
+            answers: Mutex::default(),
         }))
     }
 
@@ -115,6 +123,11 @@ impl Fake {
     /// How many agents have started for this build; a build's commands ran as often.
     pub fn starts(&self, uuid: &str) -> u32 {
         lock(&self.0.starts).get(uuid).copied().unwrap_or_default()
+    }
+
+    /// The answers that this build's agents got to their references, in order.
+    pub fn answers(&self, uuid: &str) -> Vec<Answer> {
+        lock(&self.0.answers).get(uuid).cloned().unwrap_or_default()
     }
 
     /// Whether the build has left nothing behind here.
@@ -150,6 +163,8 @@ impl Fake {
             told,
             listeners: Vec::new(),
             stopped: false,
+            answer: None,
+            uuid: uuid.to_string(),
         };
         let (fake, uuid) = (self.clone(), uuid.to_string());
         tokio::spawn(async move {
@@ -234,6 +249,8 @@ struct Inside {
     /// Writing halves of the drivers' connections, and what ends each one's reading half.
     listeners: Vec<(tokio::net::unix::OwnedWriteHalf, oneshot::Sender<()>)>,
     stopped: bool,
+    answer: Option<Answer>,
+    uuid: String,
 }
 
 impl Inside {
@@ -259,9 +276,32 @@ impl Inside {
         }
         self.hear(self.script.hold_in == Some(phase)).await?;
         self.write_extras(phase).await?;
-        let (outcome, context) = self.ending(phase);
+        let (outcome, context) = match self.refused_references(phase).await? {
+            Some(context) => (Outcome::Failed, context),
+            None => self.ending(phase),
+        };
+        if let (Some(limit), Outcome::Failed) = (self.script.retry, outcome) {
+            self.write(Event::RetryAsked { limit }).await?;
+        }
         self.write(Event::PhaseEnded { phase, at_ms: self.now(), outcome, context }).await?;
         Ok(outcome)
+    }
+
+    /// Asks for the script's references and waits for them; the context of a refusal.
+    async fn refused_references(&mut self, phase: Phase) -> std::result::Result<Option<Context>, Killed> {
+        let Some((parameters, secrets)) = self.script.references.clone() else { return Ok(None) };
+        if phase != Phase::DownloadSource {
+            return Ok(None);
+        }
+        self.write(Event::ReferencesNeeded { parameters, secrets }).await?;
+        while self.answer.is_none() && !self.stopped {
+            let told = self.listen.recv().await.ok_or(Killed)?;
+            self.take_in(told).await?;
+        }
+        Ok(match self.answer.take() {
+            Some(Answer::Refused { status_code, message }) => Some(Context { status_code, message }),
+            _ => None,
+        })
     }
 
     fn ending(&self, phase: Phase) -> (Outcome, Context) {
@@ -301,30 +341,48 @@ impl Inside {
                 Err(_) if hold && !self.stopped => self.listen.recv().await.ok_or(Killed)?,
                 Err(_) => return Ok(()),
             };
-            match told {
-                Told::Connected(stream) => self.greet(stream),
-                Told::Release => return Ok(()),
-                Told::Stop => self.stopped = !self.script.deaf,
-                Told::Die => return Err(Killed),
+            if self.take_in(told).await? {
+                return Ok(());
             }
         }
     }
 
-    fn greet(&mut self, stream: UnixStream) {
-        let (reading, writing) = stream.into_split();
+    /// True if it was the release.
+    async fn take_in(&mut self, told: Told) -> std::result::Result<bool, Killed> {
+        match told {
+            Told::Connected(stream) => self.greet(stream).await,
+            Told::Release => return Ok(true),
+            Told::Heard(Word::Stop) => self.stopped = !self.script.deaf,
+            Told::Heard(Word::Answer(answer)) => {
+                lock(&self.fake.0.answers).entry(self.uuid.clone()).or_default().push(answer.clone());
+                self.answer = Some(answer);
+            }
+            Told::Die => return Err(Killed),
+        }
+        Ok(false)
+    }
+
+    async fn greet(&mut self, stream: UnixStream) {
+        let (reading, mut writing) = stream.into_split();
         let (keep, mut dropped) = oneshot::channel();
+        // What is in the journal already: the newcomer reads it from its beginning.
+        let _ = writing.write_all(b"J").await;
         self.listeners.push((writing, keep));
         let told = self.told.clone();
         tokio::spawn(async move {
-            let mut byte = [0];
+            let mut bytes = [0; 4096];
+            let mut hearing = Hearing::default();
             loop {
                 tokio::select! {
                     _ = &mut dropped => return,
                     readable = reading.readable() => if readable.is_err() { return },
                 }
-                match reading.try_read(&mut byte) {
+                match reading.try_read(&mut bytes) {
                     Ok(0) => return,
-                    Ok(_) => drop(told.send(Told::Stop)),
+                    Ok(length) => match hearing.feed(&bytes[..length]) {
+                        Ok(words) => words.into_iter().for_each(|word| drop(told.send(Told::Heard(word)))),
+                        Err(_) => return,
+                    },
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     Err(_) => return,
                 }

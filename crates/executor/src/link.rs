@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use agent::answer::{Answer, Word};
 use agent::journal::{self, Event};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -74,7 +75,26 @@ impl Link {
     /// Asks the agent to stop the build. An agent that is gone already needs no telling.
     pub async fn stop(&mut self) {
         // A failed write means the connection is closed, which `signal` reports.
-        let _ = self.stream.write_all(b"S").await;
+        let _ = self.stream.write_all(&Word::Stop.to_bytes()).await;
+    }
+
+    /// Sends the values of the references that the agent asked for. An agent that is gone needs none.
+    ///
+    /// Not cancel-safe: half an answer is none.
+    pub async fn answer(&self, answer: Answer) {
+        let bytes = Word::Answer(answer).to_bytes();
+        let mut left = bytes.as_slice();
+        while !left.is_empty() {
+            // A failed write means the connection is closed, which `signal` reports.
+            if self.stream.writable().await.is_err() {
+                return;
+            }
+            match self.stream.try_write(left) {
+                Ok(written) => left = &left[written..],
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
     }
 
     /// Ends the agent at once, and with it the environment; for one that does not answer. The build is then

@@ -10,10 +10,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agent::journal::{Event, Outcome, Writer};
+use agent::answer::Answer;
+use agent::journal::{Event, Outcome, Secret, Writer};
 use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
 use executor::embedded::Options;
-use executor::{Adopted, Embedded, Error, Executor, Link, Signal};
+use executor::fake::Script;
+use executor::{Adopted, Embedded, Error, Executor, Fake, Link, Signal};
 
 const UUID: &str = "0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1";
 
@@ -123,6 +125,8 @@ fn plan(what: &str) -> Plan {
         timeout_seconds: 60,
         on_driver_loss: DriverLoss::Continue,
         fleet_label: "On-demand".to_string(),
+        references: BTreeMap::new(),
+        debug_session: false,
     }
 }
 
@@ -167,6 +171,37 @@ async fn a_build_goes_from_launch_to_finished_and_leaves_nothing() {
     assert!(is_finished(&last_event(&link).await, Outcome::Succeeded));
     executor.remove(UUID).await.unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_scripted_agent_waits_for_its_references_whoever_its_driver_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let fake = Fake::new(folder.path(), || 1);
+    let secret = Secret { id: "db".into(), stage: None, version: None };
+    let asked = (vec!["/a".to_string()], vec![secret.clone()]);
+    let script = Script { references: Some(asked.clone()), ..Script::default() };
+    fake.script(move |_| script.clone());
+    drop(fake.launch(UUID, &plan("")).await.unwrap());
+    let Adopted::Running(mut link) = fake.adopt(UUID).await.unwrap() else { panic!("it waits") };
+    until_asked(&mut link, &asked).await;
+    // Long enough to need more than one piece.
+    let answer = Answer::Values {
+        parameters: BTreeMap::from([("/a".into(), "v".repeat(1 << 20))]),
+        secrets: BTreeMap::from([(secret, "s".into())]),
+        git: Vec::new(),
+    };
+    link.answer(answer.clone()).await;
+    until_lost(&mut link).await;
+    assert!(is_finished(&last_event(&link).await, Outcome::Succeeded));
+    assert_eq!(fake.answers(UUID), [answer]);
+}
+
+/// Follows the journal until it has the question.
+async fn until_asked(link: &mut Link, asked: &(Vec<String>, Vec<Secret>)) {
+    let question = Event::ReferencesNeeded { parameters: asked.0.clone(), secrets: asked.1.clone() };
+    while !link.events_after(0).unwrap().0.contains(&question) {
+        assert_ne!(link.signal().await, Signal::Lost, "it did not ask");
+    }
 }
 
 #[tokio::test]
