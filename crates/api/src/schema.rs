@@ -29,6 +29,8 @@ pub enum Kind {
     List(&'static Shape),
     Map(&'static Shape, &'static Shape),
     String,
+    /// Base64 text on the wire; lengths are those of the bytes.
+    Blob,
     Boolean,
     /// 32 bits, signed.
     Integer,
@@ -101,6 +103,10 @@ impl Shape {
 
     pub const fn string(name: &'static str) -> Shape {
         Shape::new(name, Kind::String)
+    }
+
+    pub const fn blob(name: &'static str) -> Shape {
+        Shape::new(name, Kind::Blob)
     }
 
     pub const fn boolean(name: &'static str) -> Shape {

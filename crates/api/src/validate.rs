@@ -63,21 +63,29 @@ impl Review {
     fn structure(&mut self, shape: &Shape, values: &Map<String, Value>) -> Result<(), Error> {
         // COMPAT: AP-010 only members the shape knows are looked at; newer clients may send more.
         for member in shape.members() {
-            let dot = if self.path.is_empty() { "" } else { "." };
+            let place = self.place(member.name);
             match values.get(member.name) {
                 None | Some(Value::Null) if member.required => {
-                    self.below(&format!("{dot}{}", member.name), |review| {
+                    self.below(&place, |review| {
                         review.report_null();
                         Ok(())
                     })?;
                 }
                 None | Some(Value::Null) => {}
                 Some(value) => {
-                    self.below(&format!("{dot}{}", member.name), |review| review.value(member.shape, value))?;
+                    self.below(&place, |review| review.value(member.shape, value))?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// How a member is told, behind the path so far.
+    // COMPAT: AP-004 with a small letter first, even where the wire has a capital.
+    fn place(&self, member: &str) -> String {
+        let dot = if self.path.is_empty() { "" } else { "." };
+        let (first, rest) = member.split_at(member.chars().next().map_or(0, char::len_utf8));
+        format!("{dot}{}{rest}", first.to_lowercase())
     }
 
     fn list(
@@ -188,10 +196,10 @@ impl Review {
 /// The constraints of `shape` that `value`, whose type is right, does not satisfy.
 fn violated(shape: &Shape, value: &Value) -> Vec<String> {
     let mut out = Vec::new();
-    if shape.max.is_some_and(|max| exceeds(value, max)) {
+    if shape.max.is_some_and(|max| exceeds(shape, value, max)) {
         out.extend(at_most(shape));
     }
-    if shape.min.is_some_and(|min| falls_short(value, min)) {
+    if shape.min.is_some_and(|min| falls_short(shape, value, min)) {
         out.extend(at_least(shape));
     }
     if let Value::String(text) = value {
@@ -234,8 +242,8 @@ fn measure(shape: &Shape) -> &'static str {
     }
 }
 
-fn exceeds(value: &Value, max: i64) -> bool {
-    match (size(value), value.as_i64(), value.as_f64()) {
+fn exceeds(shape: &Shape, value: &Value, max: i64) -> bool {
+    match (size(shape, value), value.as_i64(), value.as_f64()) {
         (Some(size), ..) => size > max,
         (None, Some(number), _) => number > max,
         (None, None, Some(number)) => number > max as f64,
@@ -243,8 +251,8 @@ fn exceeds(value: &Value, max: i64) -> bool {
     }
 }
 
-fn falls_short(value: &Value, min: i64) -> bool {
-    match (size(value), value.as_i64(), value.as_f64()) {
+fn falls_short(shape: &Shape, value: &Value, min: i64) -> bool {
+    match (size(shape, value), value.as_i64(), value.as_f64()) {
         (Some(size), ..) => size < min,
         (None, Some(number), _) => number < min,
         (None, None, Some(number)) => number < min as f64,
@@ -252,9 +260,10 @@ fn falls_short(value: &Value, min: i64) -> bool {
     }
 }
 
-/// Characters, elements or entries; nothing for numbers.
-fn size(value: &Value) -> Option<i64> {
+/// Characters, bytes, elements or entries; nothing for numbers.
+fn size(shape: &Shape, value: &Value) -> Option<i64> {
     let size = match value {
+        Value::String(text) if matches!(shape.kind, Kind::Blob) => blob_bytes(text)?,
         Value::String(text) => text.chars().count(),
         Value::Array(elements) => elements.len(),
         Value::Object(entries) => entries.len(),
@@ -263,9 +272,20 @@ fn size(value: &Value) -> Option<i64> {
     Some(i64::try_from(size).unwrap_or(i64::MAX))
 }
 
+/// How many bytes a base64 text stands for; nothing if it is none.
+fn blob_bytes(text: &str) -> Option<usize> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    let sound = text.len() % 4 == 0
+        && padding <= 2
+        && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    sound.then(|| text.len() / 4 * 3 - padding)
+}
+
 fn check_scalar_type(shape: &Shape, value: &Value) -> Result<(), Error> {
     let (fits, wanted) = match shape.kind {
         Kind::String => (value.is_string(), "a String"),
+        Kind::Blob => (value.as_str().and_then(blob_bytes).is_some(), "a Blob"),
         Kind::Boolean => (value.is_boolean(), "a Boolean"),
         Kind::Integer => (value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()), "an Integer"),
         Kind::Long => (value.is_i64(), "a Long"),

@@ -1,5 +1,7 @@
 //! The client against a server of a few lines, which answers what the case says and remembers what it was asked.
 
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers and all")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &str)] = &[
 /// The whole file for `service`, ending in a newline.
 ///
 /// # Errors
-/// When the model uses something that is not known here, such as blobs or unions.
+/// When the model uses something that is not known here, such as documents or unions.
 pub(super) fn file(service: &str, model: &Model) -> Result<String, Error> {
     let roots = model.operations.iter().flat_map(|(_, operation)| operation.payloads());
     let generator = Generator { model, wanted: model.reachable(roots) };
@@ -132,8 +132,9 @@ impl<'a> Generator<'a> {
         Ok(match (shape.kind.as_str(), &shape.member, &shape.key, &shape.value) {
             ("structure", ..) => name.to_owned(),
             ("string", ..) if !shape.values.is_empty() => name.to_owned(),
-            ("string", ..) if shape.sensitive => "Sensitive".to_owned(),
-            ("string", ..) => "String".to_owned(),
+            // A blob stays the base64 text that it is on the wire.
+            ("string" | "blob", ..) if shape.sensitive => "Sensitive".to_owned(),
+            ("string" | "blob", ..) => "String".to_owned(),
             ("boolean", ..) => "bool".to_owned(),
             ("integer", ..) => "i32".to_owned(),
             ("long", ..) => "i64".to_owned(),
@@ -195,6 +196,7 @@ impl<'a> Generator<'a> {
         let mut made = match (shape.kind.as_str(), &shape.member, &shape.key, &shape.value) {
             ("structure", ..) => format!("Shape::structure({name:?}, {})", self.schema_members(shape)?),
             ("string", ..) => format!("Shape::string({name:?})"),
+            ("blob", ..) => format!("Shape::blob({name:?})"),
             ("boolean", ..) => format!("Shape::boolean({name:?})"),
             ("integer", ..) => format!("Shape::integer({name:?})"),
             ("long", ..) => format!("Shape::long({name:?})"),
@@ -320,10 +322,10 @@ mod tests {
 
     #[test]
     fn what_the_generator_was_not_taught_stops_it() {
-        let blob = generated(
-            r#""In": {"type": "structure", "members": {"b": {"shape": "B"}}}, "B": {"type": "blob"}"#,
+        let float = generated(
+            r#""In": {"type": "structure", "members": {"b": {"shape": "B"}}}, "B": {"type": "float"}"#,
         );
-        assert!(matches!(blob, Err(Error::Unsupported(_))));
+        assert!(matches!(float, Err(Error::Unsupported(_))));
         let twins = generated(
             r#""In": {"type": "structure", "members": {"e": {"shape": "E"}}},
                "E": {"type": "string", "enum": ["A_B", "A-B"]}"#,

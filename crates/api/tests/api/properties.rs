@@ -1,7 +1,7 @@
 //! What holds for every operation and every request, sound or not.
 
 use api::schema::{Kind, Shape};
-use api::{Error, codebuild, json, logs, sts, validate};
+use api::{Error, codebuild, json, logs, secretsmanager, ssm, sts, validate};
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
@@ -15,10 +15,17 @@ fn inputs() -> Vec<(&'static Shape, usize, Canonical)> {
     let logs = logs::Operation::ALL.iter().enumerate().map(|(i, op)| {
         (op.input(), i, (|i, request| logs::Operation::ALL[i].canonical_input(request)) as Canonical)
     });
+    let secretsmanager = secretsmanager::Operation::ALL.iter().enumerate().map(|(i, op)| {
+        let canonical: Canonical = |i, request| secretsmanager::Operation::ALL[i].canonical_input(request);
+        (op.input(), i, canonical)
+    });
+    let ssm = ssm::Operation::ALL.iter().enumerate().map(|(i, op)| {
+        (op.input(), i, (|i, request| ssm::Operation::ALL[i].canonical_input(request)) as Canonical)
+    });
     let sts = sts::Operation::ALL.iter().enumerate().map(|(i, op)| {
         (op.input(), i, (|i, request| sts::Operation::ALL[i].canonical_input(request)) as Canonical)
     });
-    codebuild.chain(logs).chain(sts).collect()
+    codebuild.chain(logs).chain(secretsmanager).chain(ssm).chain(sts).collect()
 }
 
 /// Any JSON at all.
@@ -65,6 +72,7 @@ fn sound(shape: &'static Shape, wild: bool) -> BoxedStrategy<Value> {
             prop::sample::select(shape.values).prop_map(Value::from).boxed()
         }
         Kind::String => bounds.prop_map(|length| word(shape, length as usize).into()).boxed(),
+        Kind::Blob => bounds.prop_map(|bytes| blob(bytes as usize).into()).boxed(),
         Kind::Boolean => any::<bool>().prop_map(Value::from).boxed(),
         Kind::Integer | Kind::Long => bounds.prop_map(Value::from).boxed(),
         Kind::Double => bounds.prop_map(|n| Value::from(n as f64)).boxed(),
@@ -90,9 +98,17 @@ fn structure(shape: &'static Shape, wild: bool) -> BoxedStrategy<Value> {
 }
 
 fn word(shape: &Shape, length: usize) -> String {
-    let candidates = ["a", "7"].map(|letter| letter.repeat(length));
+    let letters = ["a", "7"].map(|letter| letter.repeat(length));
+    // For the few patterns that ask for more than a kind of letters; of a length that fits, too.
+    let words = ["us-east-1", "Name"].map(str::to_owned);
     let fits = |word: &String| shape.pattern.is_none_or(|pattern| pattern.matches(word));
-    candidates.into_iter().find(fits).expect("letters or digits fit every pattern")
+    letters.into_iter().chain(words).find(fits).expect("one of them fits every pattern")
+}
+
+/// Base64 of so many zeros.
+fn blob(bytes: usize) -> String {
+    let rest = ["", "AA==", "AAA="][bytes % 3];
+    format!("{}{rest}", "AAAA".repeat(bytes / 3))
 }
 
 fn request(wild: bool) -> impl Strategy<Value = (usize, Value)> {
@@ -148,6 +164,8 @@ fn every_pattern_of_the_models_compiles() {
     let mut seen = Vec::new();
     let outputs = codebuild::Operation::ALL.iter().map(|op| op.output());
     let outputs = outputs.chain(logs::Operation::ALL.iter().map(|op| op.output()));
+    let outputs = outputs.chain(secretsmanager::Operation::ALL.iter().map(|op| op.output()));
+    let outputs = outputs.chain(ssm::Operation::ALL.iter().map(|op| op.output()));
     let outputs = outputs.chain(sts::Operation::ALL.iter().map(|op| op.output()));
     for shape in inputs().into_iter().map(|(shape, ..)| shape).chain(outputs) {
         compile_patterns(shape, &mut seen);

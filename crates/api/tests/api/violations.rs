@@ -239,3 +239,24 @@ fn a_value_of_another_type_is_a_serialization_error() {
 fn types_are_looked_at_before_constraints() {
     serialization(Operation::StartBuild, json!({"projectName": "", "timeoutInMinutesOverride": "5"}));
 }
+
+#[test]
+fn a_blob_is_base64_and_as_long_as_its_bytes() {
+    let check = |blob: &str| {
+        let request = json!({ "Name": "a", "SecretBinary": blob });
+        validate(api::secretsmanager::Operation::CreateSecret.input(), &request)
+    };
+    for sound in ["AA==", "AAE=", "AAEC", "+/+/", &"AAEC".repeat(21_845)] {
+        assert_eq!(check(sound), Ok(()), "{}", sound.len());
+    }
+    for broken in ["A", "AAE", "AA=A", "A===", "====", "AA E", "é==="] {
+        assert!(matches!(check(broken), Err(Error::Serialization(_))), "{broken}");
+    }
+    for (blob, rule) in
+        [("", "greater than or equal to 1"), (&"AAEC".repeat(21_846), "less than or equal to 65536")]
+    {
+        let refused = check(blob).unwrap_err().to_string();
+        // What is secret is not quoted.
+        assert!(refused.contains(rule) && refused.contains("Value at 'secretBinary'"), "{refused}");
+    }
+}
