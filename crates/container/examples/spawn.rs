@@ -35,6 +35,8 @@ fn once(number: usize, scratch: &Path, network: Network) -> Result<[Duration; 4]
     let spec = Spec {
         rootfs: Rootfs::Host { visible: default_visible_paths() },
         scratch: scratch.to_path_buf(),
+        may_lie_beneath: false,
+        beneath: Vec::new(),
         mounts: Vec::new(),
         masks: Vec::new(),
         folders: Vec::new(),

@@ -2,12 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use crate::error::{Doing, Error};
+use crate::sys;
 
 pub(crate) const RANGE: u32 = 65_536;
 /// Above what distributions and subuid files hand out.
@@ -34,11 +36,11 @@ pub(crate) struct IdRange {
 }
 
 impl IdRange {
-    /// Takes a free range. Names start at different places, so that a range is rarely used again soon.
-    pub(crate) fn take(name: &str) -> Result<IdRange, Error> {
+    /// Takes a free range, the `wanted` one if it can. Names start at different places, so that a range is rarely used again soon.
+    pub(crate) fn take(name: &str, wanted: Option<u32>) -> Result<IdRange, Error> {
         let folder = Path::new(LOCKS);
         fs::create_dir_all(folder).doing("make the folder of id locks")?;
-        let start = spread(name);
+        let start = wanted.and_then(slot_of).unwrap_or_else(|| spread(name));
         for offset in 0..SLOTS {
             let slot = (start + offset) % SLOTS;
             let path = folder.join(slot.to_string());
@@ -48,6 +50,24 @@ impl IdRange {
         }
         Err(Error::Failed { what: "take a range of ids".into(), source: io::ErrorKind::ResourceBusy.into() })
     }
+}
+
+fn slot_of(first: u32) -> Option<u32> {
+    let above = first.checked_sub(FIRST)?;
+    (above.is_multiple_of(RANGE) && above / RANGE < SLOTS).then_some(above / RANGE)
+}
+
+/// A user namespace by which a mount shows the ids from `owner` on as those from `first` on.
+pub(crate) fn shifted(owner: u32, first: u32) -> io::Result<OwnedFd> {
+    let (hold, held) = sys::child_in_user_namespace()?;
+    let process = PathBuf::from(format!("/proc/{}", held.as_raw_nonzero()));
+    let mapped = ["uid_map", "gid_map"]
+        .iter()
+        .try_for_each(|map| fs::write(process.join(map), format!("{owner} {first} {RANGE}")))
+        .and_then(|()| File::open(process.join("ns/user")));
+    drop(hold);
+    sys::wait_for_exit(held)?;
+    Ok(mapped?.into())
 }
 
 /// Removes the lock files of processes that died; those in use are locked.
@@ -95,6 +115,15 @@ mod tests {
         let last = u64::from(FIRST) + u64::from(SLOTS) * u64::from(RANGE);
         assert!(last < u64::from(u32::MAX));
         assert!(spread("a") != spread("b"));
+    }
+
+    #[test]
+    fn a_range_is_found_by_its_first_id() {
+        assert_eq!(slot_of(FIRST), Some(0));
+        assert_eq!(slot_of(FIRST + 7 * RANGE), Some(7));
+        for other in [0, 1000, FIRST - 1, FIRST + 1] {
+            assert_eq!(slot_of(other), None);
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::privileges;
 use crate::seccomp::Filters;
 use crate::spec::{Network, Spec};
 use crate::sys;
-use crate::uppers::{Masked, Upper, Uppers, can_be_marked, make_like};
+use crate::uppers::{Masked, Upper, Uppers, can_be_marked, make_like, make_one};
 
 /// Everything init must know, prepared by the caller in memory both have.
 pub(crate) struct Setup<'a> {
@@ -29,6 +29,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) ids: Ids,
     /// For root: the host's folders, one for each layer that shows one, and the scratch folder. Else empty.
     pub(crate) trees: &'a [Option<OwnedFd>],
+    /// For root: the scratch folders of [`Spec::beneath`]. Else empty.
+    pub(crate) beneath: &'a [OwnedFd],
     pub(crate) scratch: Option<&'a OwnedFd>,
     /// Paths to empty besides those of the spec.
     pub(crate) secrets: &'a [PathBuf],
@@ -56,6 +58,8 @@ pub(crate) enum Ids {
 /// that every host has would do.
 const SCRATCH: &str = "/dev";
 const LOWERS: &str = "/sys";
+/// A root that starts out empty is written here; any other is only mounted here.
+const ROOT: &str = "container/root";
 
 /// The first message from init: it is ready, or why it is not.
 pub(crate) const READY: u32 = 0;
@@ -161,15 +165,16 @@ fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     let trees = Trees::of(setup)?;
     // Of these folders, all that was needed is in hand.
     attach(KernelFileSystems::empty_memory()?, LOWERS).doing("mount a place for lower folders")?;
+    show_beneath(setup)?;
     attach(trees.scratch(setup)?, SCRATCH).doing("mount the scratch folder")?;
     chdir(SCRATCH).doing("enter the scratch folder")?;
-    let (uppers, mut plan) = prepare_layers(setup, &trees)?;
+    let (root, uppers, plan) = prepare_layers(setup, &trees)?;
     let late_masks = fill(setup, &uppers)?;
-    let mounts = make_mounts(setup, &mut plan)?;
-    change_root(setup, &mounts)?;
-    for (layer, mount) in
-        setup.layout.layers.iter().zip(&mounts).skip(usize::from(setup.layout.has_root_layer))
-    {
+    let root = root.map(Planned::mount).transpose().doing("make the root file system")?;
+    let mounts = make_mounts(setup, plan)?;
+    let is_root_layer = usize::from(setup.layout.has_root_layer);
+    change_root(root.as_ref().or(mounts.first().filter(|_| is_root_layer == 1)))?;
+    for (layer, mount) in setup.layout.layers.iter().zip(&mounts).skip(is_root_layer) {
         mount_inside(mount, &layer.inside).doing(format!("mount {}", layer.inside.display()))?;
     }
     kernel.mount()?;
@@ -223,6 +228,33 @@ pub(crate) fn open_trees(layout: &Layout) -> Result<Vec<Option<OwnedFd>>, Error>
     layout.layers.iter().map(open).collect()
 }
 
+/// Mounts what ended containers wrote, the latest first.
+fn show_beneath(setup: &Setup<'_>) -> Result<(), Error> {
+    for (number, scratch) in setup.spec.beneath.iter().enumerate() {
+        let tree = match setup.beneath.get(number) {
+            Some(given) => sys::duplicate(given),
+            None => detached(scratch),
+        };
+        let place = beneath(setup.spec.beneath.len() - 1 - number);
+        make_private(&place)
+            .and_then(|()| attach(tree?, &place))
+            .doing(format!("show {}", scratch.display()))?;
+    }
+    Ok(())
+}
+
+/// Where a scratch folder beneath is mounted; 0 is the latest. The kernel takes no more than 256 bytes for all lower folders together.
+fn beneath(number: usize) -> PathBuf {
+    Path::new(LOWERS).join(format!("b{number}"))
+}
+
+/// Whether a container with this scratch folder keeps there what is written inside, until it is emptied. Overlay cannot write to
+/// every file system; what stands in for those is gone with the container.
+#[must_use]
+pub fn keeps_files(scratch: &Path) -> bool {
+    fs::File::open(scratch).is_ok_and(|folder| can_be_upper(folder.as_fd()))
+}
+
 fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
     const OVERLAY: i64 = 0x794c_7630;
     const NFS: i64 = 0x6969;
@@ -232,28 +264,42 @@ fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
 
 /// What is to become of a layer.
 enum Planned {
-    Overlay { lower: Lower, upper: PathBuf, work: PathBuf, fallback: OwnedFd },
+    /// `fallback`: the lower folder, for where it can only be shown as it is.
+    Overlay {
+        lower: Lower,
+        upper: PathBuf,
+        work: PathBuf,
+        fallback: Option<OwnedFd>,
+    },
     Tree(OwnedFd),
     Memory(u64),
 }
 
 /// The read-only side of an overlay: a folder of the host, and before it what is made for this container.
 struct Lower {
-    host: PathBuf,
+    /// `None` for a root that starts out empty.
+    host: Option<PathBuf>,
+    /// What ended containers wrote, the latest first: over all else.
+    beneath: Vec<PathBuf>,
     /// In memory, because folders on a disk take long to make and to remove. `None` where memory cannot hold it.
     skeleton: Option<PathBuf>,
 }
 
 /// Makes the folders each overlay needs and shows the lower ones below [`LOWERS`], since overlay takes paths.
-fn prepare_layers<'a>(setup: &Setup<'a>, trees: &Trees<'_>) -> Result<(Uppers<'a>, Vec<Planned>), Error> {
+/// The root comes apart if it is no layer of the layout but one of ours.
+fn prepare_layers<'a>(
+    setup: &Setup<'a>,
+    trees: &Trees<'_>,
+) -> Result<(Option<Planned>, Uppers<'a>, Vec<Planned>), Error> {
     let ours = Path::new(OURS);
-    for folder in [ours, &ours.join("root")] {
+    for folder in [ours, Path::new(ROOT)] {
         make_private(folder).doing("make a scratch folder")?;
     }
-    set_mode(&ours.join("root"), 0o755).doing("open the root folder")?;
+    set_mode(Path::new(ROOT), 0o755).doing("open the root folder")?;
     let mut uppers = Vec::new();
+    let mut root = None;
     if !setup.layout.has_root_layer {
-        uppers.push(Upper { inside: "/".into(), upper: ours.join("root"), lower: None, hidden: None });
+        root = prepare_empty_root(setup, &mut uppers).doing("prepare the root")?;
     }
     let mut planned = Vec::new();
     for (number, layer) in setup.layout.layers.iter().enumerate() {
@@ -262,40 +308,84 @@ fn prepare_layers<'a>(setup: &Setup<'a>, trees: &Trees<'_>) -> Result<(Uppers<'a
             (Content::Overlay { upper, .. }, Some(tree)) => {
                 let lower = Path::new(LOWERS).join(number.to_string());
                 let work = ours.join(format!("work-{number}"));
-                show_lower(&tree, &lower, upper, &work)
+                make_private(&lower)
+                    .and_then(|()| attach(&tree, &lower))
+                    .doing(format!("show {}", layer.inside.display()))?;
+                let beneath = show_uppers_beneath(setup, upper, &number.to_string())
+                    .doing(format!("show what was written to {}", layer.inside.display()))?;
+                make_upper(beneath.first().unwrap_or(&lower), upper, &work)
                     .doing(format!("prepare {}", layer.inside.display()))?;
-                let skeleton = make_skeleton(number, upper, &lower).doing("make a skeleton in memory")?;
+                let skeleton = make_skeleton(number, upper, &lower, !beneath.is_empty())
+                    .doing("make a skeleton in memory")?;
                 uppers.push(Upper {
                     inside: layer.inside.clone(),
                     upper: skeleton.clone().unwrap_or_else(|| upper.clone()),
                     lower: Some(lower.clone()),
                     hidden: (number == 0).then_some(&setup.layout.hidden),
                 });
-                let lower = Lower { host: lower, skeleton };
-                Planned::Overlay { lower, upper: upper.clone(), work, fallback: tree }
+                let lower = Lower { host: Some(lower), beneath, skeleton };
+                Planned::Overlay { lower, upper: upper.clone(), work, fallback: Some(tree) }
             }
             (Content::Tmpfs { size_bytes }, _) => Planned::Memory(*size_bytes),
             (_, Some(tree)) => Planned::Tree(tree),
             (_, None) => return Err(io::Error::from(io::ErrorKind::NotFound)).doing("find a layer's folder"),
         });
     }
-    Ok((Uppers(uppers), planned))
+    Ok((root, Uppers(uppers), planned))
 }
 
-fn show_lower(tree: &OwnedFd, lower: &Path, upper: &Path, work: &Path) -> io::Result<()> {
-    make_private(lower)?;
+/// A root that no folder of the host lies under: a plain folder, or a layer if there was such a root before.
+fn prepare_empty_root<'a>(setup: &Setup<'a>, uppers: &mut Vec<Upper<'a>>) -> io::Result<Option<Planned>> {
+    let own = |upper: &Path| Upper { inside: "/".into(), upper: upper.into(), lower: None, hidden: None };
+    let root = Path::new(ROOT);
+    let beneath = show_uppers_beneath(setup, root, "r")?;
+    let Some(latest) = beneath.first() else {
+        uppers.push(own(root));
+        return Ok(None);
+    };
+    let work = Path::new(OURS).join("work-root");
+    make_upper(latest, root, &work)?;
+    let mut skeleton = Path::new(LOWERS).join("skeleton-root");
+    make_one(&skeleton, 0o755)?;
+    if can_be_marked(&skeleton).is_err() {
+        skeleton = Path::new(OURS).join("skeleton-root");
+        make_one(&skeleton, 0o755)?;
+    }
+    uppers.push(own(&skeleton));
+    let lower = Lower { host: None, beneath, skeleton: Some(skeleton) };
+    Ok(Some(Planned::Overlay { lower, upper: root.into(), work, fallback: None }))
+}
+
+fn make_upper(like: &Path, upper: &Path, work: &Path) -> io::Result<()> {
     make_private(work)?;
-    attach(tree, lower)?;
     if let Some(parent) = upper.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
     }
     // The root of a merged tree looks as the upper folder does.
-    make_like(upper, &fs::metadata(lower)?)
+    make_like(upper, &fs::metadata(like)?)
+}
+
+/// Shows what ended containers wrote to `upper`, the latest first, under names that are short and have `name` in them.
+fn show_uppers_beneath(setup: &Setup<'_>, upper: &Path, name: &str) -> io::Result<Vec<PathBuf>> {
+    let mut shown = Vec::new();
+    for number in 0..setup.spec.beneath.len() {
+        let written = beneath(number).join(upper);
+        if !written.is_dir() {
+            // The host, or the caller, had nothing at that place then.
+            continue;
+        }
+        let place = Path::new(LOWERS).join(format!("{name}b{number}"));
+        make_private(&place)?;
+        attach(detached(&written)?, &place)?;
+        shown.push(place);
+    }
+    Ok(shown)
 }
 
 /// A folder in memory for what would otherwise fill the upper folder. The caller's own uppers are left to it, and a kernel
-/// before 6.6 keeps no overlay marks in memory.
-fn make_skeleton(number: usize, upper: &Path, lower: &Path) -> io::Result<Option<PathBuf>> {
+/// before 6.6 keeps no overlay marks in memory: there it is the upper folder itself, or a folder beside it if it must lie beneath what
+/// was written before.
+fn make_skeleton(number: usize, upper: &Path, lower: &Path, is_beneath: bool) -> io::Result<Option<PathBuf>> {
     if !upper.starts_with(OURS) {
         return Ok(None);
     }
@@ -303,6 +393,11 @@ fn make_skeleton(number: usize, upper: &Path, lower: &Path) -> io::Result<Option
     make_like(&skeleton, &fs::metadata(lower)?)?;
     match can_be_marked(&skeleton) {
         Ok(()) => Ok(Some(skeleton)),
+        Err(rustix::io::Errno::NOTSUP) if is_beneath => {
+            let skeleton = Path::new(OURS).join(format!("skeleton-{number}"));
+            make_like(&skeleton, &fs::metadata(lower)?)?;
+            Ok(Some(skeleton))
+        }
         Err(rustix::io::Errno::NOTSUP) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -349,11 +444,11 @@ fn fill(setup: &Setup<'_>, uppers: &Uppers<'_>) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// All layers as detached mounts.
-fn make_mounts(setup: &Setup<'_>, planned: &mut Vec<Planned>) -> Result<Vec<OwnedFd>, Error> {
+fn make_mounts(setup: &Setup<'_>, planned: Vec<Planned>) -> Result<Vec<OwnedFd>, Error> {
     let make = |(layer, planned): (&Layer, Planned)| {
         planned.mount().doing(format!("make the file system of {}", layer.inside.display()))
     };
-    setup.layout.layers.iter().zip(planned.drain(..)).map(make).collect()
+    setup.layout.layers.iter().zip(planned).map(make).collect()
 }
 
 impl Planned {
@@ -370,8 +465,9 @@ impl Planned {
             Planned::Overlay { lower, upper, work, fallback } => {
                 match overlay(&lower, &upper, &work, plain) {
                     // An ordinary user may not merge a tree with mounts in it, but may look at it.
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) && has_mounts(&lower.host) => {
-                        let tree = detached(&lower.host)?;
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                        let host = lower.host.as_deref().filter(|host| has_mounts(host)).ok_or(error)?;
+                        let tree = detached(host)?;
                         drop(fallback);
                         sys::make_read_only(tree.as_fd())?;
                         Ok(tree)
@@ -386,7 +482,8 @@ impl Planned {
 /// `volatile`: nothing of a container outlives a power cut, so nothing waits for the disk.
 fn overlay(lower: &Lower, upper: &Path, work: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let layers: Vec<String> = lower.skeleton.iter().chain([&lower.host]).map(|layer| text(layer)).collect();
+    let layers = lower.beneath.iter().chain(&lower.skeleton).chain(&lower.host);
+    let layers: Vec<String> = layers.map(|layer| text(layer)).collect();
     let (lower, upper, work) = (layers.join(":"), text(upper), text(work));
     let options = [
         ("source", "overlay"),
@@ -406,17 +503,16 @@ fn has_mounts(folder: &Path) -> bool {
     points.map(Path::new).any(|point| point != folder && point.starts_with(folder))
 }
 
-fn change_root(setup: &Setup<'_>, mounts: &[OwnedFd]) -> Result<(), Error> {
-    let root = Path::new(OURS).join("root");
-    if setup.layout.has_root_layer {
-        let mount = mounts.first().expect("the root layer is the first");
-        attach(mount, &root).doing("mount the root")?;
-    } else {
+/// To a layer, or else to the plain folder.
+fn change_root(layer: Option<&OwnedFd>) -> Result<(), Error> {
+    let root = Path::new(ROOT);
+    match layer {
+        Some(mount) => attach(mount, root),
         // A folder must be a mount to become the root.
-        let tree = detached(&root).doing("show the root")?;
-        attach(tree, &root).doing("mount the root")?;
+        None => detached(root).and_then(|tree| attach(tree, root)),
     }
-    chdir(&root).doing("enter the root")?;
+    .doing("mount the root")?;
+    chdir(root).doing("enter the root")?;
     pivot_root(".", ".").doing("change the root")?;
     unmount(".", UnmountFlags::DETACH).doing("leave the host's root")?;
     chdir("/").doing("enter the root")

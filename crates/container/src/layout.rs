@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -98,7 +99,9 @@ impl Layout {
             Rootfs::Host { visible } => {
                 layout.add_visible(visible)?;
                 layout.empty_masked_layers(&spec.masks);
-                if may_merge {
+                // A folder that ended containers wrote lies on the root mount too, and overlay takes no two layers of which one is
+                // within the other.
+                if may_merge && !spec.may_lie_beneath {
                     layout.merge();
                 }
             }
@@ -115,7 +118,7 @@ impl Layout {
     }
 
     fn add_overlay(&mut self, lower: &Path, inside: &Path, maps_ids: bool) {
-        let content = Content::Overlay { lower: lower.into(), upper: own_upper(self.layers.len()), maps_ids };
+        let content = Content::Overlay { lower: lower.into(), upper: own_upper(inside), maps_ids };
         self.layers.push(Layer { inside: inside.into(), content });
     }
 
@@ -129,6 +132,7 @@ impl Layout {
         let mut last_folder: Option<PathBuf> = None;
         for path in paths {
             must_be_plain(&path)?;
+            must_name_an_upper(&path)?;
             if path == Path::new("/") {
                 return Err(Error::Invalid("the whole host cannot be visible: name its folders".into()));
             }
@@ -164,12 +168,7 @@ impl Layout {
         shown.extend(self.links.drain(..).map(|(path, _)| path));
         let rest = std::mem::take(&mut self.layers);
         self.add_root(Path::new("/"));
-        for mut layer in rest {
-            if let Content::Overlay { upper, .. } = &mut layer.content {
-                *upper = own_upper(self.layers.len());
-            }
-            self.layers.push(layer);
-        }
+        self.layers.extend(rest);
         hide_others(Path::new("/"), &shown, &mut self.hidden);
     }
 
@@ -215,8 +214,27 @@ impl Layout {
     }
 }
 
-fn own_upper(number: usize) -> PathBuf {
-    Path::new(OURS).join(format!("upper-{number}"))
+/// Named after the place it is written at, so that a later container finds it even if the host has got more folders to show.
+fn own_upper(inside: &Path) -> PathBuf {
+    let mut name = String::from("upper-");
+    for byte in inside.as_os_str().as_bytes() {
+        match byte {
+            b'/' => name.push('-'),
+            byte if byte.is_ascii_alphanumeric() => name.push(char::from(*byte)),
+            // Overlay's options give a meaning to some; and no two paths may have one name.
+            byte => name.push_str(&format!("_{byte:02x}")),
+        }
+    }
+    Path::new(OURS).join(name)
+}
+
+/// The kernel takes options of 256 bytes.
+fn must_name_an_upper(path: &Path) -> Result<(), Error> {
+    const LONGEST: usize = 200;
+    if own_upper(path).as_os_str().len() <= LONGEST {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{} is too long a path to be made visible", path.display())))
 }
 
 fn mount_id(path: &Path) -> Option<u64> {
@@ -258,6 +276,8 @@ mod tests {
         let spec = Spec {
             rootfs,
             scratch: "/scratch".into(),
+            may_lie_beneath: false,
+            beneath: Vec::new(),
             mounts,
             masks: Vec::new(),
             folders: Vec::new(),
@@ -301,6 +321,15 @@ mod tests {
         for path in ["usr", "etc", "bin", "var", "var/lib", "var/lib/dpkg"] {
             assert!(!hides(path), "{path}");
         }
+    }
+
+    #[test]
+    fn uppers_of_different_places_have_different_names_that_need_no_quoting() {
+        let name = |path: &str| own_upper(Path::new(path)).into_os_string().into_string().unwrap();
+        assert_eq!(name("/"), "container/upper--");
+        assert_eq!(name("/usr/lib"), "container/upper--usr-lib");
+        assert_eq!(name("/a-b:c_d"), "container/upper--a_2db_3ac_5fd");
+        assert!(matches!(must_name_an_upper(Path::new(&"/x".repeat(100))), Err(Error::Invalid(_))));
     }
 
     #[test]

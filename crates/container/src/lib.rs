@@ -39,9 +39,11 @@ mod wire;
 pub use container::{Container, sweep};
 pub use detached::spawn_detached;
 pub use error::Error;
+pub use inside::keeps_files;
 pub use prepared::Prepared;
 pub use report::{Report, capabilities};
 pub use rustix::process::Signal;
 pub use spec::{
-    Event, ExitStatus, File, Function, Limits, Mount, Network, Process, Rootfs, Spec, default_visible_paths,
+    Event, ExitStatus, File, Function, Limits, MOST_BENEATH, Mount, Network, Process, Rootfs, Spec,
+    default_visible_paths,
 };

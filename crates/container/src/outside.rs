@@ -4,20 +4,21 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, getegid, geteuid};
 
 use crate::cgroup::Cgroups;
+use crate::devices::detached;
 use crate::error::{Doing, Error};
-use crate::ids::{IdRange, RANGE, rules_the_host};
+use crate::ids::{self, IdRange, RANGE, rules_the_host};
 use crate::inside::{Ids, READY, Setup, open_trees};
 use crate::layout::Layout;
 use crate::packet;
 use crate::prepared::Prepared;
 use crate::report;
-use crate::spec::{Network, Rootfs, Spec};
+use crate::spec::{MOST_BENEATH, Network, Rootfs, Spec};
 use crate::sys;
 use crate::wire::Reader;
 
@@ -35,13 +36,14 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
     check(prepared, spec)?;
     let is_root = rules_the_host();
     let layout = Layout::of(spec, is_root)?;
-    let ids = if is_root { Some(IdRange::take(&spec.name)?) } else { None };
-    let mut trees = Vec::new();
+    let ids = if is_root { Some(IdRange::take(&spec.name, owner_beneath(spec)?)?) } else { None };
+    let (mut trees, mut beneath) = (Vec::new(), Vec::new());
     let mut scratch = None;
     if let Some(ids) = &ids {
         chown(&spec.scratch, Some(ids.first), Some(ids.first)).doing("hand over the scratch folder")?;
         trees = open_trees(&layout)?;
-        scratch = Some(crate::devices::detached(&spec.scratch).doing("show the scratch folder")?);
+        beneath = open_beneath(spec, ids.first)?;
+        scratch = Some(detached(&spec.scratch).doing("show the scratch folder")?);
     }
     let (control, inits_control) = packet::pair().doing("make a socket")?;
     let (events, inits_events) = packet::pair().doing("make a socket")?;
@@ -54,6 +56,7 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
         layout: &layout,
         ids: if is_root { Ids::Range } else { Ids::Own { uid: geteuid().as_raw(), gid: getegid().as_raw() } },
         trees: &trees,
+        beneath: &beneath,
         scratch: scratch.as_ref(),
         secrets: if is_host { &secrets } else { &[] },
         files: &files(spec),
@@ -85,10 +88,41 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
     if spec.hostname.len() > 64 || spec.hostname.contains(['\0', '\n']) {
         return Err(Error::Invalid("the host name is longer than 64 bytes or not one line".into()));
     }
-    if !spec.scratch.is_dir() {
-        return Err(Error::Invalid(format!("the scratch folder {} does not exist", spec.scratch.display())));
+    if spec.beneath.len() > MOST_BENEATH {
+        let text =
+            format!("a container stands on at most {MOST_BENEATH} others, not on {}", spec.beneath.len());
+        return Err(Error::Invalid(text));
+    }
+    for folder in std::iter::once(&spec.scratch).chain(&spec.beneath) {
+        if !folder.is_dir() {
+            return Err(Error::Invalid(format!("the scratch folder {} does not exist", folder.display())));
+        }
     }
     Ok(())
+}
+
+/// Whose files the latest of the containers beneath wrote, if there is one.
+fn owner_beneath(spec: &Spec) -> Result<Option<u32>, Error> {
+    spec.beneath.last().map(|scratch| owner(scratch)).transpose()
+}
+
+fn owner(scratch: &Path) -> Result<u32, Error> {
+    Ok(fs::metadata(scratch).doing(format!("look at {}", scratch.display()))?.uid())
+}
+
+/// The scratch folders beneath as detached mounts which show their ids as those from `first` on.
+fn open_beneath(spec: &Spec, first: u32) -> Result<Vec<OwnedFd>, Error> {
+    let open = |scratch: &PathBuf| {
+        let tree = detached(scratch).doing(format!("show {}", scratch.display()))?;
+        let owner = owner(scratch)?;
+        if owner != first {
+            let shown =
+                ids::shifted(owner, first).and_then(|shift| sys::map_ids(tree.as_fd(), shift.as_fd()));
+            shown.doing(format!("give the files below {} to this container", scratch.display()))?;
+        }
+        Ok(tree)
+    };
+    spec.beneath.iter().map(open).collect()
 }
 
 /// Limits and ids, then waits until init has made its surroundings.

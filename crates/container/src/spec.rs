@@ -13,6 +13,11 @@ pub struct Spec {
     /// [`crate::Container::destroy`] and [`crate::sweep`] empty it again. When the caller is root it is given to the container's
     /// root user.
     pub scratch: PathBuf,
+    /// What is written shall be able to lie beneath later containers. Takes a little longer to make.
+    pub may_lie_beneath: bool,
+    /// Scratch folders of containers with [`Spec::may_lie_beneath`] which were ended with [`crate::Container::end`], the latest last, at most [`MOST_BENEATH`]: what was
+    /// written in them shows here, and stays as it is. Their root file system and mounts must have been the same as these.
+    pub beneath: Vec<PathBuf>,
     /// More file systems, mounted in this order. Missing mount points are made.
     pub mounts: Vec<Mount>,
     /// Paths inside the container which become empty: a folder becomes an empty folder that can be written, a file an empty file.
@@ -33,6 +38,9 @@ pub struct Spec {
     /// What [`crate::Container::call`] can run.
     pub functions: &'static [Function],
 }
+
+/// How many ended containers one can stand on: each is a layer that every look-up of a file may go through.
+pub const MOST_BENEATH: usize = 16;
 
 /// Where the root file system comes from.
 #[derive(Clone, Debug)]

@@ -302,6 +302,34 @@ pub(crate) fn try_user_namespace() -> io::Result<()> {
     }
 }
 
+/// A child in a user namespace of its own that maps nothing yet. It ends when what is returned beside it is dropped.
+pub(crate) fn child_in_user_namespace() -> io::Result<(OwnedFd, Pid)> {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    let (hold, held) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (told, telling) = pipe_with(PipeFlags::CLOEXEC)?;
+    let pid = match fork()? {
+        Fork::Parent(pid) => pid,
+        Fork::Child => {
+            // All but its own ends is closed with it.
+            drop(held);
+            let mut byte = [0_u8];
+            if unshare(libc::CLONE_NEWUSER).is_ok() && rustix::io::write(&telling, &byte).is_ok() {
+                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&hold, &mut byte));
+            }
+            exit_now(0)
+        }
+    };
+    drop((hold, telling));
+    let mut byte = [0_u8];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut byte))? {
+        1 => Ok((held, pid)),
+        _ => {
+            let _ = wait_for_exit(pid);
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+    }
+}
+
 /// Waits for a child and removes it from the process table.
 pub(crate) fn wait_for_exit(pid: Pid) -> io::Result<crate::ExitStatus> {
     use rustix::process::{WaitOptions, waitpid};

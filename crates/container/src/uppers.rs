@@ -195,7 +195,7 @@ pub(crate) fn make_like(path: &Path, metadata: &fs::Metadata) -> io::Result<()> 
     Ok(())
 }
 
-fn make_one(path: &Path, mode: u32) -> io::Result<()> {
+pub(crate) fn make_one(path: &Path, mode: u32) -> io::Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,

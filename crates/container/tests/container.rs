@@ -21,6 +21,9 @@ use container::{
 #[path = "container/isolation.rs"]
 mod isolation;
 use isolation::*;
+#[path = "container/layers.rs"]
+mod layers;
+use layers::*;
 
 /// Who runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,12 @@ const CASES: &[Case] = cases![
     Both the_report_tells_what_is_possible,
     Both a_container_within_a_container_is_refused_with_the_reason,
     Both signal_handlers_of_the_caller_do_not_run_inside,
+    Both what_ended_containers_wrote_shows_in_the_next,
+    Both what_the_host_has_changed_meanwhile_shows_but_where_a_container_wrote,
+    Both an_image_lies_beneath_what_was_written,
+    Both what_cannot_lie_beneath_is_refused,
+    Both as_many_as_allowed_can_lie_beneath,
+    Root containers_of_other_ids_own_what_they_stand_on,
     Root scratch_folders_that_overlay_refuses_are_replaced_by_memory,
     Root trees_with_mounts_an_ordinary_user_may_not_merge_are_shown_read_only,
     Root other_users_of_the_container_own_their_files,
@@ -216,6 +225,8 @@ impl Place {
         let spec = Spec {
             rootfs: Rootfs::Host { visible: default_visible_paths() },
             scratch: self.scratch(),
+            may_lie_beneath: false,
+            beneath: Vec::new(),
             mounts: Vec::new(),
             masks: Vec::new(),
             folders: Vec::new(),
@@ -917,7 +928,7 @@ fn other_users_of_the_container_own_their_files() {
     process.user = Some("70000".into());
     assert!(matches!(tester.container.start(&process), Err(Error::UnknownUser(_))));
     tester.says("touch /tmp/x");
-    let file = fs::metadata(tester.place.scratch().join("container/upper-0/tmp/x")).unwrap();
+    let file = fs::metadata(tester.place.scratch().join("container/upper--/tmp/x")).unwrap();
     assert!(file.uid() >= 0x1000_0000, "files inside belong to nobody on the host");
     tester.end();
 }

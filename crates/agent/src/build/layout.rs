@@ -57,6 +57,8 @@ impl Build<'_> {
                 plan::Rootfs::Folder(folder) => container::Rootfs::Folder(folder.clone()),
             },
             scratch,
+            may_lie_beneath: false,
+            beneath: Vec::new(),
             mounts,
             masks: Vec::new(),
             folders: folders.map(Path::to_owned).into(), // COMPAT: EN-085
