@@ -1,0 +1,72 @@
+//! What becomes of a build's image.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use agent::plan::Rootfs;
+use engine::config::{Image, ResolveImage};
+use executor::fake::Script;
+use tokio::sync::Notify;
+
+use crate::user::*;
+
+#[tokio::test]
+async fn an_image_that_cannot_be_had_fails_provisioning() {
+    let tester = Tester::with(|config| {
+        config.images = ResolveImage::new(|image| async move { Err(format!("no such image: {image}")) });
+    })
+    .await;
+    let build = tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
+    let build = tester.done(&build.id.unwrap()).await;
+    assert_eq!(status(&build), "FAILED");
+    let (code, message) = context_of(&build, "PROVISIONING");
+    assert_eq!(code, "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE");
+    assert_eq!(
+        message,
+        "Unable to pull customer's container image. CannotPullContainerError: no such image: x:1"
+    );
+}
+
+#[tokio::test]
+async fn an_images_place_and_variables_reach_the_agent() {
+    let tester = Tester::with(|config| {
+        config.images = ResolveImage::new(|_| async {
+            let variables = [("LANG".to_string(), "C".to_string())].into();
+            Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables })
+        });
+    })
+    .await;
+    let (seen, mut plans) = tokio::sync::mpsc::unbounded_channel();
+    tester.agents.script(move |plan| {
+        seen.send(plan.clone()).unwrap();
+        Script::default()
+    });
+    tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
+    let plan = plans.recv().await.unwrap();
+    assert!(matches!(&plan.environment.rootfs, Rootfs::Folder(path) if path == Path::new("/images/x")));
+    assert_eq!(plan.environment.variables["LANG"], "C");
+}
+
+#[tokio::test]
+async fn a_build_can_be_stopped_while_its_image_is_fetched_and_is_not_launched() {
+    let fetching = Arc::new(Notify::new());
+    let fetch = fetching.clone();
+    let tester = Tester::with(|config| {
+        config.images = ResolveImage::new(move |_| {
+            let fetch = fetch.clone();
+            async move {
+                fetch.notified().await;
+                Err("too late".to_string())
+            }
+        });
+    })
+    .await;
+    let build = tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
+    let id = build.id.unwrap();
+    let build = tester.in_phase(&id, "PROVISIONING").await;
+    assert!(build.logs.unwrap().group_name.is_some());
+    tester.stop(&id).await;
+    let build = tester.done(&id).await;
+    assert_eq!(phases(&build)[2..], ["PROVISIONING STOPPED", "COMPLETED -"]);
+    assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("STOPPED", 0));
+}

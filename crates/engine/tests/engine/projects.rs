@@ -1,0 +1,148 @@
+//! Projects, and lists of builds.
+
+use std::time::Duration;
+
+use agent::journal::Phase;
+use api::codebuild::*;
+use engine::config::LogGrew;
+use engine::{Caller, Error};
+
+use crate::user::*;
+
+#[tokio::test]
+async fn projects_are_made_changed_found_and_deleted() {
+    let tester = Tester::new().await;
+    let made = tester.create_project("web", |_| {}).await.unwrap();
+    let again = tester.create_project("web", |_| {}).await;
+    let Err(Error::AlreadyExists(message)) = again else { panic!("made twice") };
+    assert_eq!(message, format!("Project already exists: {}", made.arn.clone().unwrap()));
+
+    tester.clock.advance(Duration::from_secs(1));
+    let input = UpdateProjectInput {
+        name: Some("web".to_string()),
+        description: Some("the site".to_string()),
+        ..UpdateProjectInput::default()
+    };
+    let changed = tester.engine.update_project(&tester.caller, input).await.unwrap().project.unwrap();
+    assert_eq!((changed.description.as_deref(), changed.created), (Some("the site"), made.created));
+
+    let names = vec![made.arn.unwrap(), "nope".to_string(), "web".to_string()];
+    let input = BatchGetProjectsInput { names: Some(names) };
+    let found = tester.engine.batch_get_projects(&tester.caller, input).await.unwrap();
+    assert_eq!(found.projects.unwrap(), [changed]);
+    assert_eq!(found.projects_not_found.unwrap(), ["nope"]);
+
+    for _ in 0..2 {
+        let input = DeleteProjectInput { name: Some("web".to_string()) };
+        tester.engine.delete_project(&tester.caller, input).await.unwrap();
+    }
+    let input = UpdateProjectInput { name: Some("web".to_string()), ..UpdateProjectInput::default() };
+    assert!(matches!(tester.engine.update_project(&tester.caller, input).await, Err(Error::NotFound(_))));
+}
+
+#[tokio::test]
+async fn long_lists_come_in_pages_of_a_hundred() {
+    let tester = Tester::new().await;
+    for number in 0..150 {
+        tester.create_project(&format!("p{number:03}"), |_| {}).await.unwrap();
+    }
+    let list = |next_token| {
+        let input = ListProjectsInput { next_token, ..ListProjectsInput::default() };
+        let engine = &tester.engine;
+        async move { engine.list_projects(&caller(), input).await }
+    };
+    let first = list(None).await.unwrap();
+    let mut names = first.projects.unwrap();
+    assert_eq!(names.len(), 100);
+    let second = list(first.next_token.clone()).await.unwrap();
+    assert!(second.next_token.is_none());
+    names.extend(second.projects.unwrap());
+    let mut expect: Vec<String> = (0..150).map(|number| format!("p{number:03}")).collect();
+    expect.insert(0, "demo".to_string());
+    assert_eq!(names, expect);
+    assert!(matches!(list(Some("zz".to_string())).await, Err(Error::InvalidInput(_))));
+    let input = ListBuildsInput { next_token: first.next_token, ..ListBuildsInput::default() };
+    let foreign = tester.engine.list_builds(&tester.caller, input).await;
+    assert!(matches!(foreign, Err(Error::InvalidInput(_))), "{foreign:?}");
+}
+
+#[tokio::test]
+async fn a_projects_builds_are_listed_by_number_and_outlive_it() {
+    let tester = Tester::new().await;
+    let (first, second) = (tester.start().await, tester.start().await);
+    let list = |sort_order| {
+        let input = ListBuildsForProjectInput {
+            project_name: Some("demo".to_string()),
+            sort_order,
+            ..ListBuildsForProjectInput::default()
+        };
+        let engine = &tester.engine;
+        async move { engine.list_builds_for_project(&caller(), input).await }
+    };
+    assert_eq!(list(None).await.unwrap().ids.unwrap(), [second.clone(), first.clone()]);
+    let ascending = list(Some(SortOrderType::Ascending)).await.unwrap();
+    assert_eq!(ascending.ids.unwrap(), [first.clone(), second]);
+    tester.done(&first).await;
+    let input = DeleteProjectInput { name: Some("demo".to_string()) };
+    tester.engine.delete_project(&tester.caller, input).await.unwrap();
+    assert_eq!(tester.get(&first).await.id, Some(first));
+    let Err(Error::NotFound(message)) = list(None).await else { panic!("found") };
+    let arn = "arn:aws:codebuild:eu-west-1:123456789012:project/demo";
+    assert_eq!(message, format!("The provided project {arn} does not exist"));
+}
+
+#[tokio::test]
+async fn only_builds_that_are_over_are_deleted() {
+    let tester = Tester::new().await;
+    let done = tester.start().await;
+    let done_arn = tester.done(&done).await.arn.unwrap();
+    tester.hold_all_in(Phase::Build);
+    let running = tester.start().await;
+    let input = BatchDeleteBuildsInput { ids: Some(vec![done.clone(), running.clone()]) };
+    let deleted = tester.engine.batch_delete_builds(&tester.caller, input).await.unwrap();
+    assert_eq!(deleted.builds_deleted.unwrap(), [done_arn]);
+    let kept = deleted.builds_not_deleted.unwrap().remove(0);
+    assert_eq!(kept.status_code.as_deref(), Some("BUILD_IN_PROGRESS"));
+    assert!(kept.id.unwrap().ends_with(&running));
+    let input = BatchGetBuildsInput { ids: Some(vec![done.clone(), running]) };
+    let found = tester.engine.batch_get_builds(&tester.caller, input).await.unwrap();
+    assert_eq!((found.builds.unwrap().len(), found.builds_not_found.unwrap()), (1, vec![done]));
+}
+
+#[tokio::test]
+async fn another_account_sees_and_stops_nothing() {
+    let tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    let arn = tester.get(&id).await.arn.unwrap();
+    let stranger = Caller {
+        account: "999999999999".parse().unwrap(),
+        arn: "arn:aws:iam::999999999999:user/eve".to_string(),
+    };
+    let asked = vec![id.clone(), arn];
+    let input = BatchGetBuildsInput { ids: Some(asked.clone()) };
+    let found = tester.engine.batch_get_builds(&stranger, input).await.unwrap();
+    assert_eq!((found.builds.unwrap().len(), found.builds_not_found.unwrap()), (0, asked.clone()));
+    for id in asked {
+        let input = StopBuildInput { id: Some(id) };
+        assert!(tester.engine.stop_build(&stranger, input).await.is_err());
+    }
+    let input = StartBuildInput { project_name: Some("demo".to_string()), ..StartBuildInput::default() };
+    assert!(matches!(tester.engine.start_build(&stranger, input).await, Err(Error::NotFound(_))));
+    assert_eq!(tester.get(&id).await.build_complete, Some(false));
+}
+
+#[tokio::test]
+async fn readers_of_the_log_are_told_when_the_build_ends() {
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let tester = Tester::with(|config| {
+        config.log_grew = LogGrew::new(move |account, group, stream| {
+            tell.send((account.to_string(), group.to_string(), stream.to_string())).unwrap();
+        });
+    })
+    .await;
+    let id = tester.start().await;
+    tester.done(&id).await;
+    let expect = ("123456789012".to_string(), "/aws/codebuild/demo".to_string(), uuid(&id).to_string());
+    assert_eq!(told.recv().await, Some(expect));
+}

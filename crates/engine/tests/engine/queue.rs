@@ -1,0 +1,106 @@
+//! Limits, turns, and how long builds wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::journal::Phase;
+use api::codebuild::*;
+use engine::Error;
+
+use crate::user::*;
+
+#[tokio::test]
+async fn builds_start_in_the_order_they_came_as_places_become_free() {
+    let tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(tester.start().await);
+    }
+    for id in &ids[..2] {
+        tester.in_phase(id, "BUILD").await;
+    }
+    assert_eq!(tester.get(&ids[2]).await.current_phase.as_deref(), Some("QUEUED"));
+    tester.agents.release(uuid(&ids[0]));
+    tester.in_phase(&ids[2], "BUILD").await;
+    assert_eq!(tester.get(&ids[3]).await.current_phase.as_deref(), Some("QUEUED"));
+    tester.stop(&ids[1]).await;
+    tester.in_phase(&ids[3], "BUILD").await;
+}
+
+#[tokio::test]
+async fn a_projects_own_limit_holds_back_its_builds_only() {
+    let tester = Tester::new().await;
+    tester.create_project("narrow", |input| input.concurrent_build_limit = Some(1)).await.unwrap();
+    tester.hold_all_in(Phase::Build);
+    let narrow = |input: &mut StartBuildInput| input.project_name = Some("narrow".to_string());
+    let first = tester.start_with(narrow).await.unwrap().id.unwrap();
+    let second = tester.start_with(narrow).await.unwrap().id.unwrap();
+    let other = tester.start().await;
+    tester.in_phase(&first, "BUILD").await;
+    tester.in_phase(&other, "BUILD").await;
+    assert_eq!(tester.get(&second).await.current_phase.as_deref(), Some("QUEUED"));
+    tester.agents.release(uuid(&first));
+    tester.in_phase(&second, "BUILD").await;
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_further_builds_and_remembers_none_of_them() {
+    let tester = Tester::with(|config| (config.concurrent_builds, config.queued_builds) = (1, 2)).await;
+    tester.hold_all_in(Phase::Build);
+    for _ in 0..3 {
+        tester.start().await;
+    }
+    match tester.start_with(|_| {}).await {
+        Err(Error::AccountLimitExceeded(message)) => {
+            assert_eq!(message, "Cannot have more than 2 builds in queue for the account");
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+    let listed = tester.engine.list_builds(&tester.caller, ListBuildsInput::default()).await.unwrap();
+    assert_eq!(listed.ids.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_build_that_waits_too_long_times_out_in_the_queue() {
+    let tester = Tester::with(|config| config.concurrent_builds = 1).await;
+    tester.hold_all_in(Phase::Build);
+    let first = tester.start_with(|input| input.timeout_in_minutes_override = Some(60)).await.unwrap();
+    let build = tester.start_with(|input| input.queued_timeout_in_minutes_override = Some(5)).await.unwrap();
+    let id = build.id.unwrap();
+    tester.clock.advance(Duration::from_secs(299));
+    assert_eq!(tester.get(&id).await.build_complete, Some(false));
+    tester.clock.advance(Duration::from_secs(1));
+    let build = tester.done(&id).await;
+    assert_eq!(status(&build), "TIMED_OUT");
+    assert_eq!(phases(&build), ["SUBMITTED SUCCEEDED", "QUEUED TIMED_OUT", "COMPLETED -"]);
+    assert_eq!(build.end_time.unwrap().millis(), START_MS + 300_000);
+    assert_eq!(tester.agents.starts(uuid(&id)), 0);
+    tester.agents.release(uuid(&first.id.clone().unwrap()));
+    assert_eq!(status(&tester.done(&first.id.unwrap()).await), "SUCCEEDED");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_builds_started_at_once_all_succeed_and_are_numbered_without_gaps() {
+    let tester = Arc::new(Tester::with(|config| config.concurrent_builds = 16).await);
+    let starting: Vec<_> = (0..1000)
+        .map(|_| {
+            let tester = tester.clone();
+            tokio::spawn(async move { tester.start_with(|_| {}).await.unwrap() })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    let mut ids = Vec::new();
+    for build in starting {
+        let build = build.await.unwrap();
+        numbers.push(build.build_number.unwrap());
+        ids.push(build.id.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=1000).collect::<Vec<_>>());
+    for id in &ids {
+        assert_eq!(status(&tester.done(id).await), "SUCCEEDED");
+        assert_eq!(tester.agents.starts(uuid(id)), 1);
+    }
+    assert!(tester.records.incomplete_builds().await.unwrap().is_empty());
+}

@@ -1,0 +1,217 @@
+//! A user of the engine, on a clock that stands still, over agents that follow a script.
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::journal::Phase;
+use api::codebuild::*;
+use engine::clock::ManualClock;
+use engine::{Caller, Config, Engine};
+use executor::Fake;
+use executor::fake::Script;
+use store::records::{Records, Scope};
+use tempfile::TempDir;
+
+pub(crate) const START_MS: i64 = 1_700_000_000_000;
+pub(crate) const INLINE: &str = "version: 0.2\nphases: {}\n";
+
+/// An engine in a folder of its own, with the verbs of its users. Time stands still unless told to move.
+pub(crate) struct Tester {
+    pub(crate) folder: TempDir,
+    pub(crate) config: Config,
+    pub(crate) clock: ManualClock,
+    pub(crate) records: Records,
+    pub(crate) agents: Fake,
+    pub(crate) engine: Engine,
+    pub(crate) caller: Caller,
+}
+
+pub(crate) fn config(folder: &Path, clock: &ManualClock) -> Config {
+    let mut config = Config::new("eu-west-1".parse().unwrap(), folder.join("objects"), folder.join("logs"));
+    config.environment_types = vec![EnvironmentType::LinuxContainer];
+    config.concurrent_builds = 2;
+    config.clock = Arc::new(clock.clone());
+    config
+}
+
+pub(crate) fn agents(folder: &Path, clock: &ManualClock) -> Fake {
+    use engine::clock::Clock;
+    let clock = clock.clone();
+    std::fs::create_dir_all(folder.join("builds")).unwrap();
+    Fake::new(&folder.join("builds"), move || clock.now_ms())
+}
+
+pub(crate) fn caller() -> Caller {
+    Caller {
+        account: "123456789012".parse().unwrap(),
+        arn: "arn:aws:iam::123456789012:user/alice".to_string(),
+    }
+}
+
+impl Tester {
+    pub(crate) async fn new() -> Tester {
+        Tester::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Tester {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::new(START_MS);
+        let mut config = config(folder.path(), &clock);
+        change(&mut config);
+        let records = Records::open(folder.path()).unwrap();
+        let agents = agents(folder.path(), &clock);
+        let engine = Engine::start(config.clone(), records.clone(), Arc::new(agents.clone())).await.unwrap();
+        let tester = Tester { folder, config, clock, records, agents, engine, caller: caller() };
+        tester.create_project("demo", |_| {}).await.unwrap();
+        tester
+    }
+
+    /// The engine goes away, and another one starts with what is stored.
+    pub(crate) async fn restart(&mut self) {
+        self.engine.shut_down().await;
+        self.start_again().await;
+    }
+
+    pub(crate) async fn start_again(&mut self) {
+        let (config, records) = (self.config.clone(), self.records.clone());
+        self.engine = Engine::start(config, records, Arc::new(self.agents.clone())).await.unwrap();
+    }
+
+    pub(crate) async fn create_project(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut CreateProjectInput),
+    ) -> engine::Result<Project> {
+        let mut input = CreateProjectInput {
+            name: Some(name.to_string()),
+            source: Some(ProjectSource {
+                r#type: Some(SourceType::NoSource),
+                buildspec: Some(INLINE.to_string()),
+                ..ProjectSource::default()
+            }),
+            artifacts: Some(ProjectArtifacts {
+                r#type: Some(ArtifactsType::NoArtifacts),
+                ..ProjectArtifacts::default()
+            }),
+            environment: Some(ProjectEnvironment {
+                r#type: Some(EnvironmentType::LinuxContainer),
+                image: Some("host".to_string()),
+                compute_type: Some(ComputeType::BuildGeneral1Small),
+                ..ProjectEnvironment::default()
+            }),
+            service_role: Some("builder".to_string()),
+            ..CreateProjectInput::default()
+        };
+        change(&mut input);
+        Ok(self.engine.create_project(&self.caller, input).await?.project.unwrap())
+    }
+
+    pub(crate) async fn start_with(
+        &self,
+        change: impl FnOnce(&mut StartBuildInput),
+    ) -> engine::Result<Build> {
+        let mut input =
+            StartBuildInput { project_name: Some("demo".to_string()), ..StartBuildInput::default() };
+        change(&mut input);
+        Ok(self.engine.start_build(&self.caller, input).await?.build.unwrap())
+    }
+
+    pub(crate) async fn start(&self) -> String {
+        self.start_with(|_| {}).await.unwrap().id.unwrap()
+    }
+
+    pub(crate) async fn get(&self, id: &str) -> Build {
+        let input = BatchGetBuildsInput { ids: Some(vec![id.to_string()]) };
+        self.engine.batch_get_builds(&self.caller, input).await.unwrap().builds.unwrap().remove(0)
+    }
+
+    pub(crate) async fn stop(&self, id: &str) -> Build {
+        let input = StopBuildInput { id: Some(id.to_string()) };
+        self.engine.stop_build(&self.caller, input).await.unwrap().build.unwrap()
+    }
+
+    pub(crate) async fn until(&self, id: &str, what: impl Fn(&Build) -> bool) -> Build {
+        let waiting = async {
+            loop {
+                let build = self.get(id).await;
+                if what(&build) {
+                    return build;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        match tokio::time::timeout(Duration::from_secs(20), waiting).await {
+            Ok(build) => build,
+            Err(_) => panic!("it does not come: {:?}", self.get(id).await),
+        }
+    }
+
+    pub(crate) async fn done(&self, id: &str) -> Build {
+        self.until(id, |build| build.build_complete == Some(true)).await
+    }
+
+    /// Lets time pass, `by` at a time, until the build is over.
+    pub(crate) async fn done_in_time(&self, id: &str, by: Duration) -> Build {
+        let over = |build: &Build| {
+            self.clock.advance(by);
+            build.build_complete == Some(true)
+        };
+        self.until(id, over).await
+    }
+
+    pub(crate) async fn in_phase(&self, id: &str, phase: &str) -> Build {
+        self.until(id, |build| build.current_phase.as_deref() == Some(phase)).await
+    }
+
+    pub(crate) async fn removed(&self, id: &str) {
+        eventually(|| async { self.agents.is_removed(uuid(id)) }).await;
+    }
+
+    pub(crate) fn hold_all_in(&self, phase: Phase) {
+        self.agents.script(move |_| Script { hold_in: Some(phase), ..Script::default() });
+    }
+
+    pub(crate) fn scope(&self) -> Scope {
+        Scope { account: "123456789012".to_string(), region: "eu-west-1".to_string() }
+    }
+
+    pub(crate) fn log(&self, id: &str) -> PathBuf {
+        self.folder.path().join("logs").join(format!("{}.log", uuid(id)))
+    }
+}
+
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: impl Fn() -> F) {
+    let waiting = async {
+        while !what().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it does not come");
+}
+
+pub(crate) fn uuid(id: &str) -> &str {
+    id.split_once(':').unwrap().1
+}
+
+/// The phases with their statuses, `-` for none.
+pub(crate) fn phases(build: &Build) -> Vec<String> {
+    let phases = build.phases.iter().flatten();
+    let shown = phases.map(|phase| {
+        let status = phase.phase_status.as_ref().map_or("-", |status| status.as_str());
+        format!("{} {status}", phase.phase_type.as_ref().unwrap())
+    });
+    shown.collect()
+}
+
+pub(crate) fn context_of(build: &Build, phase: &str) -> (String, String) {
+    let mut phases = build.phases.iter().flatten();
+    let phase = phases.find(|one| one.phase_type.as_ref().unwrap().as_str() == phase).unwrap();
+    let context = phase.contexts.as_ref().unwrap()[0].clone();
+    (context.status_code.unwrap(), context.message.unwrap())
+}
+
+pub(crate) fn status(build: &Build) -> &str {
+    build.build_status.as_ref().unwrap().as_str()
+}
