@@ -19,6 +19,9 @@ pub(crate) struct File {
     account: Option<String>,
     region: Option<String>,
     concurrent_builds: Option<usize>,
+    /// How many builds of a compute type run at once.
+    #[serde(default)]
+    concurrent_builds_of: BTreeMap<String, usize>,
     queued_builds: Option<usize>,
     network: Option<NetworkSetting>,
     #[serde(default)]
@@ -85,6 +88,7 @@ pub(crate) struct Settings {
     pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) concurrent_builds: Option<usize>,
+    pub(crate) concurrent_builds_of: BTreeMap<String, usize>,
     pub(crate) queued_builds: Option<usize>,
     pub(crate) network: NetworkSetting,
     pub(crate) host_images: Option<Vec<String>>,
@@ -112,12 +116,14 @@ impl Settings {
         if concurrent_builds == Some(0) {
             return Err("concurrent_builds must be at least 1".into());
         }
+        check_concurrent_builds_of(&file.concurrent_builds_of)?;
         Ok(Settings {
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
             data: std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?,
             account,
             region,
             concurrent_builds,
+            concurrent_builds_of: file.concurrent_builds_of,
             queued_builds: file.queued_builds,
             network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
             host_images: file.host.images,
@@ -126,6 +132,18 @@ impl Settings {
             images: file.images,
         })
     }
+}
+
+fn check_concurrent_builds_of(limits: &BTreeMap<String, usize>) -> Result<(), String> {
+    for (name, limit) in limits {
+        if !engine::config::is_compute_type(name) {
+            return Err(format!("concurrent_builds_of: no builds run here on compute type `{name}`"));
+        }
+        if *limit == 0 {
+            return Err(format!("concurrent_builds_of: {name} must be at least 1"));
+        }
+    }
+    Ok(())
 }
 
 fn default_listen() -> SocketAddr {
@@ -175,6 +193,8 @@ mod tests {
             ("account = '12'", "twelve digits"),
             ("region = 'US East'", "lower-case"),
             ("concurrent_builds = 0", "at least 1"),
+            ("concurrent_builds_of = { BUILD_GENERAL1_LARGE = 0 }", "at least 1"),
+            ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),
             ("[host]\nshare = []", "share"),
         ] {

@@ -94,6 +94,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     if let Some(builds) = settings.concurrent_builds {
         config.concurrent_builds = builds;
     }
+    config.concurrent_builds_of.clone_from(&settings.concurrent_builds_of);
     if let Some(builds) = settings.queued_builds {
         config.queued_builds = builds;
     }

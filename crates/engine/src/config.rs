@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use agent::plan::{Network, Rootfs};
 use api::Region;
-use api::codebuild::EnvironmentType;
+use api::codebuild::{ComputeType, EnvironmentType};
 
 use crate::clock::{Clock, SystemClock};
 
@@ -77,6 +77,8 @@ pub struct Config {
     pub logs: PathBuf,
     /// How many builds run at once.
     pub concurrent_builds: usize,
+    /// How many builds of a compute type, such as `BUILD_GENERAL1_LARGE`, run at once; others have no limit of their own.
+    pub concurrent_builds_of: BTreeMap<String, usize>,
     /// How many builds may wait in the queue.
     pub queued_builds: usize,
     /// The environment types whose builds can run here.
@@ -104,6 +106,7 @@ impl Config {
             objects,
             logs,
             concurrent_builds: processors.max(2),
+            concurrent_builds_of: BTreeMap::new(),
             queued_builds: 10_000,
             environment_types: vec![native_environment_type()],
             host_images: vec!["host".to_string(), "aws/codebuild/*".to_string()],
@@ -125,6 +128,11 @@ impl Config {
                 None => image == pattern,
             })
     }
+}
+
+/// Whether builds of this compute type can run here, such as `BUILD_GENERAL1_LARGE`.
+pub fn is_compute_type(name: &str) -> bool {
+    crate::plan::is_compute_type(&ComputeType::from(name))
 }
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::Live;
 use crate::error::Result;
-use crate::queue::{Queue, Waiting};
+use crate::queue::{Limits, Queue, Running, Standing, Waiting};
 
 /// What a build's driver is asked from outside.
 #[derive(Debug)]
@@ -67,12 +67,8 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    pub(crate) fn new(concurrent_limit: usize, waiting_limit: usize) -> Desk {
-        Desk {
-            queue: Queue::new(concurrent_limit, waiting_limit),
-            mail: HashMap::new(),
-            unopened: HashMap::new(),
-        }
+    pub(crate) fn new(limits: Limits) -> Desk {
+        Desk { queue: Queue::new(limits), mail: HashMap::new(), unopened: HashMap::new() }
     }
 
     /// A place in the queue and a mailbox for a build that is about to be accepted; none if the queue is full.
@@ -113,8 +109,13 @@ impl Desk {
     }
 
     /// Counts a build that runs already.
-    pub(crate) fn occupy(&mut self, build_id: &str, project: &str) {
-        self.queue.occupy(build_id, project);
+    pub(crate) fn occupy(&mut self, build_id: &str, running: Running) {
+        self.queue.occupy(build_id, running);
+    }
+
+    /// Why a build waits; none if it does not.
+    pub(crate) fn standing(&self, build_id: &str) -> Option<Standing> {
+        self.queue.standing(build_id)
     }
 
     /// Takes out every build that may start now.
@@ -132,7 +133,7 @@ impl Desk {
 
     pub(crate) fn expire(&mut self, uptime_ms: i64) -> Vec<Taken> {
         let expired = self.queue.expire(uptime_ms);
-        expired.into_iter().filter_map(|build| self.take(build.build_id, Why::Expired)).collect()
+        expired.into_iter().filter_map(|build_id| self.take(build_id, Why::Expired)).collect()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<i64> {

@@ -11,6 +11,7 @@ use api::{AccountId, Arn, Region, Timestamp};
 use crate::config::Config;
 use crate::lifecycle::{Phase, PhaseRecord, State};
 use crate::plan::{Order, Stream, expected_key};
+use crate::queue::{Limit, Standing};
 
 /// Who a build is.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +67,34 @@ pub(crate) fn render(build: &mut Build, order: &Order, state: &State) {
     // COMPAT: SA-113 the log's place is told once PROVISIONING has made it.
     if let Some(stream) = order.stream.as_ref().filter(|_| state.was_in(Phase::Provisioning)) {
         show_logs(build, stream);
+    }
+}
+
+/// Says in QUEUED's phase context why the build waits. It is no part of the stored document: it changes with every
+/// build that starts, and is gone when this one does (LC-025). COMPAT: LC-057 the form of the status code.
+pub(crate) fn explain_waiting(build: &mut Build, standing: &Standing) {
+    let project = build.project_name.clone().unwrap_or_default();
+    let (code, full) = match &standing.limit {
+        Limit::None => return,
+        Limit::Account(limit) => ("ACCOUNT_LIMIT", format!("of {limit} builds of the account")),
+        Limit::Project(limit) => ("PROJECT_LIMIT", format!("of {limit} builds of project {project}")),
+        Limit::ComputeType(name, limit) => ("COMPUTE_TYPE_LIMIT", format!("of {limit} builds of {name}")),
+    };
+    let Standing { running, some_running, position, waiting, behind, .. } = standing;
+    let mut message = format!("{running} {full} are running; this build is {position} of {waiting} waiting");
+    if let Some(behind) = behind {
+        message += &format!(", after {behind}");
+    }
+    let more = running - some_running.len();
+    message += &format!(". Running: {}", some_running.join(", "));
+    if more > 0 {
+        message += &format!(" and {more} more");
+    }
+    let queued =
+        build.phases.iter_mut().flatten().find(|phase| phase.phase_type == Some(BuildPhaseType::Queued));
+    if let Some(queued) = queued.filter(|phase| phase.end_time.is_none()) {
+        let status_code = Some(format!("QUEUED: {code}"));
+        queued.contexts = Some(vec![PhaseContext { status_code, message: Some(message) }]);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::desk::{Arrival, Desk, Mailbox, Taken, Why};
 use crate::driver::{Driver, Live, Start};
 use crate::error::{Error, Result};
-use crate::queue::Waiting;
+use crate::queue::{Limits, Running, Waiting};
 
 /// All operations on projects and builds, and the tasks that drive builds. Cheap to clone; all clones are one engine.
 #[derive(Debug, Clone)]
@@ -52,7 +52,11 @@ impl Engine {
     /// # Errors
     /// [`Error::Internal`] if the store cannot be read. A build that cannot be understood is reported and skipped.
     pub async fn start(config: Config, records: Records, executor: Arc<dyn Executor>) -> Result<Engine> {
-        let desk = Desk::new(config.concurrent_builds, config.queued_builds);
+        let desk = Desk::new(Limits {
+            concurrent: config.concurrent_builds,
+            waiting: config.queued_builds,
+            of_compute_types: config.concurrent_builds_of.clone(),
+        });
         let shared = Arc::new(Shared {
             config,
             records,
@@ -174,6 +178,8 @@ impl Shared {
 
     fn waiting(&self, live: &Live) -> Waiting {
         let settings = &live.order.settings;
+        let compute_type =
+            settings.environment.as_ref().and_then(|environment| environment.compute_type.as_ref());
         let patience_ms = i64::from(settings.queued_timeout_in_minutes.unwrap_or_default()) * 60_000;
         let waited_ms = self.config.clock.now_ms() - live.state.phases[0].started_ms;
         // A clock that jumped while we were away must not make a build wait longer than it may, or not at all.
@@ -182,6 +188,7 @@ impl Shared {
             build_id: live.id.clone(),
             project: format!("{}:{}", live.scope.account, live.order.plan.project_name),
             project_limit: settings.concurrent_build_limit.and_then(|limit| usize::try_from(limit).ok()),
+            compute_type: compute_type.map(|one| one.as_str().to_string()).unwrap_or_default(),
             deadline: self.config.clock.uptime_ms().saturating_add(left_ms),
         }
     }
@@ -219,7 +226,8 @@ impl Shared {
         };
         let mailbox = self.desk().open_mailbox(&live.id);
         if matches!(start, Start::Adopted(_)) {
-            self.desk().occupy(&live.id, &self.waiting(&live).project);
+            let Waiting { project, compute_type, .. } = self.waiting(&live);
+            self.desk().occupy(&live.id, Running { project, compute_type });
         }
         tokio::spawn(Driver::new(self.clone(), live, mailbox).run(start));
     }

@@ -27,6 +27,7 @@ mod tests;
 mod variables;
 
 pub(crate) use artifacts::expected_key;
+pub(crate) use environment::is_available as is_compute_type;
 
 /// Who wants the build, and when.
 #[derive(Debug, Clone)]

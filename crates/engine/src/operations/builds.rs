@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use super::order;
 use crate::caller::Caller;
 use crate::desk::Ask;
+use crate::document;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::paging::{self, PAGE};
@@ -40,7 +41,7 @@ impl Engine {
         Ok(StopBuildOutput { build: Some(build) })
     }
 
-    /// The builds there are of those asked for, by id or ARN. COMPAT: AP-005, AP-073.
+    /// The builds there are of those asked for, by id or ARN; those that wait say why. COMPAT: AP-005, AP-073.
     pub async fn batch_get_builds(
         &self,
         caller: &Caller,
@@ -59,11 +60,21 @@ impl Engine {
             id.is_some_and(|id| found.iter().any(|build| build.id == id))
         };
         let missing = asked.iter().filter(|text| !is_found(text)).cloned().collect();
-        let builds = found.iter().map(|build| Ok(serde_json::from_str(&build.document)?));
+        let builds = found.iter().map(|build| self.shown(&build.id, &build.document));
         Ok(BatchGetBuildsOutput {
             builds: Some(builds.collect::<Result<_>>()?),
             builds_not_found: Some(missing),
         })
+    }
+
+    /// A build as it is now. Why it waits is known here and not stored.
+    fn shown(&self, id: &str, document: &str) -> Result<Build> {
+        let mut build = serde_json::from_str(document)?;
+        let standing = self.shared.desk().standing(id);
+        if let Some(standing) = standing {
+            document::explain_waiting(&mut build, &standing);
+        }
+        Ok(build)
     }
 
     /// Ids of all builds, the newest first unless asked otherwise, 100 a page. COMPAT: AP-074.

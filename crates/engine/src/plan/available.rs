@@ -1,8 +1,8 @@
 //! What cannot run in this version, refused by name rather than run differently than asked.
 
 use api::codebuild::{
-    ArtifactsType, CacheType, ComputeType, EnvironmentVariableType, LogsConfigStatusType, Project,
-    ProjectEnvironment, SourceType, StartBuildInput,
+    ArtifactsType, CacheType, EnvironmentVariableType, LogsConfigStatusType, Project, ProjectEnvironment,
+    SourceType, StartBuildInput,
 };
 
 use crate::config::Config;
@@ -43,7 +43,9 @@ fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) 
     if let Some(kind) = environment.r#type.as_ref().filter(|kind| !config.environment_types.contains(kind)) {
         return Error::not_available("environment.type", kind.as_str());
     }
-    if let Some(compute) = environment.compute_type.as_ref().filter(|compute| !is_general_compute(compute)) {
+    if let Some(compute) =
+        environment.compute_type.as_ref().filter(|compute| !super::is_compute_type(compute))
+    {
         return Error::not_available("environment.computeType", compute.as_str());
     }
     if environment.privileged_mode == Some(true) {
@@ -63,10 +65,6 @@ fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) 
         return Error::not_available("environment.dockerServer", "");
     }
     check_variables(environment)
-}
-
-fn is_general_compute(compute: &ComputeType) -> bool {
-    super::environment::size(compute).is_some()
 }
 
 fn check_variables(environment: &ProjectEnvironment) -> Result<()> {

@@ -40,8 +40,13 @@ fn limits(compute: &ComputeType) -> Limits {
     }
 }
 
+/// Whether builds can have this kind of compute.
+pub(crate) fn is_available(compute: &ComputeType) -> bool {
+    size(compute).is_some()
+}
+
 /// COMPAT: EN-010 memory in GiB and processors of an on-demand Linux size; none for other kinds of compute.
-pub(super) fn size(compute: &ComputeType) -> Option<(u64, u64)> {
+fn size(compute: &ComputeType) -> Option<(u64, u64)> {
     match compute {
         ComputeType::BuildGeneral1Small => Some((4, 2)),
         ComputeType::BuildGeneral1Medium => Some((8, 4)),

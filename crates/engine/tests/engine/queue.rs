@@ -104,3 +104,85 @@ async fn a_thousand_builds_started_at_once_all_succeed_and_are_numbered_without_
     }
     assert!(tester.records.incomplete_builds().await.unwrap().is_empty());
 }
+
+/// The one context of QUEUED, if it has one.
+fn why(build: &Build) -> Option<(String, String)> {
+    let queued = build.phases.iter().flatten().nth(1).unwrap();
+    let context = queued.contexts.as_ref()?[0].clone();
+    Some((context.status_code.unwrap(), context.message.unwrap()))
+}
+
+// LC-025, LC-057, LC-065
+#[tokio::test]
+async fn a_waiting_build_says_why_until_it_starts_and_nothing_of_it_is_stored() {
+    let tester = Tester::with(|config| config.concurrent_builds = 1).await;
+    tester.hold_all_in(Phase::Build);
+    let first = tester.start().await;
+    let second = tester.start().await;
+    let third = tester.start().await;
+    tester.in_phase(&first, "BUILD").await;
+    let (code, message) = why(&tester.get(&third).await).unwrap();
+    assert_eq!(code, "QUEUED: ACCOUNT_LIMIT");
+    let expect = format!(
+        "1 of 1 builds of the account are running; this build is 2 of 2 waiting, after {second}. Running: {first}"
+    );
+    assert_eq!(message, expect);
+    let stored = tester.records.get_build(&tester.scope(), &third).await.unwrap().unwrap();
+    assert!(!stored.document.contains("ACCOUNT_LIMIT"));
+    tester.agents.release(uuid(&first));
+    let running = tester.in_phase(&second, "BUILD").await;
+    assert_eq!(why(&running), None);
+    let (_, message) = why(&tester.get(&third).await).unwrap();
+    assert!(message.contains("this build is 1 of 1 waiting. Running"), "{message}");
+}
+
+// LC-064, LC-066
+#[tokio::test]
+async fn a_waiting_build_names_the_limit_that_holds_it_back() {
+    let tester = Tester::with(|config| {
+        config.concurrent_builds = 4;
+        config.concurrent_builds_of = [("BUILD_GENERAL1_LARGE".to_string(), 1)].into();
+    })
+    .await;
+    tester.create_project("narrow", |input| input.concurrent_build_limit = Some(1)).await.unwrap();
+    tester.hold_all_in(Phase::Build);
+    let start = async |project: &str, compute: ComputeType| {
+        let over = |input: &mut StartBuildInput| {
+            input.project_name = Some(project.to_string());
+            input.compute_type_override = Some(compute);
+        };
+        tester.start_with(over).await.unwrap().id.unwrap()
+    };
+    start("narrow", ComputeType::BuildGeneral1Small).await;
+    let by_project = start("narrow", ComputeType::BuildGeneral1Small).await;
+    start("demo", ComputeType::BuildGeneral1Large).await;
+    let by_type = start("demo", ComputeType::BuildGeneral1Large).await;
+    let (code, message) = why(&tester.get(&by_project).await).unwrap();
+    assert_eq!(code, "QUEUED: PROJECT_LIMIT");
+    assert!(
+        message.starts_with("1 of 1 builds of project narrow are running; this build is 1 of 1"),
+        "{message}"
+    );
+    let (code, message) = why(&tester.get(&by_type).await).unwrap();
+    assert_eq!(code, "QUEUED: COMPUTE_TYPE_LIMIT");
+    assert!(message.starts_with("1 of 1 builds of BUILD_GENERAL1_LARGE are running"), "{message}");
+}
+
+#[tokio::test]
+async fn a_project_with_many_waiting_builds_does_not_starve_another() {
+    let tester = Tester::with(|config| config.concurrent_builds = 1).await;
+    tester.create_project("small", |_| {}).await.unwrap();
+    tester.hold_all_in(Phase::Build);
+    let mut flood = Vec::new();
+    for _ in 0..10 {
+        flood.push(tester.start().await);
+    }
+    let small = |input: &mut StartBuildInput| input.project_name = Some("small".to_string());
+    let small = tester.start_with(small).await.unwrap().id.unwrap();
+    // One of the others may have had its turn before.
+    for id in &flood[..2] {
+        tester.in_phase(id, "BUILD").await;
+        tester.agents.release(uuid(id));
+    }
+    tester.in_phase(&small, "BUILD").await;
+}
