@@ -1,0 +1,165 @@
+//! The plan of a local build: what the command line, the folder and the host come to.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
+use engine::clock::{Clock, SystemClock};
+
+use super::{Arguments, NetworkChoice, variables};
+use crate::{folders, images, toolchains};
+
+pub(super) fn plan(
+    arguments: &Arguments,
+    folder: &Path,
+    data: &Path,
+    home: &Path,
+    uuid: String,
+) -> Result<Plan, String> {
+    let project = project_name(folder);
+    let build_id = format!("{project}:{uuid}");
+    let environment = environment(arguments, data)?;
+    let artifacts = match &arguments.artifacts {
+        Some(folder) => std::path::absolute(folder).map_err(|e| e.to_string())?,
+        None => fresh_artifacts(folder)?,
+    };
+    let image = arguments.image.clone().unwrap_or_else(|| "host".into());
+    Ok(Plan {
+        service_variables: service_variables(&build_id, &project, &uuid, &image),
+        variables: variables::given(arguments)?,
+        build_id,
+        project_name: project,
+        log: home.join("log"),
+        environment,
+        source: Source::Folder(folder.to_owned()),
+        source_number: u32::from_str_radix(&uuid[..8], 16).unwrap_or(1),
+        buildspec: buildspec(arguments.buildspec.as_deref(), folder),
+        artifacts: Artifacts::Folder(artifacts),
+        timeout_seconds: arguments.timeout * 60,
+        on_driver_loss: DriverLoss::Stop,
+        fleet_label: "local".into(),
+        references: BTreeMap::new(),
+        debug_session: false,
+        uuid,
+    })
+}
+
+/// The folder's name, fit for a project name (AP-020).
+fn project_name(folder: &Path) -> String {
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if name.len() < 2 { "local".into() } else { name.chars().take(150).collect() }
+}
+
+/// The variables that CodeBuild always sets and that mean something without a server (EN-040..060).
+fn service_variables(build_id: &str, project: &str, uuid: &str, image: &str) -> BTreeMap<String, String> {
+    let region = std::env::var("AWS_REGION").or_else(|_| std::env::var("AWS_DEFAULT_REGION"));
+    let region = region.unwrap_or_else(|_| "us-east-1".into());
+    let arn = |kind: &str, name: &str| format!("arn:aws:codebuild:{region}:123456789012:{kind}/{name}");
+    let started = SystemClock::new().now_ms();
+    let user = std::env::var("USER").unwrap_or_else(|_| "local".into());
+    [
+        ("AWS_DEFAULT_REGION", region.clone()),
+        ("AWS_REGION", region.clone()),
+        ("CODEBUILD_BUILD_ID", build_id.to_owned()),
+        ("CODEBUILD_BUILD_ARN", arn("build", build_id)),
+        ("CODEBUILD_BUILD_NUMBER", "1".into()),
+        ("CODEBUILD_BUILD_IMAGE", image.to_owned()),
+        ("CODEBUILD_PROJECT_ARN", arn("project", project)),
+        ("CODEBUILD_INITIATOR", user),
+        ("CODEBUILD_LOG_PATH", uuid.to_owned()),
+        ("CODEBUILD_START_TIME", started.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+fn buildspec(given: Option<&str>, folder: &Path) -> Buildspec {
+    match given.map(buildspec::Origin::of) {
+        None => Buildspec::File(buildspec::Origin::DEFAULT_FILE.into()),
+        Some(buildspec::Origin::Inline(text)) => Buildspec::Inline(text.to_owned()),
+        Some(buildspec::Origin::File(path) | buildspec::Origin::Object(path)) => {
+            // A path from where the user stands works too, if it leads into the folder.
+            let path = Path::new(path);
+            let inside =
+                path.canonicalize().ok().and_then(|path| path.strip_prefix(folder).ok().map(Path::to_owned));
+            let path =
+                if folder.join(path).exists() { path.to_owned() } else { inside.unwrap_or(path.to_owned()) };
+            Buildspec::File(path.display().to_string())
+        }
+    }
+}
+
+fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String> {
+    let network = match arguments.network {
+        NetworkChoice::Host => Network::Host,
+        NetworkChoice::None => Network::None,
+    };
+    let limits =
+        Limits { memory_bytes: arguments.memory, pids: Some(arguments.pids), cpu_millis: arguments.cpus };
+    let Some(reference) = &arguments.image else {
+        return Ok(host_environment(network, limits));
+    };
+    let image = images::resolve(data, &images::local_first(reference), &mut tell_progress)?;
+    Ok(Environment {
+        rootfs: Rootfs::Folder(image.rootfs),
+        variables: image.config.env,
+        shared: Vec::new(),
+        network,
+        limits,
+    })
+}
+
+fn tell_progress(progress: image::Progress) {
+    match progress {
+        image::Progress::Fetching { digest, bytes, total } if bytes == total => {
+            eprintln!("fetched {digest} ({:.1} MB)", total as f64 / 1e6);
+        }
+        image::Progress::Unpacking { layer, layers } => eprintln!("unpacking layer {layer} of {layers}"),
+        image::Progress::Waiting => eprintln!("waiting for another build that is unpacking the same image"),
+        image::Progress::Note(text) => eprintln!("{text}"),
+        _ => {}
+    }
+}
+
+fn host_environment(network: Network, limits: Limits) -> Environment {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let tools = toolchains::find(&path, &folders::home(), Path::exists);
+    let mut variables = tools.variables;
+    let mut path = tools.path;
+    for system in ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
+        if !path.iter().any(|entry| entry == system) {
+            path.push(system.into());
+        }
+    }
+    variables.insert("PATH".into(), path.join(":"));
+    Environment { rootfs: Rootfs::Host, variables, shared: tools.folders, network, limits }
+}
+
+/// The default artifacts folder, emptied: it holds the artifacts of the last build only.
+fn fresh_artifacts(folder: &Path) -> Result<PathBuf, String> {
+    let artifacts = folder.join(".buildyard/artifacts");
+    match std::fs::remove_dir_all(&artifacts) {
+        Ok(()) => {}
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(format!("cannot empty {}: {e}", artifacts.display())),
+    }
+    Ok(artifacts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_name_becomes_a_project_name() {
+        for (folder, expect) in
+            [("/a/my.app", "my-app"), ("/a/_x", "local"), ("/", "local"), ("/a/ok_1", "ok_1")]
+        {
+            assert_eq!(project_name(Path::new(folder)), expect);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The driver of a local build: starts it, shows its log, and tells its end.
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use agent::journal::{Event, Outcome};
+use executor::{Adopted, Embedded, Executor, Link, Signal};
+use store::logs::{Position, SegmentReader};
+
+use super::{Arguments, Build, ReportFormat};
+use crate::screen::Screen;
+use crate::{environment_report, leftovers};
+
+/// Starts the build, shows its log, and tells its end.
+pub(super) fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let watched = match runtime {
+        Ok(runtime) => runtime.block_on(async {
+            let watched = watch(arguments, build).await;
+            leftovers::sweep(&build.data).await;
+            watched
+        }),
+        Err(error) => Err(error.to_string()),
+    };
+    match watched {
+        Ok(outcome) => ExitCode::from(exit_code(outcome)),
+        Err(message) => {
+            eprintln!("buildyard run: {message}");
+            ExitCode::from(exit_code(Outcome::Fault))
+        }
+    }
+}
+
+fn exit_code(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Succeeded => 0,
+        Outcome::Failed => 1,
+        Outcome::Fault => 3,
+        Outcome::TimedOut => 124,
+        Outcome::Stopped => 130,
+    }
+}
+
+/// What the journal told so far.
+#[derive(Debug, Default)]
+struct Seen {
+    events: Vec<Event>,
+    journal: u64,
+    log: Option<(SegmentReader, Position)>,
+}
+
+async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> {
+    let mut options = executor::embedded::Options::new(build.folder.path.join("builds"));
+    options.warm = 0;
+    let executor = Embedded::open(options).map_err(|e| e.to_string())?;
+    let mut interrupts = Interrupts::listen().map_err(|e| e.to_string())?;
+    let mut link = executor.launch(&build.plan.uuid, &build.plan).await.map_err(|e| e.to_string())?;
+    let mut screen = if arguments.env_report.is_some() { Screen::stderr() } else { Screen::stdout() };
+    let mut seen = Seen::default();
+    let mut interrupted = 0;
+    loop {
+        let signal = tokio::select! {
+            signal = link.signal() => signal,
+            () = interrupts.next() => {
+                interrupted += 1;
+                if interrupted == 1 {
+                    eprintln!("buildyard run: stopping; interrupt again to kill");
+                    link.stop().await;
+                } else {
+                    link.kill();
+                }
+                continue;
+            }
+        };
+        seen.catch_up(&link, build, &mut screen)?;
+        if signal == Signal::Lost {
+            break;
+        }
+    }
+    drop(link);
+    if !matches!(seen.events.last(), Some(Event::Finished { .. }))
+        && let Adopted::Dead { events } = executor.adopt(&build.plan.uuid).await.map_err(|e| e.to_string())?
+    {
+        seen.events = events;
+    }
+    executor.remove(&build.plan.uuid).await.map_err(|e| e.to_string())?;
+    finish(arguments, build, &seen, interrupted > 0)
+}
+
+impl Seen {
+    /// Reads what is new in the journal and prints what is new in the log.
+    fn catch_up(&mut self, link: &Link, build: &Build, screen: &mut Screen) -> Result<(), String> {
+        let (events, journal) = link.events_after(self.journal).map_err(|e| e.to_string())?;
+        self.events.extend(events);
+        self.journal = journal;
+        match self.print(&build.plan.log, screen) {
+            // Nobody reads on (`| head`): the build goes on, its end is what counts.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(|e| format!("cannot show the log: {e}")),
+        }
+    }
+
+    fn print(&mut self, log: &Path, screen: &mut Screen) -> io::Result<()> {
+        if self.log.is_none() {
+            if !log.exists() {
+                return Ok(());
+            }
+            let reader = SegmentReader::open(log).map_err(io::Error::other)?;
+            let start = reader.start();
+            self.log = Some((reader, start));
+        }
+        let Some((reader, position)) = &mut self.log else { return Ok(()) };
+        loop {
+            let (events, next) = reader.forward(*position, 10_000, 4 << 20).map_err(io::Error::other)?;
+            *position = next;
+            if events.is_empty() {
+                return screen.flush();
+            }
+            for event in &events {
+                screen.event(&event.bytes)?;
+            }
+        }
+    }
+}
+
+fn finish(arguments: &Arguments, build: &Build, seen: &Seen, interrupted: bool) -> Result<Outcome, String> {
+    let outcome = match seen.events.last() {
+        Some(Event::Finished { outcome, .. }) => *outcome,
+        _ if interrupted => Outcome::Stopped,
+        _ => return Err("the build's process ended before the build; nothing of it is left running".into()),
+    };
+    let took = Duration::from_millis(took_ms(&seen.events));
+    let mut closing = Screen::stderr();
+    for event in &seen.events {
+        match event {
+            Event::PhaseEnded { phase, outcome: ended, context, .. } if !context.message.is_empty() => {
+                let text = format!("{} {}: {}", phase.name(), ended.name(), context.message);
+                closing.say(&text, false).map_err(|e| e.to_string())?;
+            }
+            Event::ArtifactUploaded(artifact) => {
+                let text = format!("Artifacts: {} file(s) in {}", artifact.files, artifact.location);
+                closing.say(&text, true).map_err(|e| e.to_string())?;
+            }
+            _ => {}
+        }
+    }
+    let text = format!("{} {} in {:.1} s", build.plan.project_name, outcome.name(), took.as_secs_f64());
+    closing.say(&text, outcome == Outcome::Succeeded).map_err(|e| e.to_string())?;
+    if let Some(ReportFormat::Json) = arguments.env_report {
+        println!("{:#}", environment_report::json(&build.plan, &build.data, &seen.events, outcome));
+    }
+    Ok(outcome)
+}
+
+fn took_ms(events: &[Event]) -> u64 {
+    let start = events.iter().find_map(|event| match event {
+        Event::Started { at_ms, .. } => Some(*at_ms),
+        _ => None,
+    });
+    let end = events.iter().rev().find_map(|event| match event {
+        Event::Finished { at_ms, .. } => Some(*at_ms),
+        _ => None,
+    });
+    start.zip(end).map_or(0, |(start, end)| (end - start).max(0).unsigned_abs())
+}
+
+/// Ctrl-C and a polite kill.
+struct Interrupts {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    fn listen() -> io::Result<Interrupts> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Interrupts {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
