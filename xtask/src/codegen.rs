@@ -40,7 +40,7 @@ fn check() -> Result<(), Error> {
             stale.push(path.display().to_string());
         }
     }
-    if stale.is_empty() { Ok(()) } else { Err(Error::Stale(stale)) }
+    if stale.is_empty() { Ok(()) } else { Err(Error::Stale { command: "codegen", files: stale }) }
 }
 
 fn generate(service: &str) -> Result<String, Error> {

@@ -13,8 +13,10 @@ pub(crate) enum Error {
     /// The model says something the generator was never taught.
     #[error("{0}")]
     Unsupported(String),
-    #[error("stale, run `cargo xtask codegen`: {}", .0.join(", "))]
-    Stale(Vec<String>),
+    #[error("stale, run `cargo xtask {command}`: {}", .files.join(", "))]
+    Stale { command: &'static str, files: Vec<String> },
+    #[error("{path}: {source}")]
+    Toml { path: PathBuf, source: toml::de::Error },
     /// One line for each thing that breaks a rule.
     #[error("{} finding(s)\n{}", .0.len(), .0.join("\n"))]
     Untidy(Vec<String>),

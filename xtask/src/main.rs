@@ -6,10 +6,12 @@
 mod bench;
 mod ci;
 mod codegen;
+mod conformance;
 mod error;
 mod fuzz;
 mod model;
 mod tidy;
+mod tree;
 mod trim_model;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "bench", usage: bench::USAGE, run: bench::run },
     Command { name: "ci", usage: ci::USAGE, run: ci::run },
     Command { name: "codegen", usage: codegen::USAGE, run: codegen::run },
+    Command { name: "conformance", usage: conformance::USAGE, run: conformance::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },

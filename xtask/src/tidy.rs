@@ -9,7 +9,6 @@ mod files;
 mod links;
 mod names;
 mod text;
-mod tree;
 mod walls;
 
 use std::collections::BTreeSet;
@@ -17,6 +16,7 @@ use std::fmt;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::tree;
 
 pub(crate) const USAGE: &str = "";
 

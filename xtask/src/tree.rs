@@ -4,18 +4,18 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, at};
 
-/// Folders that hold what tools make, wherever they are.
-const GENERATED_FOLDERS: &[&str] =
+/// What tools make, wherever it is. In a work tree of its own `.git` is a file.
+const GENERATED: &[&str] =
     &[".git", "target", "node_modules", "__pycache__", ".venv", ".buildyard", ".pytest_cache", ".hypothesis"];
 
-pub(super) struct TextFile {
+pub(crate) struct TextFile {
     /// From the root, with `/`.
-    pub(super) path: String,
-    pub(super) text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// Every file that is UTF-8, in the order of their paths.
-pub(super) fn text_files(root: &Path) -> Result<Vec<TextFile>, Error> {
+pub(crate) fn text_files(root: &Path) -> Result<Vec<TextFile>, Error> {
     let mut paths = Vec::new();
     walk(root, &mut paths)?;
     paths.sort();
@@ -34,9 +34,12 @@ fn walk(folder: &Path, paths: &mut Vec<PathBuf>) -> Result<(), Error> {
     for entry in std::fs::read_dir(folder).map_err(at(folder))? {
         let entry = entry.map_err(at(folder))?;
         let kind = entry.file_type().map_err(at(&entry.path()))?;
+        if GENERATED.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         if kind.is_file() {
             paths.push(entry.path());
-        } else if kind.is_dir() && !GENERATED_FOLDERS.iter().any(|name| entry.file_name() == *name) {
+        } else if kind.is_dir() {
             walk(&entry.path(), paths)?;
         }
     }
