@@ -115,7 +115,6 @@ UNSUPPORTED = {
     "artifactsOverride": ({"type": "CODEPIPELINE"}, "artifacts.type"),
     "logsConfigOverride": ({"s3Logs": {"status": "ENABLED", "location": "b/p"}}, "s3Logs"),
     "autoRetryLimitOverride": (2, "autoRetryLimit"),
-    "environmentVariablesOverride": ([{"name": "S", "value": "s", "type": "PARAMETER_STORE"}], "PARAMETER_STORE"),
 }
 
 

@@ -276,7 +276,7 @@ fn size(shape: &Shape, value: &Value) -> Option<i64> {
 fn blob_bytes(text: &str) -> Option<usize> {
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
-    let sound = text.len() % 4 == 0
+    let sound = text.len().is_multiple_of(4)
         && padding <= 2
         && digits.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
     sound.then(|| text.len() / 4 * 3 - padding)

@@ -27,6 +27,11 @@ impl Credentials {
     }
 }
 
+/// The region that a profile names.
+pub fn profile_region(text: &str, profile: &str) -> Option<String> {
+    value(text, profile, "region")
+}
+
 /// A setting of a profile; as AWS's clients read it, the last one counts and names know no case.
 fn value(text: &str, profile: &str, name: &str) -> Option<String> {
     let mut inside = false;
@@ -66,6 +71,7 @@ mod tests {
         let key = of("temporary").unwrap();
         assert_eq!((key.access_key_id.as_str(), key.session_token.as_deref()), ("ASIATEMPORARY", Some("t")));
         assert_eq!(of("work").unwrap().access_key_id, "AKIWORK");
+        assert_eq!(profile_region(FILE, "work").as_deref(), Some("eu-west-1"));
         assert_eq!((of("role"), of("nobody")), (None, None));
     }
 

@@ -14,7 +14,7 @@ mod secrets;
 mod sign;
 
 pub use client::{Client, Clock, Config};
-pub use credentials::Credentials;
+pub use credentials::{Credentials, profile_region};
 pub use endpoint::{CODEBUILD, Endpoints, LOGS, SECRETS_MANAGER, SSM, Service};
 pub use error::{Error, Result};
 pub use parameters::Parameters;

@@ -1,5 +1,6 @@
 //! The one binary: reads configuration, wires the rooms together, speaks to the terminal. No behaviour of its own.
 
+mod aws_environment;
 mod config;
 mod credentials;
 mod environment_report;

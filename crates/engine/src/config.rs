@@ -12,6 +12,7 @@ use api::Region;
 use api::codebuild::{ComputeType, EnvironmentType};
 
 use crate::clock::{Clock, SystemClock};
+use crate::references::{Nowhere, References};
 
 /// An image made ready to be a build's root file system.
 #[derive(Debug, Clone)]
@@ -93,6 +94,8 @@ pub struct Config {
     pub host_shared: Vec<PathBuf>,
     pub network: Network,
     pub images: ResolveImage,
+    /// Where what builds refer to is looked up.
+    pub references: Arc<dyn References>,
     pub log_grew: LogGrew,
     pub clock: Arc<dyn Clock>,
 }
@@ -115,6 +118,7 @@ impl Config {
             host_shared: Vec::new(),
             network: Network::Host,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
+            references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             log_grew: LogGrew::new(|_, _, _| {}),
             clock: Arc::new(SystemClock::new()),
         }

@@ -23,6 +23,7 @@ use crate::engine::Shared;
 use crate::error::{Error, Result};
 use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
 use crate::plan::{Order, Stream};
+use crate::references::Lookup;
 
 /// How much longer than the build's own timeout an agent gets to end the build by itself.
 const OVERDUE_MS: i64 = 30_000;
@@ -214,7 +215,7 @@ impl Driver {
     }
 
     async fn follow_link(&mut self, link: &mut Link) -> Result<End> {
-        let mut offset = 0;
+        let (mut offset, mut lookup) = (0, Lookup::default());
         let clock = self.shared.config.clock.clone();
         let timeout_ms = i64::try_from(self.live.order.plan.timeout_seconds * 1000).unwrap_or(i64::MAX);
         let mut overdue = clock.sleep_until(clock.uptime_ms().saturating_add(timeout_ms + OVERDUE_MS));
@@ -226,14 +227,14 @@ impl Driver {
             tokio::select! {
                 signal = link.signal() => match signal {
                     Signal::JournalGrew => {
-                        offset = self.read_journal(link, offset)?;
+                        offset = self.read_journal(link, offset, &mut lookup)?;
                         if self.settle().await? {
                             return Ok(End::Over);
                         }
                     }
                     Signal::LogGrew => self.wake_readers(),
                     Signal::Lost => {
-                        self.read_journal(link, offset)?;
+                        self.read_journal(link, offset, &mut lookup)?;
                         if self.live.state.is_over() {
                             return self.finish().await;
                         }
@@ -243,6 +244,7 @@ impl Driver {
                         }
                     }
                 },
+                answer = lookup.answer() => link.answer(answer?).await,
                 Some(ask) = self.mailbox.recv() => {
                     if self.hear(ask).await {
                         link.stop().await;
@@ -261,8 +263,9 @@ impl Driver {
         }
     }
 
-    fn read_journal(&mut self, link: &Link, offset: u64) -> Result<u64> {
+    fn read_journal(&mut self, link: &Link, offset: u64, lookup: &mut Lookup) -> Result<u64> {
         let (reports, offset) = link.events_after(offset).map_err(Error::internal)?;
+        lookup.begin(&self.shared.config.references, &self.live.scope, &reports);
         self.apply_reports(reports);
         Ok(offset)
     }

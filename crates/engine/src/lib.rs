@@ -20,6 +20,7 @@ mod paging;
 mod plan;
 mod project;
 mod queue;
+pub mod references;
 
 pub use caller::Caller;
 pub use config::Config;

@@ -104,7 +104,7 @@ pub(crate) fn draft(
         timeout_seconds: minutes(settings.timeout_in_minutes) * 60,
         on_driver_loss: DriverLoss::Continue,
         fleet_label: "On-demand".to_string(),
-        references: Default::default(),
+        references: variables::references(&settings),
         debug_session: false,
     };
     Ok(Draft { id, settings, request, plan, image, arn })

@@ -10,6 +10,8 @@ mod life;
 mod projects;
 #[path = "engine/queue.rs"]
 mod queue;
+#[path = "engine/references.rs"]
+mod references;
 #[path = "engine/restarts.rs"]
 mod restarts;
 #[path = "engine/retries.rs"]

@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use agent::journal::{Event, Outcome};
+use engine::references::Lookup;
 use executor::{Adopted, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
+use store::records::Scope;
 
 use super::{Arguments, Build, ReportFormat};
 use crate::screen::Screen;
-use crate::{environment_report, leftovers};
+use crate::{aws_environment, environment_report, leftovers};
 
 /// Starts the build, shows its log, and tells its end.
 pub(super) fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode {
@@ -60,9 +62,15 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
     let mut screen = if arguments.env_report.is_some() { Screen::stderr() } else { Screen::stdout() };
     let mut seen = Seen::default();
     let mut interrupted = 0;
+    let references = aws_environment::references();
+    let mut lookup = Lookup::default();
     loop {
         let signal = tokio::select! {
             signal = link.signal() => signal,
+            answer = lookup.answer() => {
+                link.answer(answer.map_err(|e| e.to_string())?).await;
+                continue;
+            }
             () = interrupts.next() => {
                 interrupted += 1;
                 if interrupted == 1 {
@@ -74,7 +82,8 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
                 continue;
             }
         };
-        seen.catch_up(&link, build, &mut screen)?;
+        let new = seen.catch_up(&link, build, &mut screen)?;
+        lookup.begin(&references, &scope(build), &seen.events[new..]);
         if signal == Signal::Lost {
             break;
         }
@@ -89,16 +98,23 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
     finish(arguments, build, &seen, interrupted > 0)
 }
 
+/// AWS's credentials say whose parameters are meant; a build here belongs to no account.
+fn scope(build: &Build) -> Scope {
+    let region = build.plan.service_variables.get("AWS_REGION").cloned().unwrap_or_default();
+    Scope { account: String::new(), region }
+}
+
 impl Seen {
-    /// Reads what is new in the journal and prints what is new in the log.
-    fn catch_up(&mut self, link: &Link, build: &Build, screen: &mut Screen) -> Result<(), String> {
+    /// Reads what is new in the journal and prints what is new in the log. Gives the place of the first new event.
+    fn catch_up(&mut self, link: &Link, build: &Build, screen: &mut Screen) -> Result<usize, String> {
         let (events, journal) = link.events_after(self.journal).map_err(|e| e.to_string())?;
+        let new = self.events.len();
         self.events.extend(events);
         self.journal = journal;
         match self.print(&build.plan.log, screen) {
             // Nobody reads on (`| head`): the build goes on, its end is what counts.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.map_err(|e| format!("cannot show the log: {e}")),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(new),
+            result => result.map(|()| new).map_err(|e| format!("cannot show the log: {e}")),
         }
     }
 

@@ -1,8 +1,7 @@
 //! What cannot run in this version, refused by name rather than run differently than asked.
 
 use api::codebuild::{
-    ArtifactsType, CacheType, EnvironmentVariableType, LogsConfigStatusType, Project, ProjectEnvironment,
-    SourceType, StartBuildInput,
+    ArtifactsType, CacheType, LogsConfigStatusType, Project, ProjectEnvironment, SourceType, StartBuildInput,
 };
 
 use crate::config::Config;
@@ -63,17 +62,6 @@ fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) 
     }
     if environment.docker_server.is_some() {
         return Error::not_available("environment.dockerServer", "");
-    }
-    check_variables(environment)
-}
-
-fn check_variables(environment: &ProjectEnvironment) -> Result<()> {
-    for variable in environment.environment_variables.iter().flatten() {
-        let kind = variable.r#type.as_ref().unwrap_or(&EnvironmentVariableType::Plaintext);
-        if *kind != EnvironmentVariableType::Plaintext {
-            let name = variable.name.as_deref().unwrap_or_default();
-            return Error::not_available(&format!("environmentVariables type of {name}"), kind.as_str());
-        }
     }
     Ok(())
 }

@@ -3,8 +3,8 @@
 use agent::plan::{ArtifactTarget, Artifacts, Buildspec, Rootfs, Source};
 use api::codebuild::{
     ArtifactPackaging, ArtifactsType, CacheType, CloudWatchLogsConfig, ComputeType, CreateProjectInput,
-    EnvironmentType, EnvironmentVariable, EnvironmentVariableType, LogsConfig, LogsConfigStatusType,
-    ProjectArtifacts, ProjectCache, ProjectEnvironment, ProjectSource, S3LogsConfig, SourceType,
+    EnvironmentType, EnvironmentVariable, LogsConfig, LogsConfigStatusType, ProjectArtifacts, ProjectCache,
+    ProjectEnvironment, ProjectSource, S3LogsConfig, SourceType,
 };
 
 use super::*;
@@ -367,16 +367,6 @@ fn what_cannot_run_yet_is_refused_by_name() {
                 ..none()
             },
             "logsConfig.s3Logs.status ENABLED",
-        ),
-        (
-            StartBuildInput {
-                environment_variables_override: Some(vec![EnvironmentVariable {
-                    r#type: Some(EnvironmentVariableType::SecretsManager),
-                    ..plain("TOKEN", "x")
-                }]),
-                ..none()
-            },
-            "environmentVariables type of TOKEN SECRETS_MANAGER",
         ),
         (
             StartBuildInput {

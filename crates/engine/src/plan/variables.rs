@@ -2,21 +2,40 @@
 
 use std::collections::BTreeMap;
 
+use agent::plan::Reference;
 use api::Arn;
 use api::arn::Resource;
-use api::codebuild::{Project, SourceType};
+use api::codebuild::{EnvironmentVariable, EnvironmentVariableType, Project, SourceType};
 
 use super::Draft;
 use crate::config::Config;
 
-/// The project's and StartBuild's own, merged before.
+/// The project's and StartBuild's own with a plain value.
 pub(super) fn of_project(settings: &Project) -> BTreeMap<String, String> {
+    let plain = by_name(settings).into_iter().filter(|(_, variable)| reference(variable).is_none());
+    plain.map(|(name, variable)| (name, variable.value.clone().unwrap_or_default())).collect()
+}
+
+/// Those whose values are in Parameter Store or Secrets Manager (BS-050).
+pub(super) fn references(settings: &Project) -> BTreeMap<String, Reference> {
+    let referring = by_name(settings).into_iter();
+    referring.filter_map(|(name, variable)| Some((name, reference(variable)?))).collect()
+}
+
+/// COMPAT: BS-044 a name counts once over all kinds; overrides were merged into the project before, and of two
+/// with one name the last counts.
+fn by_name(settings: &Project) -> BTreeMap<String, &EnvironmentVariable> {
     let variables = settings.environment.iter().flat_map(|environment| &environment.environment_variables);
-    let pairs = variables.flatten().filter_map(|variable| {
-        let name = variable.name.clone()?;
-        Some((name, variable.value.clone().unwrap_or_default()))
-    });
-    pairs.collect()
+    variables.flatten().filter_map(|variable| Some((variable.name.clone()?, variable))).collect()
+}
+
+fn reference(variable: &EnvironmentVariable) -> Option<Reference> {
+    let value = variable.value.clone().unwrap_or_default();
+    match variable.r#type.as_ref()? {
+        EnvironmentVariableType::ParameterStore => Some(Reference::Parameter(value)),
+        EnvironmentVariableType::SecretsManager => Some(Reference::Secret(value)),
+        EnvironmentVariableType::Plaintext | EnvironmentVariableType::Unknown(_) => None,
+    }
 }
 
 /// CodeBuild's, as far as they are known before the build starts (EN-040..065). The agent adds those that

@@ -1,0 +1,168 @@
+//! What a build's variables refer to in Parameter Store and Secrets Manager, looked up when its agent asks.
+//!
+//! [`FromAws`] asks AWS, or whatever speaks like it; our own store answers in `own`. The values go to the agent
+//! and nowhere else: they are not stored, logged or shown. Which variables they become, and what is taken out of a
+//! JSON secret, is the agent's business.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Debug};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use agent::answer::Answer;
+use agent::journal::{Event, Phase, Secret};
+use store::records::Scope;
+
+use crate::error::Result;
+
+pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>;
+
+/// COMPAT: BS-047, LC-055 the status code has spaces.
+const PARAMETERS_FAILED: &str = "Decrypted Variables Error";
+/// COMPAT: BS-051.
+const SECRETS_FAILED: &str = "Secrets Manager Error Message";
+
+/// Looks up what builds ask for.
+pub trait References: Debug + Send + Sync {
+    /// All that is asked, or the refusal that fails the build's DOWNLOAD_SOURCE. `scope` is the build's.
+    ///
+    /// # Errors
+    /// Faults of ours. What the build's owner can mend is a refusal.
+    fn resolve<'a>(&'a self, scope: &'a Scope, asked: &'a Asked) -> Resolving<'a>;
+}
+
+/// What an agent asks for, each once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Names, with `:version` where one is meant, or ARNs.
+    pub parameters: Vec<String>,
+    pub secrets: Vec<Secret>,
+}
+
+impl Asked {
+    /// What the journal asks for and still waits for: a build asks in DOWNLOAD_SOURCE and goes on with the answer.
+    pub fn in_journal(events: &[Event]) -> Option<Asked> {
+        let mut asked = None;
+        for event in events {
+            match event {
+                Event::ReferencesNeeded { parameters, secrets } => {
+                    asked = Some(Asked { parameters: parameters.clone(), secrets: secrets.clone() });
+                }
+                Event::PhaseEnded { phase: Phase::DownloadSource, .. } | Event::Finished { .. } => {
+                    asked = None
+                }
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// The one look-up that a build's driver may have under way.
+#[derive(Default)]
+pub struct Lookup(Option<Resolving<'static>>);
+
+impl Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lookup").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Lookup {
+    /// Begins to look up what `events`, new in the journal, ask for; anew if something was being looked up, for the
+    /// journal is read again from its beginning where an agent was found again.
+    pub fn begin(&mut self, references: &Arc<dyn References>, scope: &Scope, events: &[Event]) {
+        if let Some(asked) = Asked::in_journal(events) {
+            let (references, scope) = (references.clone(), scope.clone());
+            self.0 = Some(Box::pin(async move { references.resolve(&scope, &asked).await }));
+        }
+    }
+
+    /// Waits for the answer; for ever, if there is none to come. Cancel-safe.
+    ///
+    /// # Errors
+    /// As for [`References::resolve`].
+    pub async fn answer(&mut self) -> Result<Answer> {
+        let Some(resolving) = &mut self.0 else { return std::future::pending().await };
+        let answer = resolving.await;
+        self.0 = None;
+        answer
+    }
+}
+
+/// No place to look is set up: every reference fails the build, with what can be done about it.
+#[derive(Debug)]
+pub struct Nowhere {
+    /// Why there is none, and the ways out.
+    pub reason: String,
+}
+
+impl References for Nowhere {
+    fn resolve<'a>(&'a self, _: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
+        let parameters = asked.parameters.iter().map(|name| format!("parameter {name}"));
+        let secrets = asked.secrets.iter().map(|secret| format!("secret {}", secret.id));
+        let names: Vec<String> = parameters.chain(secrets).collect();
+        let message = format!("cannot fetch {}: {}", names.join(", "), self.reason);
+        let code = if asked.parameters.is_empty() { SECRETS_FAILED } else { PARAMETERS_FAILED };
+        Box::pin(async move { Ok(refused(code, message)) })
+    }
+}
+
+/// At AWS, or wherever the client is pointed; with the client's credentials for builds of every account.
+#[derive(Debug)]
+pub struct FromAws {
+    client: aws::Client,
+}
+
+impl FromAws {
+    pub fn new(client: aws::Client) -> FromAws {
+        FromAws { client }
+    }
+
+    async fn look_up(&self, asked: &Asked) -> Answer {
+        let found = match self.client.get_parameters(&asked.parameters).await {
+            Ok(found) => found,
+            Err(error) => return refused(PARAMETERS_FAILED, error.to_string()),
+        };
+        if !found.missing.is_empty() {
+            return no_such_parameters(&found.missing);
+        }
+        let mut secrets = BTreeMap::new();
+        for secret in &asked.secrets {
+            match self.client.get_secret_value(&selected(secret)).await {
+                Ok(aws::Secret::Text(text)) => drop(secrets.insert(secret.clone(), text)),
+                Ok(aws::Secret::Binary(_)) => return binary(secret),
+                Err(error) => return no_secret(secret, &error.to_string()),
+            }
+        }
+        Answer::Values { parameters: found.values, secrets, git: Vec::new() }
+    }
+}
+
+impl References for FromAws {
+    fn resolve<'a>(&'a self, _: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
+        Box::pin(async move { Ok(self.look_up(asked).await) })
+    }
+}
+
+fn selected(secret: &Secret) -> aws::Selected {
+    aws::Selected { id: secret.id.clone(), stage: secret.stage.clone(), version: secret.version.clone() }
+}
+
+fn refused(status_code: &str, message: String) -> Answer {
+    Answer::Refused { status_code: status_code.to_string(), message }
+}
+
+/// COMPAT: BS-047.
+fn no_such_parameters(missing: &[String]) -> Answer {
+    refused(PARAMETERS_FAILED, format!("parameter does not exist: {}", missing.join(", ")))
+}
+
+fn no_secret(secret: &Secret, reason: &str) -> Answer {
+    refused(SECRETS_FAILED, format!("{}: {reason}", secret.id))
+}
+
+/// A variable holds text: what the bytes of a binary secret would become is not documented.
+fn binary(secret: &Secret) -> Answer {
+    no_secret(secret, "the secret is binary; only a SecretString can become a variable")
+}
