@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::journal::Secret;
 
-/// Bytes of one answer: hundreds of secrets of the largest size that Secrets Manager has (64 KiB).
-pub const ANSWER_LIMIT: usize = 32 << 20;
+/// Bytes of one answer: 64 secrets of the largest size that Secrets Manager has (64 KiB).
+pub const ANSWER_LIMIT: usize = 4 << 20;
 
 const STOP: u8 = b'S';
 const ANSWER: u8 = b'A';

@@ -4,7 +4,9 @@
 
 mod commands;
 mod context;
+mod git;
 mod layout;
+mod references;
 mod source;
 mod upload;
 mod variables;
@@ -21,6 +23,7 @@ use crate::plan::Plan;
 use crate::session::{Halt, Session};
 use crate::shell::State;
 use context::{client_error, dead, failed};
+use references::Fetched;
 
 /// How a phase ended, if not by [`Halt`].
 type Ended = Result<(), Context>;
@@ -41,8 +44,11 @@ pub(crate) struct Build<'a> {
     plan: &'a Plan,
     source_folder: PathBuf,
     buildspec: Option<Buildspec>,
+    fetched: Fetched,
     state: State,
     last_exit: i32,
+    /// No command has run since the line that opened the phase.
+    phase_just_entered: bool,
     succeeding: bool,
     /// The phase that is open, if any.
     open: Option<Phase>,
@@ -58,8 +64,10 @@ impl<'a> Build<'a> {
             plan,
             source_folder,
             buildspec: None,
+            fetched: Fetched::default(),
             state: State { restore: Vec::new(), carries: true },
             last_exit: 0,
+            phase_just_entered: false,
             succeeding: true,
             open: None,
             border_ms: clock::now_ms(),
@@ -123,6 +131,8 @@ impl<'a> Build<'a> {
 
     fn close(&mut self, outcome: Outcome, context: Context) -> Result<(), Halt> {
         let Some(phase) = self.open.take() else { return Ok(()) };
+        // What is told here is stored, and shown to everybody.
+        let context = Context { message: self.session.log.masked(&context.message), ..context };
         // COMPAT: LC-114 PROVISIONING and FINALIZING have no lines.
         if !matches!(phase, Phase::Provisioning | Phase::Finalizing) {
             let log = &mut self.session.log;
@@ -169,6 +179,9 @@ impl<'a> Build<'a> {
     fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
         let scratch = place.folder.join(crate::SCRATCH);
         std::fs::create_dir_all(&scratch)?;
+        if !self.has_sh()? {
+            return Ok(Err(dead(true))); // COMPAT: BS-041, with all that the text suspects.
+        }
         let spec = self.container_spec(scratch, place.name, place.output);
         let created = match place.prepared {
             Some(prepared) => Container::create_in(prepared, spec),

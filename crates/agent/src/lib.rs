@@ -11,6 +11,7 @@ mod clock;
 mod inside;
 pub mod journal;
 mod log;
+pub mod mask;
 pub mod plan;
 mod session;
 mod shell;

@@ -1,4 +1,4 @@
-//! The build's log as the agent writes it: service lines, raw output, and a durable segment beneath.
+//! The build's log as the agent writes it: service lines and raw output, masked, and a durable segment beneath.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use store::logs::SegmentWriter;
 
 use crate::clock;
+use crate::mask::{Mask, Masker};
 
 /// One read of the output pipe.
 const READ: usize = 256 << 10;
@@ -19,15 +20,17 @@ const HOLD: Duration = Duration::from_millis(200);
 /// A host's power failure loses at most this much of a log (P5).
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
-/// Bytes are stored as they came; an unfinished line is held back a moment so that events are whole lines.
+/// Bytes are stored as they came but for what is masked; an unfinished line is held back a moment so that events are
+/// whole lines.
 #[derive(Debug)]
 pub(crate) struct Log {
     segment: SegmentWriter,
     /// The read end of the container's output.
     output: File,
     buffer: Vec<u8>,
-    /// Bytes at the front of `buffer` that wait for their newline.
-    held: usize,
+    masker: Masker,
+    /// Masked output that is not written yet: it waits for its newline.
+    held: Vec<u8>,
     held_since: Instant,
     at_line_start: bool,
     /// Set by every write; the session tells the driver.
@@ -46,8 +49,9 @@ impl Log {
         let log = Log {
             segment,
             output: File::from(read),
-            buffer: vec![0; 2 * READ],
-            held: 0,
+            buffer: vec![0; READ],
+            masker: Masker::default(),
+            held: Vec::with_capacity(2 * READ),
             held_since: Instant::now(),
             at_line_start: true,
             grew: false,
@@ -76,19 +80,33 @@ impl Log {
         self.output.as_fd()
     }
 
+    /// From now on this is masked, too.
+    pub(crate) fn set_mask(&mut self, mask: Mask) -> io::Result<()> {
+        self.end_output()?;
+        self.masker = Masker::new(mask);
+        Ok(())
+    }
+
+    /// The text as the log would show it, for what is told elsewhere as well.
+    pub(crate) fn masked(&self, text: &str) -> String {
+        self.masker.mask().text(text).into_owned()
+    }
+
     /// A line of the service's own. COMPAT: LC-110 `[Container] <time> <text>`.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
         let now = clock::now_micros();
-        self.service(now, format!("[Container] {} {text}\n", clock::log_time(now)).as_bytes())
+        let text = self.masker.mask().text(text);
+        let line = format!("[Container] {} {text}\n", clock::log_time(now));
+        self.service(now, line.as_bytes())
     }
 
-    /// COMPAT: LC-115 the empty line after a command's output.
+    /// COMPAT: LC-115, LC-116 the empty line between a command's output and what comes next.
     pub(crate) fn blank(&mut self) -> io::Result<()> {
         self.service(clock::now_micros(), b"\n")
     }
 
     fn service(&mut self, micros: i64, bytes: &[u8]) -> io::Result<()> {
-        self.release()?;
+        self.end_output()?;
         if !self.at_line_start {
             self.write(micros / 1000, b"\n")?;
         }
@@ -103,10 +121,9 @@ impl Log {
         Ok(())
     }
 
-    /// Reads once what commands printed. False when there is nothing now.
+    /// Reads once what commands printed; 0 when there is nothing now.
     pub(crate) fn read_output(&mut self) -> io::Result<usize> {
-        let room = &mut self.buffer[self.held..];
-        let length = match (&self.output).read(room) {
+        let length = match (&self.output).read(&mut self.buffer) {
             Ok(length) => length,
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
             Err(e) => return Err(e),
@@ -114,44 +131,49 @@ impl Log {
         if length == 0 {
             return Ok(0);
         }
-        if self.held == 0 {
+        if self.held.is_empty() {
             self.held_since = Instant::now();
         }
-        self.keep(self.held + length)?;
+        let seen = self.held.len();
+        self.masker.feed(&self.buffer[..length], &mut self.held);
+        self.keep_unfinished(seen)?;
         Ok(length)
     }
 
-    /// Writes the whole lines of the first `filled` bytes and holds the rest.
-    fn keep(&mut self, filled: usize) -> io::Result<()> {
-        let whole = self.buffer[..filled].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
-        let cut = if filled - whole > READ { filled } else { whole };
+    /// Writes the whole lines of what is held; there is none in the first `seen` bytes.
+    fn keep_unfinished(&mut self, seen: usize) -> io::Result<()> {
+        let newline = self.held[seen..].iter().rposition(|byte| *byte == b'\n');
+        let whole = newline.map_or(0, |at| seen + at + 1);
+        let cut = if self.held.len() - whole > READ { self.held.len() } else { whole };
         if cut > 0 {
-            let buffer = std::mem::take(&mut self.buffer);
-            let written = self.write(clock::now_ms(), &buffer[..cut]);
-            self.buffer = buffer;
-            written?;
-            self.buffer.copy_within(cut..filled, 0);
+            self.write_held(cut)?;
             self.held_since = Instant::now();
         }
-        self.held = filled - cut;
         Ok(())
+    }
+
+    fn write_held(&mut self, length: usize) -> io::Result<()> {
+        let mut held = std::mem::take(&mut self.held);
+        let written = self.write(clock::now_ms(), &held[..length]);
+        held.drain(..length);
+        self.held = held;
+        written
     }
 
     /// When [`Log::release`] is due, if anything is held.
     pub(crate) fn release_due(&self) -> Option<Instant> {
-        (self.held > 0).then(|| self.held_since + HOLD)
+        (!self.held.is_empty()).then(|| self.held_since + HOLD)
     }
 
-    /// Writes what is held.
+    /// Writes what is held, but not what may still become a secret.
     pub(crate) fn release(&mut self) -> io::Result<()> {
-        let held = std::mem::take(&mut self.held);
-        if held == 0 {
-            return Ok(());
-        }
-        let buffer = std::mem::take(&mut self.buffer);
-        let written = self.write(clock::now_ms(), &buffer[..held]);
-        self.buffer = buffer;
-        written
+        self.write_held(self.held.len())
+    }
+
+    /// Something else than output follows: writes all there is.
+    fn end_output(&mut self) -> io::Result<()> {
+        self.masker.finish(&mut self.held);
+        self.release()
     }
 
     /// Reads what is in the pipe at this moment, and no more: a background process may go on printing for ever.
@@ -169,6 +191,7 @@ impl Log {
     /// Writes the last bytes, makes all durable and marks the end.
     pub(crate) fn seal(mut self) -> io::Result<()> {
         self.drain()?;
+        self.end_output()?;
         if let Some((stop, thread)) = self.syncer.take() {
             drop(stop);
             let _ = thread.join();

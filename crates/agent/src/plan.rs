@@ -153,3 +153,36 @@ pub struct ArtifactTarget {
     /// Stored as object metadata `codebuild-buildarn` (SA-066).
     pub build_arn: String,
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A plan that asks for nothing.
+    pub(crate) fn plan() -> Plan {
+        Plan {
+            build_id: "demo:0".into(),
+            uuid: "0".into(),
+            project_name: "demo".into(),
+            log: PathBuf::from("log"),
+            environment: Environment {
+                rootfs: Rootfs::Host,
+                variables: BTreeMap::new(),
+                shared: Vec::new(),
+                network: Network::None,
+                limits: Limits::default(),
+            },
+            source: Source::None,
+            source_number: 1,
+            buildspec: Buildspec::Inline(String::new()),
+            service_variables: BTreeMap::new(),
+            variables: BTreeMap::new(),
+            references: BTreeMap::new(),
+            artifacts: Artifacts::None,
+            timeout_seconds: 60,
+            on_driver_loss: DriverLoss::Stop,
+            fleet_label: "On-demand".into(),
+            debug_session: false,
+        }
+    }
+}

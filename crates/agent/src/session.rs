@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use container::{Container, Event as ContainerEvent, ExitStatus, Process};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::answer::{Hearing, Word};
+use crate::answer::{Answer, Hearing, Word};
 use crate::journal::{self, Event};
 use crate::log::Log;
 use crate::plan::DriverLoss;
@@ -74,6 +74,8 @@ pub(crate) struct Session {
     deadline: Instant,
     last_wake: Instant,
     stop_asked: bool,
+    /// What a driver said about the build's references.
+    answer: Option<Answer>,
     container: Option<Container>,
     /// An exit seen while nobody waited for it.
     ended: Vec<(u32, ExitStatus)>,
@@ -100,6 +102,7 @@ impl Session {
             deadline: now + timeout,
             last_wake: now,
             stop_asked: false,
+            answer: None,
             container: None,
             ended: Vec::new(),
         })
@@ -125,6 +128,18 @@ impl Session {
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),
+        }
+    }
+
+    /// Asks for the values of references and waits for a driver that has them. A driver that comes later reads the
+    /// question in the journal.
+    pub(crate) fn ask(&mut self, question: &Event) -> Result<Answer, Halt> {
+        self.record(question)?;
+        loop {
+            if let Some(answer) = self.answer.take() {
+                return Ok(answer);
+            }
+            self.turn(None)?;
         }
     }
 
@@ -258,8 +273,7 @@ impl Session {
         for word in words {
             match word {
                 Word::Stop => self.stop_asked = true,
-                // Nothing is asked yet.
-                Word::Answer(_) => {}
+                Word::Answer(answer) => self.answer = Some(answer),
             }
         }
     }

@@ -1,16 +1,18 @@
 //! What a build's container is made of, and where everything is inside it.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use container::{Mount, Spec};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Build;
 use crate::inside;
 use crate::plan::{self, Source};
 
 pub(super) const OUTPUT: &str = "/codebuild/output";
-const SCRIPTS: &str = "/codebuild/output/tmp";
+pub(super) const SCRIPTS: &str = "/codebuild/output/tmp";
 /// Room for a command's script and the variables that go from one to the next.
 const SCRIPTS_BYTES: u64 = 64 << 20;
 pub(super) const READONLY: &str = "/codebuild/readonly";
@@ -18,7 +20,23 @@ pub(super) const USER_BIN: &str = "/codebuild/user/bin";
 /// COMPAT: BS-004 where an inline buildspec is to be found.
 pub(super) const INLINE_BUILDSPEC: &str = "/codebuild/readonly/buildspec.yml";
 
+/// Where programs are looked for if the image does not say.
+pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl Build<'_> {
+    /// Whether an image has the shell that each needs.
+    pub(super) fn has_sh(&self) -> std::io::Result<bool> {
+        let plan::Rootfs::Folder(root) = &self.plan.environment.rootfs else { return Ok(true) };
+        let path = self.plan.environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str);
+        let root = File::open(root)?;
+        // The image's links lead to places of the image, not of this host.
+        let is_there = |folder: &str| {
+            let sh = Path::new(folder).join("sh");
+            openat2(&root, sh, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+        };
+        Ok(path.split(':').any(is_there))
+    }
+
     pub(super) fn container_spec(&self, scratch: PathBuf, name: String, output: OwnedFd) -> Spec {
         let environment = &self.plan.environment;
         let mut mounts: Vec<Mount> = Vec::new();

@@ -51,6 +51,12 @@ impl Build<'_> {
         if let Some(context) = unavailable(&parsed.buildspec) {
             return Ok(Err(context));
         }
+        if let Err(context) = self.fetch_references(&parsed.buildspec)? {
+            return Ok(Err(context));
+        }
+        if let Err(context) = self.install_git_credentials(&parsed.buildspec)? {
+            return Ok(Err(context));
+        }
         self.announce(&parsed.buildspec, &source)?;
         self.state.carries = parsed.buildspec.version == Version::V02;
         self.state.restore = self.initial_state(&parsed.buildspec);
@@ -203,12 +209,23 @@ impl Build<'_> {
 
     /// COMPAT: BS-004 a buildspec from S3 is shown read-only.
     fn show_buildspec(&mut self, text: &[u8]) -> Result<Ended, Halt> {
-        let file = rustix::fs::memfd_create("buildspec", rustix::fs::MemfdFlags::CLOEXEC)
-            .map_err(std::io::Error::from)?;
+        self.place_inside(READONLY, "buildspec.yml", 0o444, text)
+    }
+
+    /// Writes a file of root's inside.
+    pub(super) fn place_inside(
+        &mut self,
+        folder: &str,
+        name: &str,
+        mode: u32,
+        bytes: &[u8],
+    ) -> Result<Ended, Halt> {
+        let file =
+            rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let mut file = File::from(file);
-        std::io::Write::write_all(&mut file, text)?;
+        std::io::Write::write_all(&mut file, bytes)?;
         std::io::Seek::rewind(&mut file)?;
-        let place = inside::Place { target: READONLY.into(), relative: "buildspec.yml".into(), mode: 0o444 };
+        let place = inside::Place { target: folder.into(), relative: name.into(), mode };
         self.inside("place", &place, Some(file))
     }
 
@@ -242,12 +259,6 @@ impl Build<'_> {
 /// What a buildspec asks for that this version cannot give, when leaving it out would change what runs.
 fn unavailable(spec: &Buildspec) -> Option<Context> {
     let message = |what: &str| Some(yaml_error(format!("{what} is not available in this version")));
-    if !spec.env.parameter_store.is_empty() {
-        return message("env.parameter-store");
-    }
-    if !spec.env.secrets_manager.is_empty() {
-        return message("env.secrets-manager");
-    }
     match spec.env.shell {
         Some(buildspec::Shell::PowerShell | buildspec::Shell::Cmd) => message("A Windows shell in env.shell"),
         _ => None,

@@ -4,29 +4,31 @@ use std::collections::BTreeMap;
 
 use buildspec::Buildspec;
 
-use super::Build;
-use super::layout::{READONLY, USER_BIN};
+use super::layout::{DEFAULT_PATH, READONLY, USER_BIN};
+use super::{Build, git};
 use crate::journal::Event;
 use crate::session::Halt;
 use crate::shell;
 
 impl Build<'_> {
     /// The environment of the first command. COMPAT: BS-043, BS-044 image, buildspec, project and StartBuild
-    /// variables in this order, then the service's own.
+    /// variables in this order, then the service's own. What was fetched is only what wins.
     pub(super) fn initial_state(&self, spec: &Buildspec) -> Vec<u8> {
         let mut all: BTreeMap<String, String> = self.plan.environment.variables.clone();
         all.extend(spec.env.variables.iter().cloned());
         all.extend(self.plan.variables.clone());
+        all.extend(self.fetched.variables.clone());
         all.extend(self.plan.service_variables.clone());
+        if spec.env.git_credential_helper {
+            git::configure(&mut all);
+        }
         let source = self.source_folder.display().to_string();
         let root = source.trim_end_matches("/src").to_owned();
         all.insert("CODEBUILD_SRC_DIR".into(), source);
         all.insert("CODEBUILD_GOPATH".into(), root); // COMPAT: EN-061
         all.insert("CODEBUILD_CI".into(), "true".into()); // COMPAT: EN-060
         all.entry("HOME".into()).or_insert_with(|| "/root".into()); // COMPAT: EN-058
-        let path = all
-            .entry("PATH".into())
-            .or_insert_with(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into());
+        let path = all.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
         path.push_str(&format!(":{USER_BIN}")); // COMPAT: EN-064
         all.insert("OLDPWD".into(), READONLY.into()); // COMPAT: EN-065
         shell::initial(all.iter(), &self.source_folder)
@@ -35,16 +37,14 @@ impl Build<'_> {
     /// Variables whose names no shell can hold go to each command directly; and PATH, by which the shell is found.
     pub(super) fn foreign_variables(&self) -> Vec<(String, String)> {
         let image = &self.plan.environment.variables;
-        let all = image.iter().chain(&self.plan.variables);
-        let mut foreign: Vec<(String, String)> = all
-            .filter(|(name, _)| !shell::is_name(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
+        let of_buildspec = self.buildspec.iter().flat_map(|spec| &spec.env.variables);
+        let all = image.iter().chain(of_buildspec.map(|(name, value)| (name, value)));
+        let all = all.chain(&self.plan.variables).chain(&self.fetched.variables);
+        let unique: BTreeMap<&String, &String> = all.filter(|(name, _)| !shell::is_name(name)).collect();
+        let mut foreign: Vec<(String, String)> =
+            unique.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
         let path = image.get("PATH").cloned();
-        foreign.push((
-            "PATH".into(),
-            path.unwrap_or_else(|| "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
-        ));
+        foreign.push(("PATH".into(), path.unwrap_or_else(|| DEFAULT_PATH.into())));
         foreign
     }
 
@@ -56,6 +56,7 @@ impl Build<'_> {
             .iter()
             .map(String::as_str)
             .filter(|name| shell::is_name(name) && !name.starts_with("AWS_"))
+            .filter(|name| !self.plan.references.contains_key(*name))
             .collect();
         if names.is_empty() {
             return Ok(());
