@@ -71,6 +71,9 @@ pub enum Error {
         "the records have schema {found}, this version knows schemas up to {known}; use the newer version"
     )]
     NewerSchema { found: i64, known: i64 },
+    /// The key of parameters and secrets is not what it should be.
+    #[error("the key file {path} cannot be used: {reason}")]
+    Key { path: PathBuf, reason: String },
     /// A log segment that ended; nothing can be appended.
     #[error("log segment {0} is sealed")]
     Sealed(PathBuf),
@@ -106,6 +109,10 @@ pub enum BucketNameRule {
 impl Error {
     pub(crate) fn internal(doing: &'static str, source: impl Into<Source>) -> Error {
         Error::Internal { doing, source: source.into() }
+    }
+
+    pub(crate) fn key(path: &std::path::Path, reason: impl Into<String>) -> Error {
+        Error::Key { path: path.to_owned(), reason: reason.into() }
     }
 
     pub(crate) fn not_found(what: &'static str, name: &str) -> Error {

@@ -14,6 +14,7 @@ mod projects;
 mod settings;
 mod sql;
 mod threads;
+mod vault;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewB
 pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
 pub use projects::{Project, ProjectSort};
+pub use vault::{
+    Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, Vault, VersionValue,
+};
 
 use crate::error::Result;
 use sql::Sql;

@@ -27,3 +27,5 @@ impl Dice {
         usize::try_from(self.0 % bound as u64).unwrap()
     }
 }
+#[path = "store/vault.rs"]
+mod vault;

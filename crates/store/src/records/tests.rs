@@ -23,6 +23,7 @@ async fn no_list_reads_more_rows_than_it_gives() {
         ("builds", &["sequence"], project.into()),
         ("builds", &["number"], format!("{project} AND project = $3")),
         ("log_groups", &["name"], project.into()),
+        ("secrets", &["name"], project.into()),
         ("log_streams", &["name"], format!("{project} AND log_group = $3")),
         ("log_streams", &["last_event_ms", "name"], format!("{project} AND log_group = $3")),
     ];

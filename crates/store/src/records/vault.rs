@@ -1,0 +1,78 @@
+//! The vault: parameters and secrets, whose values nobody can read who has the database without its key.
+//!
+//! Values are sealed by [`key`] before they are written and opened when they are read; only here are they plain.
+//! Below: `parameters` and `secrets`, which is also how identifiers that clients write (names, ARNs, parts of ARNs)
+//! find their record. What the documents beside the values mean is their writer's business.
+
+mod key;
+mod parameters;
+mod secrets;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Records;
+use super::sql::{Sql, text};
+use crate::error::{Error, Result};
+use key::Key;
+pub use parameters::{NewParameter, Parameter};
+pub use secrets::{Draft, NewSecret, Secret, SecretValue, Selection, VersionValue};
+
+/// The setting that says which key the values were sealed with.
+const KEY_SETTING: &str = "vault.key";
+
+/// All parameters and secrets of a data folder, and the key to them. Cheap to clone.
+#[derive(Clone)]
+pub struct Vault {
+    records: Records,
+    key: Arc<Key>,
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vault").field("key", &self.key.id()).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Opens the vault with the key in `path`, which is made if nothing was ever sealed.
+    ///
+    /// # Errors
+    /// `Key` if the file is missing although there are values that need it, is damaged, or holds another key than
+    /// the one that they were sealed with.
+    pub async fn open(records: Records, path: &Path) -> Result<Vault> {
+        let sealed_with = match records.holds_sealed().await? {
+            true => records.get_setting(KEY_SETTING).await?,
+            false => None,
+        };
+        let key = match Key::read(path)? {
+            Some(key) => key,
+            None if sealed_with.is_none() => Key::create(path)?,
+            None => {
+                return Err(Error::key(path, "it is missing; parameters and secrets were sealed with it"));
+            }
+        };
+        match sealed_with {
+            Some(id) if id != key.id() => {
+                return Err(Error::key(
+                    path,
+                    "it is not the key that parameters and secrets were sealed with",
+                ));
+            }
+            _ => records.put_setting(KEY_SETTING, key.id()).await?,
+        }
+        Ok(Vault { records, key: Arc::new(key) })
+    }
+}
+
+impl Records {
+    async fn holds_sealed(&self) -> Result<bool> {
+        self.read(|sql| Ok(any(sql, "parameter_versions")? || any(sql, "secret_versions")?)).await
+    }
+}
+
+fn any(sql: &Sql<'_>, table: &str) -> Result<bool> {
+    let query = format!("SELECT 1 FROM {table} WHERE sealed <> $1 LIMIT 1");
+    Ok(sql.row(&query, [text("")], |row| row.get::<i64>(0))?.is_some())
+}
