@@ -7,6 +7,7 @@ mod context;
 mod git;
 mod layout;
 mod references;
+mod runtimes;
 mod source;
 mod upload;
 mod variables;

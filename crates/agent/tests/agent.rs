@@ -12,6 +12,8 @@ mod commands;
 mod logs;
 #[path = "agent/references.rs"]
 mod references;
+#[path = "agent/runtimes.rs"]
+mod runtimes;
 #[path = "agent/world.rs"]
 mod world;
 
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
     let is_wanted = |name: &str| {
         filters.is_empty() || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) })
     };
-    let all = [commands::CASES, logs::CASES, references::CASES].into_iter().flatten();
+    let all = [commands::CASES, logs::CASES, references::CASES, runtimes::CASES].into_iter().flatten();
     let wanted: Vec<&Case> = all.filter(|(name, _)| is_wanted(name)).collect();
     if arguments.iter().any(|a| a == "--list") {
         let is_ignored = arguments.iter().any(|a| a == "--ignored");

@@ -16,6 +16,7 @@ pub mod limits;
 mod model;
 mod origin;
 mod read;
+pub mod runtimes;
 mod secret;
 pub mod substitute;
 mod suggest;

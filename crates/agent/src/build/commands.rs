@@ -4,12 +4,16 @@ use std::path::Path;
 
 use buildspec::{OnFailure, PhaseName};
 use container::{ExitStatus, Process};
+use regex::RegexBuilder;
 
 use super::context::failed;
 use super::{Build, Ended};
-use crate::journal::Phase;
+use crate::journal::{Event, Phase};
 use crate::session::{Halt, Ran};
 use crate::{inside, shell};
+
+/// Memory of one compiled `on-failure` pattern.
+const PATTERN_BYTES: usize = 1 << 20;
 
 impl Build<'_> {
     /// INSTALL to POST_BUILD; true if UPLOAD_ARTIFACTS follows.
@@ -42,21 +46,39 @@ impl Build<'_> {
 
     /// COMPAT: BS-071..075.
     fn command_phase(&mut self, name: PhaseName) -> Result<Ended, Halt> {
-        self.say(&format!("Entering phase {}", name.to_string().to_ascii_uppercase()))?;
+        self.say(&format!("Entering phase {}", name.as_upper_str()))?;
         self.phase_just_entered = true;
         let phase = self.phase_spec(name);
         let user =
             phase.run_as.clone().or_else(|| self.buildspec.as_ref().and_then(|spec| spec.run_as.clone()));
         let ended = self.commands(&phase.commands, user.as_deref())?;
         let finally = self.commands(&phase.finally, user.as_deref())?;
-        if matches!(phase.on_failure, Some(OnFailure::Retry { .. })) && (ended.is_err() || finally.is_err()) {
-            self.say("on-failure: RETRY is not available in this version; the phase fails without a retry")?;
+        let ended = ended.and(finally);
+        if let (Err(context), Some(OnFailure::Retry { count, pattern })) = (&ended, &phase.on_failure) {
+            self.ask_retry(*count, pattern, &context.message)?;
         }
-        Ok(ended.and(finally))
+        Ok(ended)
+    }
+
+    /// COMPAT: BS-082..084 not the phase is run again but the build, by who started it. The pattern may match anywhere in
+    /// the phase context's message.
+    fn ask_retry(&mut self, limit: u32, pattern: &str, message: &str) -> Result<(), Halt> {
+        if limit == 0 {
+            return Ok(());
+        }
+        match RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build() {
+            Err(_) => {
+                self.say(&format!("Skip retry due to: `{pattern}` in on-failure is not a regular expression"))
+            }
+            Ok(pattern) if pattern.is_match(message) => {
+                Ok(self.session.record(&Event::RetryAsked { limit })?)
+            }
+            Ok(_) => self.say(&format!("Skip retry due to: the failure does not match `{pattern}`")),
+        }
     }
 
     /// Up to the first that fails.
-    fn commands(&mut self, commands: &[String], user: Option<&str>) -> Result<Ended, Halt> {
+    pub(super) fn commands(&mut self, commands: &[String], user: Option<&str>) -> Result<Ended, Halt> {
         for command in commands {
             if let Err(context) = self.command(command.trim_end_matches('\n'), user)? {
                 return Ok(Err(context));

@@ -28,6 +28,23 @@ impl Build<'_> {
         }
         self.say("Phase is DOWNLOAD_SOURCE")?;
         self.say(&format!("CODEBUILD_SRC_DIR={source}"))?;
+        let spec = match self.read_spec()? {
+            Ok(spec) => spec,
+            Err(context) => return Ok(Err(context)),
+        };
+        for prepare in
+            [Build::fetch_references, Build::install_git_credentials, Build::begin, Build::select_runtimes]
+        {
+            if let Err(context) = prepare(self, &spec)? {
+                return Ok(Err(context));
+            }
+        }
+        self.announce(&spec, &source)?;
+        Ok(Ok(()))
+    }
+
+    /// Finds the buildspec, shows it where CodeBuild does, and reads it.
+    fn read_spec(&mut self) -> Result<Result<Buildspec, Context>, Halt> {
         let text = match self.buildspec_text()? {
             Ok(text) => text,
             Err(context) => return Ok(Err(context)),
@@ -48,30 +65,21 @@ impl Build<'_> {
         for warning in &parsed.warnings {
             self.say(&format!("Warning: {warning}"))?;
         }
-        if let Some(context) = unavailable(&parsed.buildspec) {
-            return Ok(Err(context));
+        match unavailable(&parsed.buildspec) {
+            Some(context) => Ok(Err(context)),
+            None => Ok(Ok(parsed.buildspec)),
         }
-        if let Err(context) = self.fetch_references(&parsed.buildspec)? {
-            return Ok(Err(context));
-        }
-        if let Err(context) = self.install_git_credentials(&parsed.buildspec)? {
-            return Ok(Err(context));
-        }
-        self.announce(&parsed.buildspec, &source)?;
-        self.state.carries = parsed.buildspec.version == Version::V02;
-        self.state.restore = self.initial_state(&parsed.buildspec);
-        self.buildspec = Some(parsed.buildspec);
+    }
+
+    /// From here on commands can run.
+    fn begin(&mut self, spec: &Buildspec) -> Result<Ended, Halt> {
+        self.state.carries = spec.version == Version::V02;
+        self.state.restore = self.initial_state(spec);
+        self.buildspec = Some(spec.clone());
         Ok(Ok(()))
     }
 
     fn announce(&mut self, spec: &Buildspec, source: &str) -> Result<(), Halt> {
-        let runtimes =
-            spec.phases.install.as_ref().is_some_and(|install| !install.runtime_versions.is_empty());
-        match runtimes {
-            // COMPAT: BS-097 for images without runtimes.yml.
-            true => self.say("Skipping install of runtimes. Runtime version selection is not supported by this build image")?,
-            false => self.say("No runtime version selected in buildspec.")?,
-        }
         self.say(&format!("Moving to directory {source}"))?;
         match spec.cache.as_ref().is_some_and(|cache| !cache.paths.is_empty()) {
             true => self.say("Skip cache due to: caching is not available in this version")?,
@@ -83,12 +91,16 @@ impl Build<'_> {
         if !spec.reports.is_empty() {
             self.say("Skip reports due to: reports are not available in this version")?;
         }
+        if spec.proxy.logs || spec.proxy.upload_artifacts {
+            // BS-060: there is no way to them that a proxy could stand in.
+            self.say("Skip proxy due to: logs and artifacts are kept where the build runs")?;
+        }
         self.say("Registering with agent")?;
         let phases = spec.phases_in_yaml();
         self.say(&format!("Phases found in YAML: {}", phases.len()))?;
         for (name, phase) in phases {
-            let name = name.to_string().to_ascii_uppercase();
-            self.say(&format!(" {name}: {} commands", phase.commands.len() + phase.finally.len()))?;
+            let commands = phase.commands.len() + phase.finally.len();
+            self.say(&format!(" {}: {commands} commands", name.as_upper_str()))?;
         }
         Ok(())
     }

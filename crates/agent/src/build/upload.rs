@@ -103,11 +103,8 @@ impl Build<'_> {
 
     /// COMPAT: BS-190 expanded with the variables of now.
     fn base_directory(&mut self, artifact: &buildspec::Artifacts) -> Result<Result<String, Context>, Halt> {
-        let text = artifact.base_directory.clone().unwrap_or_else(|| ".".into());
-        let names = buildspec::substitute::names(&text);
-        let values = self.values(&names)?;
-        let expanded = buildspec::substitute::expand(&text, |name| values.get(name).map(String::as_str));
-        Ok(expanded.map_err(|error| client_error(error.to_string())))
+        let text = artifact.base_directory.as_deref().unwrap_or(".");
+        Ok(self.expand(text)?.map_err(client_error))
     }
 
     /// COMPAT: BS-133, SA-083 the buildspec's name, as the shell makes it, if the project lets it.

@@ -65,6 +65,13 @@ impl Build<'_> {
         Ok(self.session.record(&Event::Exported { variables })?)
     }
 
+    /// `text` with the present values of its variables; COMPAT: BS-190. The inner error says what is wrong with it.
+    pub(super) fn expand(&mut self, text: &str) -> Result<Result<String, String>, Halt> {
+        let values = self.values(&buildspec::substitute::names(text))?;
+        let expanded = buildspec::substitute::expand(text, |name| values.get(name).map(String::as_str));
+        Ok(expanded.map_err(|error| error.to_string()))
+    }
+
     /// The present values of variables that are set.
     pub(super) fn values(&mut self, names: &[&str]) -> Result<BTreeMap<String, String>, Halt> {
         if names.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use agent::journal::{Outcome, Phase};
+use agent::journal::{Event, Outcome, Phase};
 
 use crate::world::Build;
 
@@ -14,6 +14,12 @@ crate::cases![
     an_image_without_sh_fails_provisioning,
     options_of_a_shell_do_not_survive_their_command,
     artifacts_follow_a_failed_build,
+    a_failed_phase_leads_to_what_its_on_failure_says,
+    a_retry_is_asked_for_where_the_failure_matches,
+    steps_are_refused,
+    proxies_have_no_effect_and_the_log_says_so,
+    finally_runs_and_the_first_failure_is_told,
+    a_command_finds_how_the_one_before_ended,
 ];
 
 fn a_background_process_goes_on_printing_and_holds_nothing_up() {
@@ -87,4 +93,88 @@ fn artifacts_follow_a_failed_build() {
     .run()
     .with(Outcome::Failed);
     assert_eq!(fs::read_to_string(ended.folder.path().join("artifacts/x")).unwrap(), "x\n");
+}
+
+fn a_failed_phase_leads_to_what_its_on_failure_says() {
+    // BS-076, BS-077, BS-078, BS-080, BS-081, LC-030, LC-031, LC-041
+    use Phase::{Build as BuildPhase, Finalizing, Install, PostBuild, PreBuild, UploadArtifacts};
+    let upload = [UploadArtifacts, Finalizing];
+    let cases: [(&str, &str, Vec<Phase>); 10] = [
+        ("install", "", vec![Install, Finalizing]),
+        ("install", "ABORT", vec![Install, Finalizing]),
+        ("install", "CONTINUE", [&[Install, PreBuild, BuildPhase, PostBuild][..], &upload].concat()),
+        ("pre_build", "", vec![Install, PreBuild, Finalizing]),
+        ("pre_build", "RETRY", vec![Install, PreBuild, Finalizing]),
+        ("build", "", [&[Install, PreBuild, BuildPhase, PostBuild][..], &upload].concat()),
+        ("build", "abort", vec![Install, PreBuild, BuildPhase, Finalizing]),
+        ("build", "CONTINUE", [&[Install, PreBuild, BuildPhase, PostBuild][..], &upload].concat()),
+        ("post_build", "", [&[Install, PreBuild, BuildPhase, PostBuild][..], &upload].concat()),
+        ("post_build", "ABORT", vec![Install, PreBuild, BuildPhase, PostBuild, Finalizing]),
+    ];
+    for (phase, on_failure, expect) in cases {
+        let on_failure_key =
+            if on_failure.is_empty() { String::new() } else { format!("on-failure: {on_failure}, ") };
+        let ended = Build::of(&format!("  {phase}: {{{on_failure_key}commands: ['false']}}\n")).run();
+        let ended = ended.with(Outcome::Failed);
+        assert_eq!(ended.phases()[2..], expect, "{phase} {on_failure}");
+    }
+}
+
+fn a_retry_is_asked_for_where_the_failure_matches() {
+    // BS-082, BS-083, BS-084
+    let cases = [
+        ("RETRY", Some(3)),
+        ("retry-7", Some(7)),
+        ("RETRY-0", None),
+        ("'RETRY-.*exit status 1'", Some(3)),
+        ("'RETRY-2-.*no such thing.*'", None),
+        ("'Retry-2-command: false'", Some(2)),
+        ("'RETRY-2-('", None),
+        ("ABORT", None),
+    ];
+    for (on_failure, limit) in cases {
+        let ended = Build::of(&format!("  build: {{on-failure: {on_failure}, commands: ['false']}}\n")).run();
+        let ended = ended.with(Outcome::Failed);
+        let asked = ended.events.iter().find_map(|event| match event {
+            Event::RetryAsked { limit } => Some(*limit),
+            _ => None,
+        });
+        assert_eq!(asked, limit, "{on_failure}\n{}", ended.log);
+    }
+}
+
+fn steps_are_refused() {
+    // BS-088
+    let ended = Build::of("  build: {steps: [{name: x, uses: actions/checkout@v4}]}\n").run();
+    let message =
+        "unsupported field \"steps\" in buildspec. No GitHub token has been configured for your account";
+    ended.with(Outcome::Failed).failed_in(Phase::DownloadSource, "YAML_FILE_ERROR", message);
+}
+
+fn proxies_have_no_effect_and_the_log_says_so() {
+    // BS-060
+    let ended = Build::new("version: 0.2\nproxy: {logs: yes, upload-artifacts: yes}\nphases: {}\n").run();
+    let said = "Skip proxy due to: logs and artifacts are kept where the build runs";
+    assert!(ended.with(Outcome::Succeeded).said(said));
+}
+
+fn finally_runs_and_the_first_failure_is_told() {
+    // BS-073, BS-074, BS-075, LC-050
+    let ended =
+        Build::of("  build: {commands: [exit 3, echo never], finally: [echo last, exit 4, echo never]}\n");
+    let ended = ended.run().with(Outcome::Failed);
+    assert_eq!(ended.output(), ["last"]);
+    let message = "Error while executing command: exit 3. Reason: exit status 3";
+    ended.failed_in(Phase::Build, "COMMAND_EXECUTION_ERROR", message);
+}
+
+fn a_command_finds_how_the_one_before_ended() {
+    // BS-025, BS-027, BS-079
+    let state = "echo $CODEBUILD_LAST_EXIT $CODEBUILD_BUILD_SUCCEEDING";
+    let ended = Build::of(&format!(
+        "  build: {{commands: ['{state}; exit 0', '{state}; exit 5'], finally: ['{state}']}}\n  \
+         post_build: {{commands: ['{state}']}}\n"
+    ));
+    let ended = ended.run().with(Outcome::Failed);
+    assert_eq!(ended.output(), ["0 1", "0 1", "5 1", "0 0"]);
 }
