@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{Error, at};
-use crate::{codegen, conformance, tidy};
+use crate::{codegen, conformance, schema, tidy};
 
 pub(crate) const USAGE: &str = "";
 
@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     said("tidy", tidy::run(&[]))?;
     said("codegen --check", codegen::run(&["--check".into()]))?;
     said("conformance --check", conformance::run(&["--check".into()]))?;
+    said("schema --check", schema::run(&["--check".into()]))?;
     cargo(&["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"])?;
     if installed("deny") {
         // Advisories need a database from the network; everything else is in the checkout.

@@ -1,11 +1,13 @@
 //! What is wrong with a text, where, and how to put it right. Which text goes with which finding is decided
-//! where the finding is made; here are only the shape, the collection of warnings and the quoting.
+//! where the finding is made, and what kinds there are in [`code`]; here are the shape, the collection and the quoting.
 
-use std::fmt;
+mod code;
 
 use crate::limits;
 
-/// A finding in a text: fatal as an `Err`, otherwise a warning.
+pub use code::{Code, Severity};
+
+/// A finding in a text: one that a build would be refused for, or one worth knowing ([`Code::severity`]).
 ///
 /// `message` is what a build's phase context shows beside the status code `YAML_FILE_ERROR`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,62 +17,14 @@ pub struct Diagnostic {
     pub code: Code,
     /// One sentence for people: CodeBuild's own text where one is known.
     pub message: String,
-    /// Line in the text parsed, from 1.
-    pub line: usize,
-    /// Column in that line in characters, from 1.
-    pub column: usize,
+    /// The offending text.
+    pub span: Span,
     /// What to do about it.
     pub hint: Option<String>,
 }
 
-/// The error of this crate: a fatal [`Diagnostic`]. Callers tell errors apart by their [`Code`].
+/// The error of this crate: a [`Diagnostic`] of severity [`Severity::Error`]. Callers tell errors apart by their [`Code`].
 pub type Error = Diagnostic;
-
-/// Kinds of findings. `Display` gives a stable name such as `unknown-phase`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Code {
-    /// Not YAML, or not text at all.
-    Syntax,
-    /// One of [`limits`] is crossed.
-    Limit,
-    /// A value of the wrong kind: a map where text is wanted.
-    Type,
-    /// A value of the right kind that is not one of those allowed.
-    Value,
-    /// A required key is absent.
-    Missing,
-    /// `version` is absent or not supported.
-    Version,
-    /// A phase CodeBuild does not have.
-    UnknownPhase,
-    /// A key CodeBuild does not have (warning).
-    UnknownKey,
-    /// A key given twice (warning: the last one counts).
-    DuplicateKey,
-    /// A key or value that is accepted and has no effect (warning).
-    Ignored,
-    /// A feature of CodeBuild's that is not supported.
-    Unsupported,
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Code::Syntax => "syntax",
-            Code::Limit => "limit",
-            Code::Type => "type",
-            Code::Value => "value",
-            Code::Missing => "missing",
-            Code::Version => "version",
-            Code::UnknownPhase => "unknown-phase",
-            Code::UnknownKey => "unknown-key",
-            Code::DuplicateKey => "duplicate-key",
-            Code::Ignored => "ignored",
-            Code::Unsupported => "unsupported",
-        })
-    }
-}
 
 /// A place in a text; line and column count from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,13 +35,38 @@ pub struct Position {
     pub column: usize,
 }
 
+/// A stretch of text. `end` is just behind it, on the same line or a later one; it is `start` for a mere place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// The first character.
+    pub start: Position,
+    /// Behind the last character.
+    pub end: Position,
+}
+
 impl Position {
     /// The first character of a text.
     pub const START: Position = Position { line: 1, column: 1 };
+}
 
-    /// A finding at this place.
+impl Span {
+    /// The beginning of a text, for what is about the whole.
+    pub const START: Span = Span { start: Position::START, end: Position::START };
+
+    /// The line it begins on.
+    pub fn line(self) -> usize {
+        self.start.line
+    }
+
+    /// A finding about this text.
     pub(crate) fn finding(self, code: Code, message: impl Into<String>) -> Diagnostic {
-        Diagnostic { code, message: message.into(), line: self.line, column: self.column, hint: None }
+        Diagnostic { code, message: message.into(), span: self, hint: None }
+    }
+}
+
+impl From<Position> for Span {
+    fn from(position: Position) -> Span {
+        Span { start: position, end: position }
     }
 }
 
@@ -96,34 +75,61 @@ impl Diagnostic {
         self.hint = Some(hint.into());
         self
     }
+
+    /// How bad it is; follows from the code.
+    pub fn severity(&self) -> Severity {
+        self.code.severity()
+    }
 }
 
-/// Warnings in the order found, at most [`limits::WARNINGS`] of them.
+/// Findings in the order made: errors and warnings, at most [`limits::ERRORS`] and [`limits::WARNINGS`] of them.
 #[derive(Debug, Default)]
-pub(crate) struct Warnings {
-    kept: Vec<Diagnostic>,
+pub(crate) struct Findings {
+    errors: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
     dropped: usize,
 }
 
-impl Warnings {
-    /// Adds the warning `make` builds, which is not called once the limit is reached.
-    pub(crate) fn add(&mut self, make: impl FnOnce() -> Diagnostic) {
-        if self.kept.len() < limits::WARNINGS {
-            self.kept.push(make());
+impl Findings {
+    /// Adds what `make` builds, which is not called once the limit for warnings is reached.
+    pub(crate) fn warn(&mut self, make: impl FnOnce() -> Diagnostic) {
+        if self.warnings.len() < limits::WARNINGS {
+            self.warnings.push(make());
         } else {
             self.dropped += 1;
         }
     }
 
+    pub(crate) fn refuse(&mut self, error: Error) {
+        if self.errors.len() < limits::ERRORS {
+            self.errors.push(error);
+        }
+    }
+
+    /// The value, or nothing and the error among the findings.
+    pub(crate) fn keep<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        result.map_err(|error| self.refuse(error)).ok()
+    }
+
+    /// What has been refused so far, in the order found; the list begins anew.
+    pub(crate) fn take_errors(&mut self) -> Vec<Error> {
+        std::mem::take(&mut self.errors)
+    }
+
     /// All warnings in the order of the text; a last one tells of those dropped.
-    pub(crate) fn into_vec(mut self) -> Vec<Diagnostic> {
-        self.kept.sort_by_key(|warning| (warning.line, warning.column));
+    pub(crate) fn into_warnings(mut self) -> Vec<Diagnostic> {
+        sort(&mut self.warnings);
         if self.dropped > 0 {
             let message = format!("{} more warnings are not shown", self.dropped);
-            self.kept.push(Position::START.finding(Code::Limit, message));
+            self.warnings.push(Span::START.finding(Code::MoreWarnings, message));
         }
-        self.kept
+        self.warnings
     }
+}
+
+/// Puts findings in the order of the text.
+pub(crate) fn sort(findings: &mut [Diagnostic]) {
+    findings.sort_by_key(|finding| (finding.span.start, finding.code));
 }
 
 /// A user's text as shown in a message: between quotes, on one line and cut to [`limits::QUOTED_CHARS`].

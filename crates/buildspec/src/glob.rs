@@ -7,7 +7,7 @@
 //!
 //! Matching is a set-of-states simulation, so no pattern makes it slow. Walking folders is the caller's.
 
-use crate::diagnostic::{Code, Error, Position, quoted};
+use crate::diagnostic::{Code, Error, Span, quoted};
 use crate::limits;
 
 /// A parsed pattern.
@@ -84,7 +84,7 @@ impl Pattern {
 
 fn too_large(pattern: &str, what: &str, limit: usize) -> Error {
     let message = format!("Pattern {} has more than {limit} {what}", quoted(pattern));
-    Position::START.finding(Code::Limit, message)
+    Span::START.finding(Code::Limit, message)
 }
 
 /// States after `path`: `states[i]` says that the first `i` parts can have matched all of it.

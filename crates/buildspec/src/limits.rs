@@ -12,6 +12,9 @@ pub const ALIASED_BYTES: usize = 1024 * 1024;
 /// What one value counts towards [`ALIASED_BYTES`] besides its text.
 pub const NODE_COST: usize = 16;
 
+/// Errors kept for one buildspec: whoever mends so many looks again.
+pub const ERRORS: usize = 100;
+
 /// Warnings kept for one buildspec; the rest are counted, not kept.
 pub const WARNINGS: usize = 100;
 
@@ -23,6 +26,15 @@ pub const FALLBACK_KEYS: usize = 5;
 
 /// Highest count of `on-failure: RETRY-<count>` (BS-083).
 pub const RETRY_COUNT: u32 = 100;
+
+/// Bytes of an `on-failure` pattern once compiled; also bounds the time to compile it.
+pub const RETRY_PATTERN_BYTES: usize = 256 * 1024;
+
+/// Groups inside one another in an `on-failure` pattern.
+pub const RETRY_PATTERN_DEPTH: u32 = 50;
+
+/// Builds in one batch; AWS allows as many.
+pub const BATCH_BUILDS: usize = 100;
 
 /// Bytes in a glob pattern.
 pub const GLOB_BYTES: usize = 4096;

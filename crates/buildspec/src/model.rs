@@ -1,11 +1,19 @@
 //! A buildspec as values. Texts are as written: nothing is expanded, no path is checked against a disk.
 
+mod batch;
+mod on_failure;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
+use crate::diagnostic::Error;
 use crate::secret::SecretReference;
-use crate::yaml::Node;
+
+pub use batch::{
+    Batch, BatchBuild, BatchBuilds, BatchEnvironment, BuildMatrix, COMPUTE_TYPES, ENVIRONMENT_TYPES,
+};
+pub(crate) use on_failure::NoOnFailure;
+pub use on_failure::{ErrorPattern, OnFailure};
 
 /// Names with values in the order of the buildspec; names are unique.
 pub type Variables = Vec<(String, String)>;
@@ -29,8 +37,10 @@ pub struct Buildspec {
     pub artifacts: Option<Artifacts>,
     /// `cache`.
     pub cache: Option<Cache>,
-    /// `batch`, as read.
-    pub batch: Option<Arc<Node>>,
+    /// `batch`, or what is wrong with it: a single build does not look at it, so it cannot fail one.
+    ///
+    /// COMPAT: BS-163
+    pub batch: Option<Result<Batch, Error>>,
 }
 
 /// Buildspec versions (BS-020).
@@ -120,22 +130,6 @@ pub struct Phase {
     pub finally: Vec<String>,
     /// `runtime-versions` of `install`: runtime to version as written (`3.10` stays `3.10`, BS-014).
     pub runtime_versions: Variables,
-}
-
-/// `on-failure` (BS-080..083).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum OnFailure {
-    /// No later command phase runs.
-    Abort,
-    /// The next phase runs.
-    Continue,
-    /// The build is tried again.
-    Retry {
-        /// Tries, 0 to 100.
-        count: u32,
-        /// Regular expression the error message has to match; not checked here.
-        pattern: String,
-    },
 }
 
 /// One entry of `reports`.
@@ -311,12 +305,28 @@ impl Shell {
     /// Spellings shown when another is refused.
     pub(crate) const DOCUMENTED: &str = "/bin/sh,bash,cmd.exe,powershell.exe";
 
+    /// COMPAT: BS-040 the documented spellings, and those that leave no doubt.
+    pub(crate) const NAMES: &[&str] =
+        &["/bin/bash", "/bin/sh", "bash", "cmd", "cmd.exe", "powershell", "powershell.exe", "sh"];
+
     pub(crate) fn named(name: &str) -> Option<Shell> {
         match name {
             "sh" | "/bin/sh" => Some(Shell::Sh),
             "bash" | "/bin/bash" => Some(Shell::Bash),
             "powershell.exe" | "powershell" => Some(Shell::PowerShell),
             "cmd.exe" | "cmd" => Some(Shell::Cmd),
+            _ => None,
+        }
+    }
+}
+
+impl CacheAction {
+    pub(crate) const NAMES: &[&str] = &["restore", "save"];
+
+    pub(crate) fn named(name: &str) -> Option<CacheAction> {
+        match name.to_ascii_lowercase().as_str() {
+            "restore" => Some(CacheAction::Restore),
+            "save" => Some(CacheAction::Save),
             _ => None,
         }
     }
@@ -337,8 +347,18 @@ impl FileFormat {
         FileFormat::VisualStudioTrx,
     ];
 
+    pub(crate) const NAMES: [&'static str; 10] = {
+        let mut names = [""; 10];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = FileFormat::ALL[at].as_str();
+            at += 1;
+        }
+        names
+    };
+
     /// CodeBuild's spelling.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             FileFormat::CloverXml => "CLOVERXML",
             FileFormat::CoberturaXml => "COBERTURAXML",
@@ -373,85 +393,5 @@ impl FileFormat {
 impl fmt::Display for FileFormat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-impl OnFailure {
-    const DEFAULT_RETRIES: u32 = 3;
-    const ANY_ERROR: &str = ".*";
-
-    /// COMPAT: BS-083 `ABORT`, `CONTINUE`, `RETRY[-count][-regex]`, keywords in any case. `None`: none of these.
-    ///
-    /// Digits are a count when they stand alone between the dashes: `RETRY-503.*` is a pattern.
-    pub(crate) fn named(text: &str) -> Option<OnFailure> {
-        let (keyword, rest) = match text.split_once('-') {
-            Some((keyword, rest)) => (keyword, Some(rest)),
-            None => (text, None),
-        };
-        match (keyword.to_ascii_uppercase().as_str(), rest) {
-            ("ABORT", None) => Some(OnFailure::Abort),
-            ("CONTINUE", None) => Some(OnFailure::Continue),
-            ("RETRY", None) => Some(retry(None, None)),
-            ("RETRY", Some(rest)) => Some(match rest.split_once('-') {
-                Some((count, pattern)) if digits(count) => retry(Some(count), Some(pattern)),
-                None if digits(rest) => retry(Some(rest), None),
-                _ => retry(None, Some(rest)),
-            }),
-            _ => None,
-        }
-    }
-}
-
-fn retry(count: Option<&str>, pattern: Option<&str>) -> OnFailure {
-    let pattern = pattern.filter(|pattern| !pattern.is_empty()).unwrap_or(OnFailure::ANY_ERROR);
-    OnFailure::Retry {
-        // A count too long for a number is too high for the limit as well.
-        count: count.map_or(OnFailure::DEFAULT_RETRIES, |digits| digits.parse().unwrap_or(u32::MAX)),
-        pattern: pattern.to_owned(),
-    }
-}
-
-fn digits(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(text: &str, expect: Option<OnFailure>) {
-        assert_eq!(OnFailure::named(text), expect, "{text}");
-    }
-
-    fn retries(count: u32, pattern: &str) -> Option<OnFailure> {
-        Some(OnFailure::Retry { count, pattern: pattern.to_owned() })
-    }
-
-    #[test]
-    fn on_failure_takes_every_documented_form() {
-        check("ABORT", Some(OnFailure::Abort));
-        check("abort", Some(OnFailure::Abort));
-        check("CONTINUE", Some(OnFailure::Continue));
-        check("Continue", Some(OnFailure::Continue));
-        check("RETRY", retries(3, ".*"));
-        check("Retry", retries(3, ".*"));
-        check("RETRY-5", retries(5, ".*"));
-        check("RETRY-0", retries(0, ".*"));
-        check("RETRY-.*timeout.*", retries(3, ".*timeout.*"));
-        check("Retry-3-.*connection timed out.*", retries(3, ".*connection timed out.*"));
-        check("RETRY-12-a-b", retries(12, "a-b"));
-        check("RETRY-a-b", retries(3, "a-b"));
-        check("RETRY-503.*", retries(3, "503.*"));
-        check("RETRY-", retries(3, ".*"));
-        check("RETRY-7-", retries(7, ".*"));
-        check("RETRY-99999999999", retries(u32::MAX, ".*"));
-    }
-
-    #[test]
-    fn on_failure_refuses_everything_else() {
-        for text in ["", "STOP", "ABORT-1", "CONTINUE-x", "RETRY 3", "RETRY3", " ABORT"] {
-            check(text, None);
-        }
     }
 }

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::diagnostic::{Code, Error, Position, Warnings, quoted};
+use crate::diagnostic::{Code, Error, Findings, Span, quoted};
 use crate::limits;
 use crate::yaml::{self, Node, Value};
 
@@ -65,9 +65,9 @@ impl Runtimes {
     pub fn parse(text: &str) -> Result<Runtimes, Error> {
         if text.len() > limits::TEXT_BYTES {
             let message = format!("runtimes.yml has more than {} bytes", limits::TEXT_BYTES);
-            return Err(Position::START.finding(Code::Limit, message));
+            return Err(Span::START.finding(Code::Limit, message));
         }
-        let root = yaml::load(text, &mut Warnings::default())?;
+        let root = yaml::load(text, &mut Findings::default())?;
         let Some(runtimes) = root.as_deref().and_then(|root| child(root, "runtimes")) else {
             return Ok(Runtimes::default());
         };
@@ -265,9 +265,9 @@ fn texts(node: &Node, name: &str) -> Result<Vec<String>, Error> {
 }
 
 fn wrong_kind(node: &Node, name: &str, wanted: &str) -> Error {
-    let line = node.position.line;
+    let line = node.span.line();
     let message = format!("{} in runtimes.yml has to be {wanted}, at line {line}", quoted(name));
-    node.position.finding(Code::Type, message)
+    node.span.finding(Code::Type, message)
 }
 
 #[cfg(test)]

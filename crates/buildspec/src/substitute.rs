@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use crate::diagnostic::{Code, Error, Position, quoted};
+use crate::diagnostic::{Code, Error, Span, quoted};
 use crate::limits;
 
 /// A run of text without references, or the name of one.
@@ -31,7 +31,7 @@ pub fn expand<'v>(text: &str, lookup: impl Fn(&str) -> Option<&'v str>) -> Resul
         if expanded.len() + part.len() > limits::EXPANDED_BYTES {
             let rule =
                 format!("longer than {} bytes once its variables are expanded", limits::EXPANDED_BYTES);
-            return Err(Position::START.finding(Code::Limit, format!("{} is {rule}", quoted(text))));
+            return Err(Span::START.finding(Code::Limit, format!("{} is {rule}", quoted(text))));
         }
         expanded.push_str(part);
     }

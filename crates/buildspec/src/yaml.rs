@@ -8,21 +8,21 @@ mod wording;
 
 use std::sync::Arc;
 
-pub use crate::diagnostic::Position;
+use crate::diagnostic::Span;
 pub(crate) use load::load;
 
 /// One value and where it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// What it is.
-    pub value: Value,
-    /// Its first character. What an alias brought in stands where it was written, not where it is used.
-    pub position: Position,
+    pub(crate) value: Value,
+    /// Its text. What an alias brought in stands where it was written, not where it is used.
+    pub(crate) span: Span,
 }
 
 /// What a [`Node`] is. Parts reached through an alias are shared, not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub(crate) enum Value {
     /// A scalar: its text with quotes, escapes and block indentation resolved, otherwise as written.
     Scalar {
         /// The text.
@@ -38,23 +38,23 @@ pub enum Value {
 
 /// A key of a map with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The key's text.
-    pub key: String,
+    pub(crate) key: String,
     /// Where the key stands.
-    pub position: Position,
+    pub(crate) span: Span,
     /// Its value.
-    pub node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
 }
 
 impl Node {
     /// Whether nothing is written here: `key:` with no value at all.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if text.is_empty())
     }
 
     /// Whether YAML reads this as null: nothing at all, `~` or `null`.
-    pub fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         match &self.value {
             Value::Scalar { text, plain: true } => {
                 matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")

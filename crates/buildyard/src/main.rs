@@ -1,6 +1,7 @@
 //! The one binary: reads configuration, wires the rooms together, speaks to the terminal. No behaviour of its own.
 
 mod aws_environment;
+mod check;
 mod config;
 mod credentials;
 mod environment_report;
@@ -31,6 +32,10 @@ enum Command {
     ///
     /// Exit codes: 0 SUCCEEDED, 1 FAILED, 2 wrong usage, 3 FAULT (ours, not the build's), 124 TIMED_OUT, 130 STOPPED.
     Run(Box<run::Arguments>),
+    /// Check buildspecs: what a build would refuse, and what is hardly meant.
+    ///
+    /// Exit codes: 0 nothing or only warnings, 1 errors (with --strict warnings too), 2 wrong usage or a file that cannot be read.
+    Check(check::Arguments),
     /// Serve CodeBuild, S3, CloudWatch Logs and STS on one port.
     Serve(config::Flags),
     /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
@@ -49,6 +54,7 @@ enum Command {
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
         Command::Serve(flags) => told(serve::serve(flags)),
         Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {
             print!("{}", credentials::environment(&settings)?);

@@ -19,6 +19,10 @@ impl Screen {
         Screen { out: Box::new(io::stderr().lock()), coloured }
     }
 
+    pub(crate) fn is_coloured(&self) -> bool {
+        self.coloured
+    }
+
     /// One event of the log: a line with its newline, or a piece of one.
     pub(crate) fn event(&mut self, bytes: &[u8]) -> io::Result<()> {
         if !self.coloured || !bytes.starts_with(b"[Container] ") {

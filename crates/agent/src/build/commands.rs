@@ -4,16 +4,12 @@ use std::path::Path;
 
 use buildspec::{OnFailure, PhaseName};
 use container::{ExitStatus, Process};
-use regex::RegexBuilder;
 
 use super::context::failed;
 use super::{Build, Ended};
 use crate::journal::{Event, Phase};
 use crate::session::{Halt, Ran};
 use crate::{inside, shell};
-
-/// Memory of one compiled `on-failure` pattern.
-const PATTERN_BYTES: usize = 1 << 20;
 
 impl Build<'_> {
     /// INSTALL to POST_BUILD; true if UPLOAD_ARTIFACTS follows.
@@ -54,26 +50,20 @@ impl Build<'_> {
         let ended = self.commands(&phase.commands, user.as_deref())?;
         let finally = self.commands(&phase.finally, user.as_deref())?;
         let ended = ended.and(finally);
-        if let (Err(context), Some(OnFailure::Retry { count, pattern })) = (&ended, &phase.on_failure) {
-            self.ask_retry(*count, pattern, &context.message)?;
+        if let (Err(context), Some(on_failure)) = (&ended, &phase.on_failure) {
+            self.ask_retry(on_failure, &context.message)?;
         }
         Ok(ended)
     }
 
-    /// COMPAT: BS-082..084 not the phase is run again but the build, by who started it. The pattern may match anywhere in
-    /// the phase context's message.
-    fn ask_retry(&mut self, limit: u32, pattern: &str, message: &str) -> Result<(), Halt> {
-        if limit == 0 {
-            return Ok(());
-        }
-        match RegexBuilder::new(pattern).size_limit(PATTERN_BYTES).build() {
-            Err(_) => {
-                self.say(&format!("Skip retry due to: `{pattern}` in on-failure is not a regular expression"))
+    /// COMPAT: BS-082..084 not the phase is run again but the build, by who started it.
+    fn ask_retry(&mut self, on_failure: &OnFailure, message: &str) -> Result<(), Halt> {
+        match (on_failure, on_failure.retries(message)) {
+            (OnFailure::Abort | OnFailure::Continue, _) | (_, Some(0)) => Ok(()),
+            (_, Some(limit)) => Ok(self.session.record(&Event::RetryAsked { limit })?),
+            (OnFailure::Retry { pattern, .. }, None) => {
+                self.say(&format!("Skip retry due to: the failure does not match `{}`", pattern.as_str()))
             }
-            Ok(pattern) if pattern.is_match(message) => {
-                Ok(self.session.record(&Event::RetryAsked { limit })?)
-            }
-            Ok(_) => self.say(&format!("Skip retry due to: the failure does not match `{pattern}`")),
         }
     }
 

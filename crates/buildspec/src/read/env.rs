@@ -4,38 +4,25 @@ use super::Context;
 use super::field::{Field, Section};
 use crate::diagnostic::{Code, Error, excerpt, quoted};
 use crate::model::{Env, Shell, Variables, Version};
+use crate::schema;
 use crate::secret::SecretReference;
 
-pub(super) fn read(field: &Field<'_>, context: &mut Context) -> Result<Env, Error> {
-    let section = Section::open(field, &known_keys(context.version), context)?;
-    Ok(Env {
-        shell: section.read("shell", shell)?,
-        variables: section.read(variables_key(&section, context.version), literals)?.unwrap_or_default(),
-        parameter_store: section.read("parameter-store", references)?.unwrap_or_default(),
-        secrets_manager: section.read("secrets-manager", secrets)?.unwrap_or_default(),
-        exported_variables: section.read("exported-variables", Field::texts)?.unwrap_or_default(),
-        git_credential_helper: section.boolean("git-credential-helper")?,
-    })
+pub(super) fn read(field: &Field<'_>, context: &mut Context) -> Env {
+    let section = Section::open(field, &schema::ENV, context);
+    let variables = variables_key(&section, context.version);
+    Env {
+        shell: section.read("shell", context, shell),
+        variables: section.open_in(variables, context, literals).unwrap_or_default(),
+        parameter_store: section.open_in("parameter-store", context, references).unwrap_or_default(),
+        secrets_manager: section.open_in("secrets-manager", context, secrets).unwrap_or_default(),
+        exported_variables: section.texts("exported-variables", context),
+        git_credential_helper: section.boolean("git-credential-helper", context),
+    }
 }
 
 /// COMPAT: BS-021 0.1 calls the variables `plaintext`; 0.2 has warned about that name by now.
 fn variables_key(section: &Section<'_>, version: Version) -> &'static str {
     if section.get("variables").is_some() || version == Version::V02 { "variables" } else { "plaintext" }
-}
-
-fn known_keys(version: Version) -> Vec<&'static str> {
-    let mut known = vec![
-        "shell",
-        "variables",
-        "parameter-store",
-        "secrets-manager",
-        "exported-variables",
-        "git-credential-helper",
-    ];
-    if version == Version::V01 {
-        known.push("plaintext");
-    }
-    known
 }
 
 fn shell(field: &Field<'_>) -> Result<Shell, Error> {
@@ -47,16 +34,16 @@ fn shell(field: &Field<'_>) -> Result<Shell, Error> {
 }
 
 /// COMPAT: BS-014, BS-042 values as spelled; one that is not there is the empty text.
-fn literals(field: &Field<'_>) -> Result<Variables, Error> {
-    field.entries()?.iter().map(|entry| Ok((variable_name(entry)?, entry.text_or_empty()?))).collect()
+pub(super) fn literals(field: &Field<'_>, context: &mut Context) -> Variables {
+    context.each_entry(field, |entry| Ok((variable_name(entry)?, entry.text_or_empty()?)))
 }
 
-fn references(field: &Field<'_>) -> Result<Variables, Error> {
-    field.entries()?.iter().map(|entry| Ok((variable_name(entry)?, entry.text()?))).collect()
+fn references(field: &Field<'_>, context: &mut Context) -> Variables {
+    context.each_entry(field, |entry| Ok((variable_name(entry)?, entry.text()?)))
 }
 
-fn secrets(field: &Field<'_>) -> Result<Vec<(String, SecretReference)>, Error> {
-    field.entries()?.iter().map(|entry| Ok((variable_name(entry)?, secret(entry)?))).collect()
+fn secrets(field: &Field<'_>, context: &mut Context) -> Vec<(String, SecretReference)> {
+    context.each_entry(field, |entry| Ok((variable_name(entry)?, secret(entry)?)))
 }
 
 fn secret(field: &Field<'_>) -> Result<SecretReference, Error> {
@@ -72,14 +59,10 @@ fn secret(field: &Field<'_>) -> Result<SecretReference, Error> {
 }
 
 /// A name a process's environment can hold.
-fn variable_name(field: &Field<'_>) -> Result<String, Error> {
+pub(super) fn variable_name(field: &Field<'_>) -> Result<String, Error> {
     if field.name.is_empty() || field.name.contains('=') {
-        let line = field.position.line;
-        let message = format!("Invalid environment variable name {} at line {line}", quoted(field.name));
-        return Err(field
-            .position
-            .finding(Code::Value, message)
-            .hint("A name is not empty and has no \"=\"."));
+        let message = format!("Invalid environment variable name {}", quoted(field.name));
+        return Err(field.misnamed(Code::Value, message).hint("A name is not empty and has no \"=\"."));
     }
     Ok(field.name.to_owned())
 }

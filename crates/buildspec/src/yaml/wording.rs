@@ -3,25 +3,29 @@
 
 use granit_parser::{ErrorKind, Marker, ScanError};
 
-use crate::diagnostic::{Code, Error, Position};
+use crate::diagnostic::{Code, Error, Position, Span};
 use crate::limits;
 
-pub(super) fn position(marker: &Marker) -> Position {
+pub(super) fn span(span: &granit_parser::Span) -> Span {
+    Span { start: position(&span.start), end: position(&span.end) }
+}
+
+fn position(marker: &Marker) -> Position {
     Position { line: marker.line().max(1), column: marker.col() + 1 }
 }
 
-pub(super) fn too_deep(position: Position) -> Error {
-    let message = format!("exceeded max depth of {} at line {}", limits::DEPTH, position.line);
-    position.finding(Code::Limit, message)
+pub(super) fn too_deep(at: Span) -> Error {
+    at.finding(Code::Limit, format!("exceeded max depth of {} at line {}", limits::DEPTH, at.line()))
 }
 
 pub(super) fn syntax(error: &ScanError) -> Error {
-    let position = position(error.marker());
-    if matches!(error.kind(), ErrorKind::RecursionLimitExceeded) {
-        return too_deep(position);
-    }
-    let finding =
-        position.finding(Code::Syntax, format!("{} at line {}", words(error.kind()), position.line));
+    let at = Span::from(position(error.marker()));
+    let code = match error.kind() {
+        ErrorKind::RecursionLimitExceeded => return too_deep(at),
+        ErrorKind::MissingAnchorOrAliasName => Code::UnquotedGlob,
+        _ => Code::Syntax,
+    };
+    let finding = at.finding(code, format!("{} at line {}", words(error.kind()), at.line()));
     match advice(error.kind()) {
         Some(advice) => finding.hint(advice),
         None => finding,
