@@ -3,8 +3,8 @@
 use agent::journal::{Context, Outcome, UploadedArtifact};
 use agent::plan::{ArtifactTarget, Artifacts};
 use api::codebuild::{
-    Build, BuildArtifacts, BuildPhase, BuildPhaseType, ExportedEnvironmentVariable, LogsLocation,
-    PhaseContext, StatusType,
+    Build, BuildArtifacts, BuildPhase, BuildPhaseType, DebugSession, ExportedEnvironmentVariable,
+    LogsLocation, PhaseContext, StatusType,
 };
 use api::{AccountId, Arn, Region, Timestamp};
 
@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::lifecycle::{Phase, PhaseRecord, State};
 use crate::plan::{Order, Stream, expected_key};
 use crate::queue::{Limit, Standing};
+use crate::retry;
 
 /// Who a build is.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,8 @@ pub(crate) fn render(build: &mut Build, order: &Order, state: &State) {
     build.build_complete = Some(state.is_over());
     build.end_time = state.ended_ms().map(Timestamp::from_millis);
     build.phases = Some(state.phases.iter().map(phase).collect());
+    build.auto_retry_config = retry::shown(order, state);
+    build.debug_session = order.plan.debug_session.then(|| debug_session(order, state));
     build.resolved_source_version = state.resolved_source_version.clone();
     state.artifacts.iter().for_each(|artifact| show_artifact(build, artifact));
     if state.is_over() {
@@ -118,6 +121,15 @@ fn phase(record: &PhaseRecord) -> BuildPhase {
         }
     }
     shown
+}
+
+/// COMPAT: LC-100 there is something to connect to while there is an environment.
+fn debug_session(order: &Order, state: &State) -> DebugSession {
+    let is_there = state.was_in(Phase::Provisioning) && !state.is_over();
+    DebugSession {
+        session_enabled: Some(true),
+        session_target: is_there.then(|| format!("codebuild:{}", order.plan.uuid)),
+    }
 }
 
 fn exported(state: &State) -> Vec<ExportedEnvironmentVariable> {

@@ -13,9 +13,10 @@ use agent::journal::{Context, Event as Report, Outcome};
 use api::codebuild::Build;
 use executor::{Adopted, Link, Signal};
 use store::logs::{SegmentReader, SegmentWriter};
-use store::records::{BuildUpdate, LogGroup, LogStream, Scope};
+use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use tokio::sync::watch;
 
+use crate::candidate::Candidate;
 use crate::config::Image;
 use crate::desk::{Ask, Mailbox};
 use crate::document;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
 use crate::plan::{Order, Stream};
 use crate::references::Lookup;
+use crate::retry;
 
 /// How much longer than the build's own timeout an agent gets to end the build by itself.
 const OVERDUE_MS: i64 = 30_000;
@@ -343,39 +345,39 @@ impl Driver {
         effects
     }
 
-    /// Stores the state as it is. False: the store says that the build was over before.
-    async fn store(&self) -> Result<bool> {
-        let Live { scope, id, document, state, .. } = &*self.live;
+    /// The state as the store takes it.
+    fn update(&self) -> Result<BuildUpdate> {
+        let Live { document, state, .. } = &*self.live;
         let status = document.build_status.as_ref().map(|status| status.as_str().to_string());
-        let update = BuildUpdate {
+        Ok(BuildUpdate {
             status: status.unwrap_or_default(),
             complete: state.is_over(),
             ended_ms: state.ended_ms(),
             document: serde_json::to_string(document)?,
             lifecycle: serde_json::to_string(state)?,
-        };
-        Ok(self.shared.records.update_build(scope, id, update).await?)
+        })
+    }
+
+    /// Stores the state as it is. False: the store says that the build was over before.
+    async fn store(&self) -> Result<bool> {
+        let Live { scope, id, .. } = &*self.live;
+        Ok(self.shared.records.update_build(scope, id, self.update()?).await?)
     }
 
     /// Stores the state, trying until the disk has room again: the journal keeps what we cannot.
     async fn store_until_kept(&mut self) -> End {
-        let mut complained = false;
+        let mut patience = Patience::new();
         loop {
-            let error = match self.store().await {
+            match self.store().await {
                 Ok(true) => return End::Over,
                 Ok(false) => {
                     tracing::error!(build = %self.live.id, "the stored build was over already, or is gone");
                     return End::Over;
                 }
-                Err(error) => error,
-            };
-            if !complained {
-                tracing::error!(build = %self.live.id, %error, "the build's state could not be stored; trying on");
-                complained = true;
+                Err(error) => patience.complain(&self.live.id, &error),
             }
-            tokio::select! {
-                () = tokio::time::sleep(RETRY) => {}
-                () = closed(&mut self.closing) => return End::Left,
+            if !patience.wait(&mut self.closing).await {
+                return End::Left;
             }
         }
     }
@@ -386,9 +388,66 @@ impl Driver {
         if let Err(error) = self.seal_log().await {
             tracing::error!(build = %self.live.id, %error, "the build's log could not be sealed");
         }
-        let kept = self.store_until_kept().await;
+        let kept = match self.next_try() {
+            Some(next) => self.store_with_next_try(next).await,
+            None => self.store_until_kept().await,
+        };
         self.wake_readers();
         Ok(kept)
+    }
+
+    /// The build that follows this one, if it is to be tried again.
+    fn next_try(&self) -> Option<Candidate> {
+        let Live { scope, order, document, state, .. } = &*self.live;
+        let limit = retry::tries_left(order, state)?;
+        let arn = document.arn.as_deref().unwrap_or_default();
+        let account = scope.account.parse().ok()?;
+        match retry::next(order, arn, account, limit, self.now_ms(), &self.shared.config) {
+            Ok(draft) => Some(Candidate { scope: scope.clone(), draft }),
+            Err(error) => {
+                tracing::warn!(build = %self.live.id, %error, "the build cannot be tried again");
+                None
+            }
+        }
+    }
+
+    /// Stores the end and the next try together, so that no crash can lose the one or double the other.
+    async fn store_with_next_try(&mut self, next: Candidate) -> End {
+        self.show_next_try(Some(next.draft.arn().to_string()));
+        let mailbox = self.shared.desk().reserve_next_try(next.id());
+        let mut patience = Patience::new();
+        let succession = loop {
+            match self.try_to_succeed(&next).await {
+                Ok(succession) => break succession,
+                Err(error) => patience.complain(&self.live.id, &error),
+            }
+            if !patience.wait(&mut self.closing).await {
+                self.shared.give_back(next.id());
+                return End::Left;
+            }
+        };
+        if let Some(live) = succession {
+            self.shared.arrive(Box::new(live), mailbox);
+            return End::Over;
+        }
+        self.shared.give_back(next.id());
+        self.show_next_try(None);
+        self.store_until_kept().await
+    }
+
+    /// The next try, accepted; none if it was not, and then nothing was stored.
+    async fn try_to_succeed(&self, next: &Candidate) -> Result<Option<Live>> {
+        let (render, numbered) = next.render(&self.shared.config);
+        let (update, record) = (self.update()?, next.record(None)?);
+        match self.shared.records.succeed_build(&self.live.id, update, record, render).await? {
+            Succession::Accepted { .. } => next.clone().accepted(numbered).await.map(Some),
+            Succession::ProjectNotFound | Succession::NotEnded => Ok(None),
+        }
+    }
+
+    fn show_next_try(&mut self, arn: Option<String>) {
+        self.live.state.next_try = arn;
+        document::render(&mut self.live.document, &self.live.order, &self.live.state);
     }
 
     /// Something of ours is broken: the build ends as FAULT, with what can still be stored.
@@ -469,6 +528,33 @@ impl Driver {
 
     fn now_ms(&self) -> i64 {
         self.shared.config.clock.now_ms()
+    }
+}
+
+/// Trying to store something until it is kept. Said once, not at every try.
+#[derive(Debug)]
+struct Patience {
+    complained: bool,
+}
+
+impl Patience {
+    fn new() -> Patience {
+        Patience { complained: false }
+    }
+
+    fn complain(&mut self, build: &str, error: &Error) {
+        if !self.complained {
+            tracing::error!(%build, %error, "the build's state could not be stored; trying on");
+            self.complained = true;
+        }
+    }
+
+    /// False: we are shutting down.
+    async fn wait(&self, closing: &mut watch::Receiver<bool>) -> bool {
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => true,
+            () = closed(closing) => false,
+        }
     }
 }
 

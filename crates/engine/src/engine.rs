@@ -24,7 +24,7 @@ pub struct Engine {
 /// What operations, drivers and the queue's task share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
     pub(crate) records: Records,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) closing: watch::Sender<bool>,
@@ -58,7 +58,7 @@ impl Engine {
             of_compute_types: config.concurrent_builds_of.clone(),
         });
         let shared = Arc::new(Shared {
-            config,
+            config: Arc::new(config),
             records,
             executor,
             closing: watch::Sender::new(false),

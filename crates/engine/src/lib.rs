@@ -6,6 +6,7 @@
 //! `server`'s, and there is no SQL here.
 
 mod caller;
+mod candidate;
 pub mod clock;
 pub mod config;
 mod desk;
@@ -21,6 +22,7 @@ mod plan;
 mod project;
 mod queue;
 pub mod references;
+mod retry;
 
 pub use caller::Caller;
 pub use config::Config;

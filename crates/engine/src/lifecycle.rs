@@ -72,6 +72,12 @@ pub struct State {
     pub resolved_source_version: Option<String>,
     pub artifacts: Vec<UploadedArtifact>,
     pub exported: BTreeMap<String, String>,
+    /// A phase failed whose `on-failure` asks for so many tries (BS-082..084).
+    #[serde(default)]
+    pub retry_asked: Option<u32>,
+    /// ARN of the build that follows this one as its next try (LC-072).
+    #[serde(default)]
+    pub next_try: Option<String>,
 }
 
 /// What can happen to a build.
@@ -146,6 +152,8 @@ impl State {
             resolved_source_version: None,
             artifacts: Vec::new(),
             exported: BTreeMap::new(),
+            retry_asked: None,
+            next_try: None,
         }
     }
 
@@ -206,15 +214,20 @@ impl State {
 
     fn take_in(&mut self, report: Report) -> Vec<Effect> {
         match report {
-            Report::Started { .. } => self.launched = true,
+            Report::Started { at_ms, .. } => {
+                self.launched = true;
+                // A kill may have come between the launch and the storing of PROVISIONING.
+                self.enter(Phase::Provisioning, at_ms);
+            }
             Report::PhaseStarted { phase, at_ms } => self.enter(phase.into(), at_ms),
             Report::PhaseEnded { phase, at_ms, outcome, context } => {
                 if self.phase() == phase.into() {
                     self.end_phase(at_ms, outcome, context);
                 }
             }
-            // The driver answers; an auto-retry is not made yet.
-            Report::ReferencesNeeded { .. } | Report::RetryAsked { .. } => {}
+            Report::RetryAsked { limit } => self.retry_asked = Some(limit),
+            // The driver answers, and no state comes of it.
+            Report::ReferencesNeeded { .. } => {}
             Report::SourceResolved { version } => self.resolved_source_version = Some(version),
             Report::ArtifactUploaded(artifact) => self.record_artifact(artifact),
             Report::Exported { variables } => self.exported = variables,

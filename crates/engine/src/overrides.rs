@@ -10,6 +10,7 @@ use api::codebuild::{
 
 use crate::error::Result;
 use crate::project::{self, Setting};
+use crate::retry;
 
 /// The project as this build sees it.
 pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_>) -> Result<Project> {
@@ -38,7 +39,7 @@ pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_
             .or(project.queued_timeout_in_minutes),
         encryption_key: over.encryption_key_override.or(project.encryption_key),
         logs_config: Some(project::complete_logs(over.logs_config_override.or(project.logs_config))),
-        auto_retry_limit: over.auto_retry_limit_override.or(project.auto_retry_limit),
+        auto_retry_limit: retry::check_limit(over.auto_retry_limit_override)?.or(project.auto_retry_limit),
         ..project
     })
 }

@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::lifecycle::State;
 use crate::overrides;
 use crate::project::Setting;
+use crate::retry::Tries;
 
 mod artifacts;
 mod available;
@@ -37,6 +38,7 @@ pub(crate) struct Request {
     /// LC-009.
     pub(crate) initiator: String,
     pub(crate) now_ms: i64,
+    pub(crate) tries: Tries,
 }
 
 /// A build as it is stored beside its document: all that is needed to run it, and to run it again.
@@ -49,6 +51,8 @@ pub(crate) struct Order {
     pub(crate) settings: Project,
     /// Where readers find the log. Absent if CloudWatch Logs are disabled.
     pub(crate) stream: Option<Stream>,
+    #[serde(default)]
+    pub(crate) tries: Tries,
 }
 
 /// A log stream's address.
@@ -82,7 +86,7 @@ pub(crate) fn draft(
         now_ms: request.now_ms,
         concurrent_builds: config.concurrent_builds,
     };
-    available::check_request(&over)?;
+    let debug_session = over.debug_session_enabled == Some(true);
     let settings = overrides::apply(project, over, setting)?;
     available::check(&settings, config)?;
     let name = settings.name.clone().unwrap_or_default();
@@ -105,7 +109,7 @@ pub(crate) fn draft(
         on_driver_loss: DriverLoss::Continue,
         fleet_label: "On-demand".to_string(),
         references: variables::references(&settings),
-        debug_session: false,
+        debug_session,
     };
     Ok(Draft { id, settings, request, plan, image, arn })
 }
@@ -115,11 +119,24 @@ impl Draft {
         &self.plan.project_name
     }
 
+    pub(crate) fn accepted_ms(&self) -> i64 {
+        self.request.now_ms
+    }
+
+    pub(crate) fn arn(&self) -> &str {
+        &self.arn
+    }
+
     /// The build with this number: its document as StartBuild answers it, and what is stored to run it.
     pub(crate) fn numbered(mut self, number: u64, config: &Config) -> (Build, Order) {
         self.plan.service_variables = variables::of_service(&self, number, config);
-        let order =
-            Order { stream: self.stream(), plan: self.plan, image: self.image, settings: self.settings };
+        let order = Order {
+            stream: self.stream(),
+            plan: self.plan,
+            image: self.image,
+            settings: self.settings,
+            tries: self.request.tries,
+        };
         let identity = document::Identity {
             id: &self.id,
             arn: &self.arn,

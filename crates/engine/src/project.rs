@@ -15,6 +15,7 @@ use api::codebuild::{
 use api::{AccountId, Arn, Region, Timestamp};
 
 use crate::error::{Error, Result};
+use crate::retry;
 
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,7 @@ fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
         tags: Some(tags),
         logs_config: Some(complete_logs(project.logs_config)),
         concurrent_build_limit: concurrent_limit(project.concurrent_build_limit, setting)?,
+        auto_retry_limit: retry::check_limit(project.auto_retry_limit)?,
         name: Some(name),
         ..project
     })

@@ -87,6 +87,11 @@ impl Queue {
         fits
     }
 
+    /// Keeps a place, full or not: for the build that follows one which is just leaving.
+    pub(crate) fn reserve_beyond(&mut self) {
+        self.being_accepted += 1;
+    }
+
     pub(crate) fn give_back(&mut self) {
         self.being_accepted = self.being_accepted.saturating_sub(1);
     }

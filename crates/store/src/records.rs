@@ -19,7 +19,7 @@ mod vault;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewBuild, Token};
+pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewBuild, Succession, Token};
 pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
 pub use projects::{Project, ProjectSort};

@@ -43,8 +43,7 @@ impl Engine {
         }
     }
 
-    /// Changes a project. Of two changes at the same time to different members, the later may undo the earlier.
-    /// COMPAT: AP-061.
+    /// Changes a project. Of two changes at the same time, the later is made to what the earlier has left. COMPAT: AP-061.
     ///
     /// # Errors
     /// [`Error::InvalidInput`], [`Error::NotFound`].
@@ -54,16 +53,20 @@ impl Engine {
         input: UpdateProjectInput,
     ) -> Result<UpdateProjectOutput> {
         let given = required(input.name.clone(), "name")?;
-        let project = self.project(caller, &given).await?;
-        let name = required(project.name.clone(), "name")?;
-        let setting = self.setting(caller);
-        let project = project::update(project, input, setting)?;
-        let document = serde_json::to_string(&project)?;
         let scope = self.scope(caller);
-        match self.shared.records.update_project(&scope, &name, &document, setting.now_ms).await {
-            Ok(()) => Ok(UpdateProjectOutput { project: Some(project) }),
-            Err(store::Error::NotFound { .. }) => Err(self.no_such_project(caller, &given)),
-            Err(error) => Err(error.into()),
+        // Each round is one that somebody else has won, so it ends.
+        loop {
+            let stored = self.stored_project(caller, &given).await?;
+            let setting = self.setting(caller);
+            let project = project::update(serde_json::from_str(&stored.document)?, input.clone(), setting)?;
+            let document = serde_json::to_string(&project)?;
+            let (records, name) = (&self.shared.records, &stored.name);
+            match records.update_project(&scope, name, &stored.document, &document, setting.now_ms).await {
+                Ok(true) => return Ok(UpdateProjectOutput { project: Some(project) }),
+                Ok(false) => {}
+                Err(store::Error::NotFound { .. }) => return Err(self.no_such_project(caller, &given)),
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
@@ -142,10 +145,13 @@ impl Engine {
 
     /// The project of that name or ARN.
     pub(super) async fn project(&self, caller: &Caller, text: &str) -> Result<Project> {
+        Ok(serde_json::from_str(&self.stored_project(caller, text).await?.document)?)
+    }
+
+    async fn stored_project(&self, caller: &Caller, text: &str) -> Result<records::Project> {
         let name = self.project_name(caller, text).ok_or_else(|| self.no_such_project(caller, text))?;
         let found = self.shared.records.get_project(&self.scope(caller), &name).await?;
-        let found = found.ok_or_else(|| self.no_such_project(caller, text))?;
-        Ok(serde_json::from_str(&found.document)?)
+        found.ok_or_else(|| self.no_such_project(caller, text))
     }
 
     pub(super) fn no_such_project(&self, caller: &Caller, text: &str) -> Error {

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use api::codebuild::{Build, Project, RetryBuildInput, RetryBuildOutput, StartBuildInput, StartBuildOutput};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use store::records::{Acceptance, NewBuild, Scope, Token};
-use tokio::sync::oneshot;
+use store::records::{Acceptance, Scope, Token};
 use uuid::Uuid;
 
 use crate::caller::Caller;
-use crate::driver::Live;
+use crate::candidate::Candidate;
 use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result};
-use crate::lifecycle::State;
 use crate::plan::{self, Draft, Order, Request};
 use crate::project::required;
+use crate::retry::Tries;
 
 /// COMPAT: AP-008 an idempotency token holds for five minutes.
 const TOKEN_MS: i64 = 5 * 60 * 1000;
@@ -82,10 +81,10 @@ impl Engine {
             account: caller.account.clone(),
             initiator: caller.initiator(),
             now_ms: self.shared.config.clock.now_ms(),
+            tries: Tries::default(),
         };
-        let now_ms = request.now_ms;
         let draft = plan::draft(project, over, request, &self.shared.config)?;
-        let acceptance = accept(self.shared.clone(), self.scope(caller), draft, token, now_ms);
+        let acceptance = accept(self.shared.clone(), self.scope(caller), draft, token);
         // A task of its own: a client that hangs up must not leave a build accepted that nobody drives.
         let accepted = tokio::spawn(acceptance).await.map_err(Error::internal)?;
         match accepted? {
@@ -101,42 +100,19 @@ enum Accepted {
 }
 
 /// Stores a build, and queues it.
-async fn accept(
-    shared: Arc<Shared>,
-    scope: Scope,
-    draft: Draft,
-    token: Option<Token>,
-    now_ms: i64,
-) -> Result<Accepted> {
-    let (id, project) = (draft.id.clone(), draft.project().to_string());
+async fn accept(shared: Arc<Shared>, scope: Scope, draft: Draft, token: Option<Token>) -> Result<Accepted> {
+    let candidate = Candidate { scope, draft };
+    let (id, project) = (candidate.id().to_string(), candidate.draft.project().to_string());
     let Some(mailbox) = shared.desk().reserve(&id) else { return Err(queue_full(&shared)) };
-    let state = State::accepted(now_ms);
-    let new = NewBuild {
-        scope: scope.clone(),
-        id: id.clone(),
-        project: project.clone(),
-        status: "IN_PROGRESS".to_string(),
-        created_ms: now_ms,
-        lifecycle: serde_json::to_string(&state)?,
-        idempotency: token,
-    };
-    let (hand_out, handed_out) = oneshot::channel();
-    let numbering = shared.clone();
-    let render = move |number| {
-        let (build, order) = draft.numbered(number, &numbering.config);
-        let stored = (to_json(&build), to_json(&order));
-        // Whoever waits for it is this function, a few lines on.
-        let _ = hand_out.send((build, order));
-        stored
-    };
-    let acceptance = shared.records.accept_build(new, render).await;
+    let (render, numbered) = candidate.render(&shared.config);
+    let acceptance = shared.records.accept_build(candidate.record(token)?, render).await;
     if !matches!(acceptance, Ok(Acceptance::Accepted { .. })) {
         shared.give_back(&id);
     }
     match acceptance? {
         Acceptance::Accepted { .. } => {
-            let (build, order) = handed_out.await.map_err(Error::internal)?;
-            let live = Live { scope, id, order, document: build.clone(), state };
+            let live = candidate.accepted(numbered).await?;
+            let build = live.document.clone();
             shared.arrive(Box::new(live), mailbox);
             Ok(Accepted::Build(Box::new(build)))
         }
@@ -146,10 +122,6 @@ async fn accept(
         }
         Acceptance::ProjectNotFound => Ok(Accepted::NoProject(project)),
     }
-}
-
-fn to_json<T: Serialize>(value: &T) -> String {
-    serde_json::to_string(value).expect("these types have string keys only")
 }
 
 /// COMPAT: LC-065.

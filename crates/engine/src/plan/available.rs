@@ -1,19 +1,11 @@
 //! What cannot run in this version, refused by name rather than run differently than asked.
 
 use api::codebuild::{
-    ArtifactsType, CacheType, LogsConfigStatusType, Project, ProjectEnvironment, SourceType, StartBuildInput,
+    ArtifactsType, CacheType, LogsConfigStatusType, Project, ProjectEnvironment, SourceType,
 };
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-
-/// Checks what is asked of this build only, and so is no part of its settings.
-pub(super) fn check_request(over: &StartBuildInput) -> Result<()> {
-    match over.debug_session_enabled {
-        Some(true) => Error::not_available("debugSessionEnabled", "true"),
-        _ => Ok(()),
-    }
-}
 
 /// Checks the project as the build sees it.
 pub(super) fn check(settings: &Project, config: &Config) -> Result<()> {
@@ -75,7 +67,7 @@ fn check_artifacts(settings: &Project) -> Result<()> {
     }
 }
 
-/// Caches, networks, file systems, log destinations, retries.
+/// Caches, networks, file systems, log destinations.
 fn check_surroundings(settings: &Project) -> Result<()> {
     let cache = settings.cache.as_ref().and_then(|cache| cache.r#type.as_ref());
     if let Some(kind) = cache.filter(|kind| **kind != CacheType::NoCache) {
@@ -93,8 +85,5 @@ fn check_surroundings(settings: &Project) -> Result<()> {
     if s3_logs.is_some_and(|logs| logs.status == Some(LogsConfigStatusType::Enabled)) {
         return Error::not_available("logsConfig.s3Logs.status", "ENABLED");
     }
-    match settings.auto_retry_limit {
-        Some(limit) if limit > 0 => Error::not_available("autoRetryLimit", &limit.to_string()),
-        _ => Ok(()),
-    }
+    Ok(())
 }

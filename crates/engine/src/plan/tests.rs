@@ -77,6 +77,7 @@ fn try_plan(project: Project, over: StartBuildInput) -> Result<(Build, Order)> {
         account: account(),
         initiator: "alice".to_string(),
         now_ms: 1_585_485_986_820,
+        tries: Tries::default(),
     };
     let config = config();
     Ok(draft(project, over, request, &config)?.numbered(7, &config))
@@ -336,7 +337,6 @@ fn what_cannot_run_yet_is_refused_by_name() {
             StartBuildInput { privileged_mode_override: Some(true), ..none() },
             "environment.privilegedMode true",
         ),
-        (StartBuildInput { debug_session_enabled: Some(true), ..none() }, "debugSessionEnabled true"),
         (
             StartBuildInput { environment_type_override: Some(EnvironmentType::MacArm), ..none() },
             "environment.type MAC_ARM",
@@ -378,7 +378,6 @@ fn what_cannot_run_yet_is_refused_by_name() {
             },
             "secondarySources two",
         ),
-        (StartBuildInput { auto_retry_limit_override: Some(1), ..none() }, "autoRetryLimit 1"),
         (
             StartBuildInput { buildspec_override: Some("buildspec.yml".to_string()), ..none() },
             "source.buildspec must be inline",

@@ -146,3 +146,35 @@ async fn readers_of_the_log_are_told_when_the_build_ends() {
     let expect = ("123456789012".to_string(), "/aws/codebuild/demo".to_string(), uuid(&id).to_string());
     assert_eq!(told.recv().await, Some(expect));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_of_different_members_at_the_same_time_are_all_kept() {
+    let tester = std::sync::Arc::new(Tester::new().await);
+    let update = |change: fn(&mut UpdateProjectInput, i32), value: i32| {
+        let tester = tester.clone();
+        tokio::spawn(async move {
+            let mut input =
+                UpdateProjectInput { name: Some("demo".to_string()), ..UpdateProjectInput::default() };
+            change(&mut input, value);
+            tester.engine.update_project(&tester.caller, input).await.unwrap();
+        })
+    };
+    for value in 5..25 {
+        let changes = [
+            update(|input, value| input.timeout_in_minutes = Some(value), value),
+            update(|input, value| input.queued_timeout_in_minutes = Some(value), value),
+            update(|input, value| input.description = Some(value.to_string()), value),
+        ];
+        for change in changes {
+            change.await.unwrap();
+        }
+        let input = BatchGetProjectsInput { names: Some(vec!["demo".to_string()]) };
+        let found = tester.engine.batch_get_projects(&tester.caller, input).await.unwrap();
+        let project = found.projects.unwrap().remove(0);
+        assert_eq!(
+            (project.timeout_in_minutes, project.queued_timeout_in_minutes),
+            (Some(value), Some(value))
+        );
+        assert_eq!(project.description, Some(value.to_string()));
+    }
+}

@@ -1,15 +1,12 @@
 //! What the next engine makes of what the last one left.
 
-use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
-use agent::journal::Phase;
+use agent::journal::{Context, Outcome, Phase};
 use api::codebuild::*;
+use engine::Error;
 use engine::clock::ManualClock;
-use engine::{Engine, Error};
 use executor::fake::Script;
-use store::records::Records;
 
 use crate::user::*;
 
@@ -114,25 +111,11 @@ async fn what_ended_builds_left_behind_is_removed_at_the_next_start() {
     assert!(!left.exists());
 }
 
-/// Runs `what` on a runtime that is then gone with all its tasks, as if the process had been killed.
-fn in_a_life_of_its_own<T>(what: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    runtime.block_on(what)
-}
-
 #[test]
 fn accepted_builds_and_tokens_survive_an_engine_that_vanishes() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(START_MS);
-    let life = async |concurrent: usize| {
-        let mut config = config(folder.path(), &clock);
-        config.concurrent_builds = concurrent;
-        let agents = agents(folder.path(), &clock);
-        let records = Records::open(folder.path()).unwrap();
-        let engine = Engine::start(config.clone(), records.clone(), Arc::new(agents.clone())).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        Tester { folder, config, clock: clock.clone(), records, agents, engine, caller: caller() }
-    };
+    let life = |concurrent: usize| Tester::living_in(folder.path(), &clock, concurrent, Script::default());
     let with_token = |input: &mut StartBuildInput| input.idempotency_token = Some("once".to_string());
     let (first, second) = in_a_life_of_its_own(async {
         let tester = life(0).await;
@@ -148,5 +131,57 @@ fn accepted_builds_and_tokens_survive_an_engine_that_vanishes() {
         }
         let listed = tester.engine.list_builds(&tester.caller, ListBuildsInput::default()).await.unwrap();
         assert_eq!(listed.ids.unwrap(), [second.clone(), first.id.clone().unwrap()]);
+    });
+}
+
+// LC-072, BS-084
+#[test]
+fn no_kill_loses_or_doubles_a_next_try() {
+    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(START_MS));
+    let failure = Some((Phase::Build, Outcome::Failed, Context::default()));
+    let script = Script { fail_in: failure, ..Script::default() };
+    let life = || Tester::living_in(folder.path(), &clock, 2, script.clone());
+    let mut first_tries = Vec::new();
+    for round in 0..40u32 {
+        in_a_life_of_its_own(async {
+            let tester = life().await;
+            if round == 0 {
+                tester.create_project("demo", |input| input.auto_retry_limit = Some(2)).await.unwrap();
+            }
+            first_tries.push(tester.start().await);
+            // It ends wherever it has come to by then.
+            for _ in 0..round * 211 % 4001 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    in_a_life_of_its_own(async {
+        let tester = life().await;
+        let mut count = 0;
+        for first in &first_tries {
+            let mut id = first.clone();
+            for number in 0..=2 {
+                let build = tester.done(&id).await;
+                let config = build.auto_retry_config.unwrap();
+                assert_eq!(config.auto_retry_number, Some(number));
+                count += 1;
+                match config.next_auto_retry {
+                    Some(next) => id = next.rsplit_once('/').unwrap().1.to_string(),
+                    None => assert_eq!(number, 2),
+                }
+            }
+        }
+        let mut listed = 0;
+        let mut next_token = None;
+        loop {
+            let input = ListBuildsInput { next_token, ..ListBuildsInput::default() };
+            let page = tester.engine.list_builds(&tester.caller, input).await.unwrap();
+            listed += page.ids.unwrap().len();
+            next_token = page.next_token;
+            if next_token.is_none() {
+                break;
+            }
+        }
+        assert_eq!((count, listed), (120, 120));
     });
 }

@@ -15,6 +15,8 @@ use store::records::{Records, Scope};
 use tempfile::TempDir;
 
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
+/// For what comes in milliseconds on a host with nothing else to do.
+const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) const INLINE: &str = "version: 0.2\nphases: {}\n";
 
 /// An engine in a folder of its own, with the verbs of its users. Time stands still unless told to move.
@@ -66,6 +68,22 @@ impl Tester {
         let tester = Tester { folder, config, clock, records, agents, engine, caller: caller() };
         tester.create_project("demo", |_| {}).await.unwrap();
         tester
+    }
+
+    /// An engine in a folder that others lived in before; what its agents were doing is lost with them.
+    pub(crate) async fn living_in(
+        folder: &Path,
+        clock: &ManualClock,
+        concurrent: usize,
+        script: Script,
+    ) -> Tester {
+        let mut config = config(folder, clock);
+        config.concurrent_builds = concurrent;
+        let (agents, records) = (agents(folder, clock), Records::open(folder).unwrap());
+        agents.script(move |_| script.clone());
+        let engine = Engine::start(config.clone(), records.clone(), Arc::new(agents.clone())).await.unwrap();
+        let unused = tempfile::tempdir().unwrap();
+        Tester { folder: unused, config, clock: clock.clone(), records, agents, engine, caller: caller() }
     }
 
     /// The engine goes away, and another one starts with what is stored.
@@ -142,7 +160,7 @@ impl Tester {
                 tokio::task::yield_now().await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(20), waiting).await {
+        match tokio::time::timeout(PATIENCE, waiting).await {
             Ok(build) => build,
             Err(_) => panic!("it does not come: {:?}", self.get(id).await),
         }
@@ -188,7 +206,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: impl Fn() -> F) {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("it does not come");
+    tokio::time::timeout(PATIENCE, waiting).await.expect("it does not come");
 }
 
 pub(crate) fn uuid(id: &str) -> &str {
@@ -214,4 +232,10 @@ pub(crate) fn context_of(build: &Build, phase: &str) -> (String, String) {
 
 pub(crate) fn status(build: &Build) -> &str {
     build.build_status.as_ref().unwrap().as_str()
+}
+
+/// Runs `what` on a runtime that is then gone with all its tasks, as if the process had been killed.
+pub(crate) fn in_a_life_of_its_own<T>(what: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(what)
 }

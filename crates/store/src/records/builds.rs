@@ -83,6 +83,17 @@ pub struct BuildUpdate {
     pub lifecycle: String,
 }
 
+/// What became of a build's end and of the build that was to follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Succession {
+    /// Both are on the disk.
+    Accepted { number: u64 },
+    /// The project is gone; nothing has changed.
+    ProjectNotFound,
+    /// The build was complete already, or is unknown; nothing has changed.
+    NotEnded,
+}
+
 /// What became of a build that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
@@ -104,24 +115,29 @@ impl Records {
     }
 
     /// Changes a build that is not complete. False, and nothing changed, if it is complete already or unknown.
-    pub async fn update_build(&self, scope: &Scope, id: &str, update: BuildUpdate) -> Result<bool> {
+    pub async fn update_build(&self, scope: &Scope, id: &str, change: BuildUpdate) -> Result<bool> {
         let (scope, id) = (scope.clone(), id.to_owned());
+        self.write(move |sql| update(sql, &scope, &id, &change)).await
+    }
+
+    /// As [`Records::update_build`], and accepts the build that follows as [`Records::accept_build`] does, both or neither.
+    /// `next` is of the same scope; its token is not looked at.
+    pub async fn succeed_build(
+        &self,
+        id: &str,
+        change: BuildUpdate,
+        next: NewBuild,
+        render: impl FnOnce(u64) -> (String, String) + Send + 'static,
+    ) -> Result<Succession> {
+        let id = id.to_owned();
         self.write(move |sql| {
-            let updated = sql.execute(
-                "UPDATE builds SET status = $1, complete = $2, ended_ms = $3, document = $4, lifecycle = $5
-                 WHERE account = $6 AND region = $7 AND id = $8 AND complete = 0",
-                [
-                    text(&update.status),
-                    update.complete.into(),
-                    update.ended_ms.map_or(Value::Null, Value::Integer),
-                    text(&update.document),
-                    text(&update.lifecycle),
-                    text(&scope.account),
-                    text(&scope.region),
-                    text(&id),
-                ],
-            )?;
-            Ok(updated == 1)
+            if !project_exists(sql, &next)? {
+                return Ok(Succession::ProjectNotFound);
+            }
+            if !update(sql, &next.scope, &id, &change)? {
+                return Ok(Succession::NotEnded);
+            }
+            number_and_insert(sql, &next, render).map(|number| Succession::Accepted { number })
         })
         .await
     }
@@ -224,13 +240,40 @@ fn accept(sql: &Sql<'_>, new: &NewBuild, render: impl FnOnce(u64) -> (String, St
     if !project_exists(sql, new)? {
         return Ok(Acceptance::ProjectNotFound);
     }
-    let number = next_number(sql, new)?;
-    let (document, plan) = render(number);
-    insert(sql, new, number, &document, &plan)?;
+    let number = number_and_insert(sql, new, render)?;
     if let Some(token) = &new.idempotency {
         remember(sql, new, token)?;
     }
     Ok(Acceptance::Accepted { number })
+}
+
+fn number_and_insert(
+    sql: &Sql<'_>,
+    new: &NewBuild,
+    render: impl FnOnce(u64) -> (String, String),
+) -> Result<u64> {
+    let number = next_number(sql, new)?;
+    let (document, plan) = render(number);
+    insert(sql, new, number, &document, &plan)?;
+    Ok(number)
+}
+
+fn update(sql: &Sql<'_>, scope: &Scope, id: &str, change: &BuildUpdate) -> Result<bool> {
+    let updated = sql.execute(
+        "UPDATE builds SET status = $1, complete = $2, ended_ms = $3, document = $4, lifecycle = $5
+         WHERE account = $6 AND region = $7 AND id = $8 AND complete = 0",
+        [
+            text(&change.status),
+            change.complete.into(),
+            change.ended_ms.map_or(Value::Null, Value::Integer),
+            text(&change.document),
+            text(&change.lifecycle),
+            text(&scope.account),
+            text(&scope.region),
+            text(id),
+        ],
+    )?;
+    Ok(updated == 1)
 }
 
 // COMPAT: AP-008 a token holds for its time and for equal parameters, even when the project is gone.

@@ -70,22 +70,36 @@ impl Records {
         .await
     }
 
-    /// Replaces a project's document. `NotFound` if there is no project of that name.
+    /// Replaces a project's document if it still is as `read`; false, and nothing changed, if somebody has changed it since.
+    /// `NotFound` if there is no project of that name.
     pub async fn update_project(
         &self,
         scope: &Scope,
         name: &str,
+        read: &str,
         document: &str,
         modified_ms: i64,
-    ) -> Result<()> {
-        let (scope, name, document) = (scope.clone(), name.to_owned(), document.to_owned());
+    ) -> Result<bool> {
+        let (scope, name) = (scope.clone(), name.to_owned());
+        let (read, document) = (read.to_owned(), document.to_owned());
         self.write(move |sql| {
             let updated = sql.execute(
                 "UPDATE projects SET document = $1, modified_ms = $2
-                 WHERE account = $3 AND region = $4 AND name = $5",
-                [text(&document), modified_ms.into(), text(&scope.account), text(&scope.region), text(&name)],
+                 WHERE account = $3 AND region = $4 AND name = $5 AND document = $6",
+                [
+                    text(&document),
+                    modified_ms.into(),
+                    text(&scope.account),
+                    text(&scope.region),
+                    text(&name),
+                    text(&read),
+                ],
             )?;
-            if updated == 1 { Ok(()) } else { Err(Error::not_found("project", &name)) }
+            match updated {
+                1 => Ok(true),
+                _ if get(sql, &scope, &name)?.is_some() => Ok(false),
+                _ => Err(Error::not_found("project", &name)),
+            }
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use store::Error;
 use store::records::{
     Acceptance, Build, BuildUpdate, Deletion, LogGroup, LogStream, NewBuild, Order, Page, Project,
-    ProjectSort, Records, Scope, StreamOrder, Token,
+    ProjectSort, Records, Scope, StreamOrder, Succession, Token,
 };
 use tempfile::TempDir;
 
@@ -107,8 +107,12 @@ async fn projects_are_made_changed_read_and_deleted() {
     tester.project("one", 1, 1).await;
     let again = Project { name: "one".into(), document: "other".into(), created_ms: 2, modified_ms: 2 };
     assert!(matches!(records.insert_project(scope, again).await, Err(Error::AlreadyExists { .. })));
-    records.update_project(scope, "one", "changed", 5).await.unwrap();
-    assert!(matches!(records.update_project(scope, "two", "", 5).await, Err(Error::NotFound { .. })));
+    assert!(records.update_project(scope, "one", "{}", "changed", 5).await.unwrap());
+    assert!(
+        !records.update_project(scope, "one", "{}", "too late", 6).await.unwrap(),
+        "changed since it was read"
+    );
+    assert!(matches!(records.update_project(scope, "two", "", "", 5).await, Err(Error::NotFound { .. })));
     let one = Project { name: "one".into(), document: "changed".into(), created_ms: 1, modified_ms: 5 };
     assert_eq!(records.get_project(scope, "one").await.unwrap(), Some(one.clone()));
     let names = ["two".to_owned(), "one".to_owned()];
@@ -252,6 +256,32 @@ async fn a_complete_build_never_changes_again() {
     assert!(!tester.records.update_build(&tester.scope, "p:1", ended("FAILED")).await.unwrap());
     assert!(!tester.end("p:unknown").await);
     assert_eq!(tester.build("p:1").await, build);
+}
+
+// LC-072
+#[tokio::test]
+async fn a_build_ends_and_the_next_is_accepted_or_neither() {
+    let tester = Tester::new();
+    tester.project("p", 1, 1).await;
+    tester.number("p:1").await;
+    let succeed = async |tester: &Tester, id: &str, next: &str| {
+        let rendered = |number| (format!("{{\"number\":{number}}}"), format!("plan {number}"));
+        tester.records.succeed_build(id, ended("FAILED"), new_build(next), rendered).await
+    };
+    assert_eq!(succeed(&tester, "p:1", "p:2").await.unwrap(), Succession::Accepted { number: 2 });
+    assert!(tester.build("p:1").await.complete);
+    assert_eq!(tester.build("p:2").await.document, "{\"number\":2}");
+    assert_eq!(succeed(&tester, "p:1", "p:3").await.unwrap(), Succession::NotEnded);
+    assert_eq!(succeed(&tester, "p:unknown", "p:3").await.unwrap(), Succession::NotEnded);
+    assert!(matches!(succeed(&tester, "p:2", "p:1").await, Err(Error::AlreadyExists { .. })));
+    assert!(!tester.build("p:2").await.complete, "its end is taken back with the other's acceptance");
+    tester.records.delete_project(&tester.scope, "p").await.unwrap();
+    assert_eq!(succeed(&tester, "p:2", "p:3").await.unwrap(), Succession::ProjectNotFound);
+    assert!(!tester.build("p:2").await.complete);
+    assert_eq!(tester.records.get_build(&tester.scope, "p:3").await.unwrap(), None);
+    let tester = tester.reopened();
+    tester.project("p", 2, 2).await;
+    assert_eq!(tester.number("p:4").await, 3, "numbers of builds that were not accepted are not used up");
 }
 
 #[tokio::test]
