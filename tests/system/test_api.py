@@ -118,6 +118,7 @@ UNSUPPORTED = {
 }
 
 
+# AP-070
 @pytest.mark.parametrize("override", UNSUPPORTED)
 def test_an_override_that_cannot_be_honoured_is_refused_by_name(codebuild, override):
     value, said = UNSUPPORTED[override]
@@ -130,6 +131,7 @@ def test_an_override_that_cannot_be_honoured_is_refused_by_name(codebuild, overr
     assert codebuild.api.list_builds_for_project(projectName="strict")["ids"] == []
 
 
+# AP-060..064
 def test_projects_are_made_changed_listed_and_deleted(codebuild, name):
     made = codebuild.create_project(name, INLINE, description="first", tags=[{"key": "k", "value": "v"}])
     assert made["arn"] == f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{name}"

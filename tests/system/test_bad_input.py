@@ -63,6 +63,7 @@ def test_a_bad_buildspec_fails_download_source(project, case):
     assert len(said) < 1000, "a message is for people to read"
 
 
+# BS-001, BS-006
 def test_no_buildspec_at_all_has_its_own_message(project):
     ran = project.run().ended(1)
     assert ran.contexts() == [("YAML_FILE_ERROR", "YAML file does not exist")]
@@ -88,6 +89,7 @@ def test_a_buildspec_that_is_no_file_is_refused(project, kind):
     assert "root:" not in ran.out + ran.err
 
 
+# BS-132, LC-032, LC-052
 def test_an_artifact_pattern_without_a_match_fails_the_upload(project):
     project.buildspec(spec(build=["true"]) | {"artifacts": {"files": ["target/*.jar", "dist/**/*"]}})
     ran = project.run().ended(1)
@@ -234,6 +236,7 @@ def from_zip(codebuild, name, folder):
     codebuild.create_project(name, source={"type": "S3", "location": f"{bucket}/source.zip"})
 
 
+# BS-007, LC-029, LC-051
 @pytest.mark.parametrize("case", BAD_BUILDSPECS)
 def test_a_bad_buildspec_in_a_source_fails_the_servers_build(victim, project, case):
     text, message = BAD_BUILDSPECS[case]
@@ -249,6 +252,7 @@ def test_a_bad_buildspec_in_a_source_fails_the_servers_build(victim, project, ca
     still_answers(victim)
 
 
+# BS-001, BS-006
 def test_a_source_without_a_buildspec_fails(victim, project):
     project.write("README", "nothing else")
     from_zip(victim, "no-buildspec", project.folder)
@@ -256,6 +260,7 @@ def test_a_source_without_a_buildspec_fails(victim, project):
     assert contexts(build) == {"DOWNLOAD_SOURCE": ("YAML_FILE_ERROR", "YAML file does not exist")}
 
 
+# LC-027, LC-052
 def test_a_missing_bucket_or_key_fails_download_source_and_names_it(victim):
     inline = json.dumps(spec(build=["true"]))
     victim.create_project("no-bucket", inline, source={"type": "S3", "location": "no-such-bucket/source.zip"})
@@ -269,6 +274,7 @@ def test_a_missing_bucket_or_key_fails_download_source_and_names_it(victim):
     assert code == "CLIENT_ERROR" and "wrong/key.zip" in said
 
 
+# LC-027, LC-032, LC-052
 def test_a_missing_bucket_for_artifacts_fails_the_upload(victim):
     inline = json.dumps(spec(build=["echo x > x"]) | {"artifacts": {"files": ["x"]}})
     target = {"type": "S3", "location": "no-such-target", "packaging": "ZIP", "name": "x.zip"}
@@ -349,6 +355,7 @@ def test_a_line_of_100_megabytes_passes_through_a_server(victim):
     still_answers(victim)
 
 
+# AP-004
 def test_a_wrong_key_or_signature_is_refused(victim):
     def refused(**keys):
         client = boto3.client("codebuild", endpoint_url=victim.server.endpoint, region_name="us-east-1", **keys)

@@ -126,11 +126,19 @@ def test_an_ordinary_user_builds_in_an_image(ordinary_project, archive, tmp_path
     check(ordinary_project, copy)
 
 
+# BS-043
+def test_a_variable_of_the_buildspec_replaces_the_images(project, layout):
+    project.buildspec({"env": {"variables": {"IMAGE_SAYS": "nothing"}}} | spec(build=["echo $IMAGE_SAYS"]))
+    assert project.run("--image", layout).ended(0).output == ["nothing"]
+
+
+# BS-030
 def test_run_as_finds_the_images_users(project, layout):
     project.buildspec({"run-as": "maker"} | spec(build=["id -u"]))
     assert project.run("--image", layout).ended(0).output == ["1000"]
 
 
+# LC-053
 def test_an_image_that_is_not_there_is_named(project, registry, tmp_path):
     project.buildspec(PROBE)
     for image in [f"{registry}/team/tools:none", f"{registry}/nobody/none", "127.0.0.1:1/x/y", tmp_path / "no.tar"]:

@@ -24,6 +24,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become 
 # Variables and the working directory
 
 
+# BS-020, BS-023, BS-056
 def test_variables_and_the_folder_persist_across_commands_and_phases(project):
     project.buildspec(
         spec(
@@ -36,16 +37,27 @@ def test_variables_and_the_folder_persist_across_commands_and_phases(project):
     assert ran.output == ["one|two words|deep/er", "[|two words]", "still one in er"]
 
 
+# BS-020, BS-022
 def test_each_command_of_version_0_1_has_a_shell_of_its_own(project):
     project.buildspec({"version": 0.1, "phases": {"build": {"commands": ["X=1; cd /", 'echo "[$X]" ${PWD##*/}']}}})
     assert project.run().ended(0).output == ["[] src"]
 
 
+# BS-022
+def test_commands_of_version_0_1_may_be_chained_or_in_a_script(project):
+    project.write("tool.sh", "cd / && echo $X $PWD")
+    chained = ["X=chained && cd /tmp && echo $X $PWD", "X=script . ./tool.sh"]
+    project.buildspec({"version": 0.1, "phases": {"build": {"commands": chained}}})
+    assert project.run().ended(0).output == ["chained /tmp", "script /"]
+
+
+# BS-025, BS-027
 def test_exit_ends_its_command_only(project):
     project.buildspec(spec(build=["A=kept; exit 0", "echo $A $CODEBUILD_LAST_EXIT"]))
     assert project.run().ended(0).output == ["kept 0"]
 
 
+# BS-014, BS-042
 def test_values_are_literal_and_keep_their_spelling(project):
     project.buildspec(
         'version: 0.2\nenv:\n  variables:\n    VER: 1.10\n    FLAG: yes\n    RAW: "$HOME/x"\n'
@@ -64,6 +76,7 @@ def test_e_beats_the_env_file_which_beats_the_buildspec(project, tmp_path):
     assert ran.ended(0).output == ["spec file flag from outside"]
 
 
+# EN-040, EN-041, EN-052, EN-058, EN-060, EN-065, EN-080
 def test_a_build_sees_codebuilds_variables_and_not_the_callers(project):
     names = "CODEBUILD_BUILD_ID CODEBUILD_SRC_DIR CODEBUILD_CI HOME AWS_REGION PWD CALLERS_SECRET"
     project.buildspec(spec(build=[f"for name in {names}; do eval echo $name=\\$$name; done"]))
@@ -76,6 +89,16 @@ def test_a_build_sees_codebuilds_variables_and_not_the_callers(project):
     assert seen["CALLERS_SECRET"] == ""
 
 
+# BS-045
+def test_codebuilds_own_variables_keep_their_values(project):
+    variables = {"CODEBUILD_CI": "never", "CODEBUILD_BUILD_ID": "mine", "CODEBUILD_OF_MINE": "mine"}
+    names = " ".join(f"${name}" for name in variables)
+    project.buildspec({"env": {"variables": variables}} | spec(build=[f"echo {names}"]))
+    ((ci, build_id, of_mine),) = (line.split() for line in project.run().ended(0).output)
+    assert (ci, of_mine) == ("true", "mine") and build_id.startswith(f"{project.folder.name}:")
+
+
+# BS-040
 def test_the_shell_is_sh_unless_env_shell_says_bash(project):
     probe = spec(build=["echo bash=${BASH_VERSION:+yes}"])
     project.buildspec(probe)
@@ -86,6 +109,7 @@ def test_the_shell_is_sh_unless_env_shell_says_bash(project):
     assert project.run().ended(0).output == ["bash=yes y z"]
 
 
+# BS-053
 def test_exported_variables_are_what_they_are_at_the_end(project):
     project.buildspec(
         {"env": {"variables": {"A": "first"}, "exported-variables": ["A", "B", "AWS_X", "UNSET"]}}
@@ -96,6 +120,7 @@ def test_exported_variables_are_what_they_are_at_the_end(project):
     assert exported == {"A": "third", "B": "two words"}
 
 
+# BS-087
 def test_background_processes_outlive_their_command_but_not_the_build(project):
     project.buildspec(
         spec(build=["nohup sleep 1000 >/dev/null 2>&1 & echo $! > pid", "kill -0 $(cat pid) && echo alive"])
@@ -106,6 +131,7 @@ def test_background_processes_outlive_their_command_but_not_the_build(project):
 # Phases: which follow which
 
 
+# BS-073, BS-075
 def test_a_failing_command_ends_its_phase_and_finally_runs_all_the_same(project):
     project.buildspec(spec(build={"commands": ["echo one", "exit 7", "echo never"], "finally": ["echo last"]}))
     ran = project.run().ended(1)
@@ -115,11 +141,13 @@ def test_a_failing_command_ends_its_phase_and_finally_runs_all_the_same(project)
     ]
 
 
+# BS-075
 def test_a_failing_finally_fails_the_phase(project):
     project.buildspec(spec(build={"commands": ["echo fine"], "finally": ["false"]}))
     assert project.run().ended(1).phases()["BUILD"] == "FAILED"
 
 
+# BS-076, LC-030
 @pytest.mark.parametrize("phase", ["install", "pre_build"])
 def test_nothing_follows_a_failed_install_or_pre_build(project, phase):
     phases = {name: [f"echo {name}"] for name in ["install", "pre_build", "build", "post_build"]}
@@ -132,6 +160,7 @@ def test_nothing_follows_a_failed_install_or_pre_build(project, phase):
     assert not project.artifacts.exists()
 
 
+# BS-077, LC-031
 def test_post_build_and_artifacts_follow_a_failed_build(project):
     project.buildspec(
         spec(build=["echo made > made.txt", "false"], post_build=["echo succeeding=$CODEBUILD_BUILD_SUCCEEDING"])
@@ -143,6 +172,7 @@ def test_post_build_and_artifacts_follow_a_failed_build(project):
     assert files(project.artifacts) == ["made.txt"]
 
 
+# BS-078
 def test_artifacts_follow_a_failed_post_build(project):
     project.buildspec(
         spec(build=["echo x > x"], post_build=["echo succeeding=$CODEBUILD_BUILD_SUCCEEDING; false"])
@@ -153,6 +183,7 @@ def test_artifacts_follow_a_failed_post_build(project):
     assert files(project.artifacts) == ["x"]
 
 
+# BS-080, BS-081
 def test_on_failure_abort_and_continue_are_honoured(make_project):
     aborted = make_project()
     aborted.buildspec(spec(build={"on-failure": "ABORT", "commands": ["false"]}, post_build=["echo after"]))
@@ -167,6 +198,7 @@ def test_on_failure_abort_and_continue_are_honoured(make_project):
 # Users
 
 
+# BS-030
 @needs_root
 def test_run_as_runs_the_commands_as_that_user(project):
     project.buildspec(
@@ -179,6 +211,7 @@ def test_run_as_runs_the_commands_as_that_user(project):
     assert project.run().ended(0).output == ["root", "nobody", "root", "no"]
 
 
+# BS-032
 def test_an_unknown_user_fails_the_phase_and_is_named(project):
     project.buildspec(spec(build={"run-as": "no-such-user", "commands": ["true"]}))
     ran = project.run().ended(1)
@@ -195,6 +228,7 @@ def tree(project):
     project.write("out/tool", "#!/bin/sh\n", 0o755)
 
 
+# BS-130, BS-134..137, BS-180..182, BS-191
 @pytest.mark.parametrize(
     ("artifacts", "expected"),
     [
@@ -227,6 +261,7 @@ def test_artifacts_keep_content_and_mode_and_go_where_they_are_told(project, tmp
     assert not project.artifacts.exists()
 
 
+# BS-140
 def test_secondary_artifacts_have_folders_of_their_own(project):
     tree(project)
     secondary = {"docs": {"files": ["a.txt"]}, "logs": {"files": ["**/*"], "base-directory": "out/deep"}}
@@ -246,6 +281,7 @@ def test_earlier_artifacts_are_replaced_and_are_no_part_of_the_source(project):
 # The buildspec
 
 
+# BS-002, BS-004
 def test_a_buildspec_may_be_another_file_or_text(project):
     project.buildspec(spec(build=["echo default"]))
     project.buildspec(spec(build=["echo other"]), "ci/other.yaml")
@@ -333,7 +369,7 @@ no newline
 
 
 def test_the_log_has_codebuilds_format_to_the_letter(project):
-    """LC-110..116; the blank line of LC-115 and LC-116 comes after each command."""
+    """LC-110, LC-113..116, BS-072, BS-074, BS-141; the blank line of LC-115 and LC-116 comes after each command."""
     project.buildspec(
         spec(install=["echo install"], build=["printf 'no newline'", "false"])
         | {"artifacts": {"files": ["buildspec.yml"]}}
@@ -344,6 +380,7 @@ def test_the_log_has_codebuilds_format_to_the_letter(project):
     assert log == LOG.replace("~", " ")
 
 
+# BS-015
 def test_a_command_of_several_lines_is_one_command(project):
     project.buildspec("version: 0.2\nphases:\n  build:\n    commands:\n      - |\n        echo one\n        echo two\n")
     ran = project.run().ended(0)

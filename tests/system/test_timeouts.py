@@ -21,6 +21,7 @@ def test_a_local_build_over_its_time_is_timed_out_with_124(waiting):
     assert "\nnever\n" not in log
 
 
+# LC-026, LC-042, LC-043, LC-056, LC-063
 def test_a_build_over_its_time_is_timed_out(waiting):
     build = waiting.timed.wait(waiting.running, 60 * MINUTES + 30)
     status, phases = outcome(build)
@@ -31,6 +32,7 @@ def test_a_build_over_its_time_is_timed_out(waiting):
     assert 60 * MINUTES - 1 <= took <= 60 * MINUTES + 5
 
 
+# LC-062
 def test_a_build_that_waits_too_long_is_timed_out_in_the_queue(waiting):
     build = waiting.full.wait(waiting.queued, 60 * MINUTES + 30)
     status, phases = outcome(build)

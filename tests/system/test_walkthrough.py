@@ -172,6 +172,7 @@ def demo(codebuild, project, tmp_path, name):
     return name, output_bucket
 
 
+# LC-001, LC-005, LC-026, LC-033, LC-040, AP-002
 def test_a_build_is_reported_as_codebuild_reports_it(codebuild, demo):
     name, output_bucket = demo
     started = codebuild.start(name)
@@ -250,6 +251,7 @@ def test_plain_artifacts_lie_where_the_key_rules_say(codebuild, name):
     assert keys(packaging="ZIP", path="P", name="N.zip")[0] == ["P/N.zip"]  # SA-070
 
 
+# BS-140, SA-060
 def test_secondary_artifacts_go_to_their_own_targets(codebuild, name):
     codebuild.s3.create_bucket(Bucket="secondary")
     inline = json.dumps(
@@ -272,6 +274,20 @@ def test_secondary_artifacts_go_to_their_own_targets(codebuild, name):
     assert zipfile.ZipFile(io.BytesIO(content)).namelist() == ["b"]
 
 
+# BS-131
+def test_artifacts_need_both_a_section_and_a_target(codebuild, name):
+    codebuild.s3.create_bucket(Bucket="both")
+    unmatched = json.dumps(spec(build=["true"]) | {"artifacts": {"files": ["not/there"]}})
+    codebuild.create_project(name, unmatched)
+    without_target = codebuild.run(name)
+    assert without_target["buildStatus"] == "SUCCEEDED", without_target["phases"]
+    target = {"type": "S3", "location": "both", "packaging": "ZIP"}
+    without_section = codebuild.run(name, buildspecOverride=json.dumps(spec(build=["true"])), artifactsOverride=target)
+    assert without_section["buildStatus"] == "SUCCEEDED", without_section["phases"]
+    assert "Contents" not in codebuild.s3.list_objects_v2(Bucket="both")
+
+
+# BS-001, BS-002, BS-004
 def test_a_buildspec_comes_from_the_source_inline_or_from_s3(codebuild, demo):
     name, bucket = demo
     assert "Build completed\n" in codebuild.log(codebuild.run(name))
@@ -282,6 +298,7 @@ def test_a_buildspec_comes_from_the_source_inline_or_from_s3(codebuild, demo):
     assert "\nfrom s3\n" in codebuild.log(stored)
 
 
+# SA-004, EN-082
 def test_a_source_may_be_a_folder_of_objects(codebuild, name):
     codebuild.s3.create_bucket(Bucket="objects")
     for key, body in {
@@ -293,6 +310,7 @@ def test_a_source_may_be_a_folder_of_objects(codebuild, name):
     assert "\nfound\n" in codebuild.log(codebuild.run(name))
 
 
+# BS-044, AP-011
 def test_variables_merge_by_name_and_the_latest_word_counts(codebuild, name):
     variables = [{"name": one, "value": "project"} for one in "BC"]
     inline = {"env": {"variables": {one: "spec" for one in "ABC"}}} | spec(build=['echo "$A $B $C"'])
@@ -304,6 +322,7 @@ def test_variables_merge_by_name_and_the_latest_word_counts(codebuild, name):
 # Live logs
 
 
+# LC-117, SA-118
 def test_get_log_events_follows_a_build_while_it_runs(codebuild, name, tmp_path):
     """Each line is there before the build may print the next: a reader releases them through the source bucket."""
     codebuild.create_project(name, json.dumps(spec(build=["for n in 1 2 3 4 5; do echo line $n; sleep 0.4; done"])))
@@ -327,6 +346,7 @@ def test_get_log_events_follows_a_build_while_it_runs(codebuild, name, tmp_path)
     codebuild.wait(build_id)
 
 
+# SA-119, SA-124
 def test_filter_log_events_and_streams_find_a_builds_log(codebuild, name):
     codebuild.create_project(name, json.dumps(spec(build=["echo needle; echo hay"])))
     build = codebuild.run(name)
@@ -340,6 +360,7 @@ def test_filter_log_events_and_streams_find_a_builds_log(codebuild, name):
     assert [one["logGroupName"] for one in groups] == [group]
 
 
+# SA-119
 def test_live_tail_shows_new_lines(codebuild, server, name):
     codebuild.create_project(name, json.dumps(spec(build=["for n in 1 2 3 4 5 6; do echo tailed $n; sleep 0.3; done"])))
     first = codebuild.run(name, buildspecOverride=json.dumps(spec(build=["true"])))
@@ -361,6 +382,7 @@ def test_live_tail_shows_new_lines(codebuild, server, name):
 # Stopping, queueing, retrying, deleting
 
 
+# LC-026, LC-040, LC-044, AP-076
 def test_stop_build_ends_a_running_build_and_tells_a_finished_one_as_it_is(codebuild, name):
     codebuild.create_project(
         name, json.dumps(spec(build={"commands": ["echo up; sleep 1000"], "finally": ["echo no"]}))
@@ -377,6 +399,7 @@ def test_stop_build_ends_a_running_build_and_tells_a_finished_one_as_it_is(codeb
     assert codebuild.api.stop_build(id=build_id)["build"]["buildStatus"] == "STOPPED"
 
 
+# LC-005, LC-065, LC-067
 def test_builds_over_the_limit_wait_their_turn_in_order(make_server):
     codebuild = Codebuild(make_server("--concurrent-builds", "1"))
     codebuild.create_project("fifo", json.dumps(spec(build=["sleep 0.5"])))
@@ -395,6 +418,7 @@ def test_builds_over_the_limit_wait_their_turn_in_order(make_server):
     assert codebuild.wait(queued[0])["buildStatus"] == "SUCCEEDED"
 
 
+# LC-070, AP-077
 def test_retry_build_runs_the_same_again_as_a_new_build(codebuild, name):
     codebuild.create_project(name, json.dumps(spec(build=["echo value=$V"])))
     first = codebuild.run(name, environmentVariablesOverride=[{"name": "V", "value": "kept"}])
@@ -404,6 +428,7 @@ def test_retry_build_runs_the_same_again_as_a_new_build(codebuild, name):
     assert "\nvalue=kept\n" in codebuild.log(codebuild.wait(again["id"]))
 
 
+# AP-008
 def test_an_idempotency_token_gives_the_same_build_or_an_error(codebuild, name):
     codebuild.create_project(name, json.dumps(spec(build=["true"])))
     first = codebuild.start(name, idempotencyToken="once")
@@ -414,6 +439,7 @@ def test_an_idempotency_token_gives_the_same_build_or_an_error(codebuild, name):
     codebuild.wait(first["id"])
 
 
+# AP-073, AP-078
 def test_deleted_builds_are_gone_and_running_ones_stay(codebuild, name):
     codebuild.create_project(name, json.dumps(spec(build=["sleep ${SECONDS_TO_SLEEP:-0}"])))
     done = codebuild.run(name)
@@ -428,6 +454,7 @@ def test_deleted_builds_are_gone_and_running_ones_stay(codebuild, name):
     codebuild.wait(running["id"])
 
 
+# AP-074, AP-075
 def test_builds_are_listed_newest_first(codebuild, name):
     codebuild.create_project(name, json.dumps(spec(build=["true"])))
     ids = [codebuild.run(name)["id"] for _ in range(3)]

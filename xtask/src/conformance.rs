@@ -50,12 +50,9 @@ fn generate(root: &Path) -> Result<String, Error> {
     let mut findings = evidence.findings.clone();
     findings.extend(sheet.findings.iter().cloned());
     findings.extend(contradictions(&sheet, &evidence));
+    findings.extend(missing(&sheet, &evidence));
     if !findings.is_empty() {
         return Err(Error::Untidy(findings));
-    }
-    let missing = missing(&sheet, &evidence);
-    if !missing.is_empty() {
-        println!("{} row(s) without a test or a difference\n{}", missing.len(), missing.join("\n"));
     }
     let template = root.join(TEMPLATE);
     let template = std::fs::read_to_string(&template).map_err(at(&template))?;

@@ -112,6 +112,7 @@ mod tests {
         assert_eq!(CacheMode::VALUES[0], "LOCAL_DOCKER_LAYER_CACHE");
     }
 
+    // LC-008, AP-002
     #[test]
     fn a_timestamp_keeps_its_milliseconds() {
         let moment = Timestamp::from_millis(1_472_848_787_882);

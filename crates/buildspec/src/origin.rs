@@ -48,6 +48,7 @@ mod tests {
         assert_eq!(Origin::of(value), expect, "{value:?}");
     }
 
+    // BS-001, BS-002, BS-003
     #[test]
     fn a_buildspec_value_is_a_path_an_object_or_the_text_itself() {
         check("", File("buildspec.yml"));

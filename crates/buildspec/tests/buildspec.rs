@@ -96,6 +96,7 @@ fn build_phase(body: &str) -> Phase {
     read(&format!("phases:\n  build:\n{indented}")).phases.build.unwrap()
 }
 
+// BS-010
 #[test]
 fn the_version_may_be_a_number_or_text() {
     #[track_caller]
@@ -118,6 +119,7 @@ fn the_version_may_be_a_number_or_text() {
     }
 }
 
+// BS-013
 #[test]
 fn booleans_are_those_of_yaml_1_1_in_any_case_and_quoted() {
     #[track_caller]
@@ -147,6 +149,7 @@ fn what_is_no_boolean_is_refused() {
     }
 }
 
+// BS-014
 #[test]
 fn texts_keep_their_spelling() {
     #[track_caller]
@@ -207,6 +210,7 @@ fn texts_keep_their_spelling() {
     check("\"  spaces  \"", "  spaces  ");
 }
 
+// BS-014
 #[test]
 fn runtime_versions_keep_their_spelling_and_order() {
     let install =
@@ -216,6 +220,7 @@ fn runtime_versions_keep_their_spelling_and_order() {
     assert_eq!(versions, expect.map(|(name, version)| (name.to_owned(), version.to_owned())));
 }
 
+// BS-015
 #[test]
 fn each_item_is_one_command_as_the_shell_gets_it() {
     #[track_caller]
@@ -258,6 +263,7 @@ fn a_last_block_scalar_without_line_feed_gets_none() {
     assert_eq!(parsed.buildspec.phases.build.unwrap().commands, ["a\nb"]);
 }
 
+// BS-011, BS-071
 #[test]
 fn empty_phases_and_no_phases_are_fine() {
     for body in ["", "phases:", "phases: {}", "phases: ~"] {
@@ -269,6 +275,7 @@ fn empty_phases_and_no_phases_are_fine() {
     }
 }
 
+// BS-070, BS-089
 #[test]
 fn phases_are_listed_in_the_order_they_run() {
     let buildspec = read("phases: {post_build: {}, build: {commands: [a, b]}, install: {}, pre_build: {}}");
@@ -281,6 +288,7 @@ fn phases_are_listed_in_the_order_they_run() {
     assert_eq!(PhaseName::ALL.map(PhaseName::as_upper_str), ["INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD"]);
 }
 
+// BS-008
 #[test]
 fn an_unknown_phase_gets_codebuilds_own_text() {
     for name in ["artifacts", "Build", "deploy", "test", "PRE_BUILD", "prebuild", "finally", "''"] {
@@ -292,6 +300,7 @@ fn an_unknown_phase_gets_codebuilds_own_text() {
     }
 }
 
+// BS-009
 #[test]
 fn a_command_that_is_no_text_gets_codebuilds_own_text_with_its_lines() {
     #[track_caller]
@@ -323,6 +332,7 @@ fn a_command_that_is_no_text_gets_codebuilds_own_text_with_its_lines() {
     check("      - ? a", 0, 5);
 }
 
+// BS-012
 #[test]
 fn keys_nobody_reads_draw_a_warning_with_a_guess() {
     #[track_caller]
@@ -442,6 +452,7 @@ fn version_0_2_does_not_read_the_names_of_0_1() {
     assert_eq!(read("env: {plaintext: {A: b}}").env.variables, []);
 }
 
+// BS-040
 #[test]
 fn shells_go_by_their_documented_names() {
     #[track_caller]
@@ -460,6 +471,7 @@ fn shells_go_by_their_documented_names() {
     }
 }
 
+// BS-080..083
 #[test]
 fn on_failure_is_read_in_every_phase() {
     #[track_caller]
@@ -491,6 +503,7 @@ fn on_failure_is_read_in_every_phase() {
     }
 }
 
+// BS-113, BS-114
 #[test]
 fn report_formats_are_known_in_any_case_and_say_their_type() {
     let coverage = ["CLOVERXML", "COBERTURAXML", "JACOCOXML", "SIMPLECOV"];
@@ -507,6 +520,7 @@ fn report_formats_are_known_in_any_case_and_say_their_type() {
     assert_eq!(read("reports: {r: {files: [x]}}").reports[0].file_format, FileFormat::JunitXml);
 }
 
+// BS-130
 #[test]
 fn required_keys_are_asked_for_by_name() {
     #[track_caller]
@@ -592,6 +606,7 @@ fn values_of_the_wrong_kind_are_named() {
     check("reports: [a]", "Cannot unmarshal list to map: reports must be a map at line 2");
 }
 
+// BS-153, BS-154
 #[test]
 fn cache_limits_and_actions_are_kept() {
     let cache =
@@ -600,6 +615,7 @@ fn cache_limits_and_actions_are_kept() {
     assert_eq!(refused("cache: {key: k, fallback-keys: [a, b, c, d, e, f]}").code, Code::Limit);
 }
 
+// BS-111
 #[test]
 fn five_report_groups_are_enough() {
     assert_eq!(
@@ -612,6 +628,7 @@ fn five_report_groups_are_enough() {
     );
 }
 
+// BS-016
 #[test]
 fn merged_keys_give_way_to_own_keys_and_later_merges_to_earlier_ones() {
     let buildspec = read(
@@ -621,6 +638,7 @@ fn merged_keys_give_way_to_own_keys_and_later_merges_to_earlier_ones() {
     assert_eq!(variables, [("A", "own"), ("D", "own"), ("B", "x"), ("C", "y")]);
 }
 
+// BS-016
 #[test]
 fn aliases_stand_for_keys_and_values_of_every_kind() {
     let buildspec = read(

@@ -1,6 +1,6 @@
 //! Which tests cite a row and which code says that it keeps one.
 //!
-//! A test is a Rust `#[test]` or a pytest function, with the comments and attributes directly above it; what stands
+//! A test is a Rust `#[test]`, a function without parameters and result in a file of tests, or a pytest function, with the comments and attributes directly above it; what stands
 //! between the tests of a file, such as a table of cases, and a case file is evidence without a function's name. Code keeps a row
 //! with a `COMPAT:` comment. Every other mention of a row is only checked to name one that exists.
 
@@ -118,9 +118,8 @@ fn rust_parts(path: &str, lines: &[&str]) -> Vec<Part> {
         if line.starts_with("//!") && index >= tests_from {
             parts[index] = Part::Mention;
         }
-        if is_test_attribute(line)
-            && let Some((span, function)) = rust_test(lines, index)
-        {
+        let is_test = is_test_attribute(line) || (only_tests && is_case(line));
+        if is_test && let Some((span, function)) = rust_test(lines, index) {
             parts[span].fill(Part::Test(Some(function)));
         }
     }
@@ -149,7 +148,13 @@ fn is_test_attribute(line: &str) -> bool {
     line.starts_with("#[test]") || line.starts_with("#[tokio::test")
 }
 
-/// The lines of the test whose attribute stands at `attribute`, with what stands directly above, and its name.
+/// Whether a function begins that takes and gives nothing: a test, where a room brings its own harness.
+fn is_case(line: &str) -> bool {
+    let line = line.strip_prefix("pub(crate) ").unwrap_or(line);
+    line.starts_with("fn ") && line.ends_with("() {")
+}
+
+/// The lines of the test whose attribute, or head, stands at `attribute`, with what stands directly above, and its name.
 fn rust_test(lines: &[&str], attribute: usize) -> Option<(Range<usize>, String)> {
     let above = |line: &&str| line.trim_start().starts_with("//") || line.trim_start().starts_with("#[");
     let start = attribute - lines[..attribute].iter().rev().take_while(|line| above(line)).count();
@@ -224,7 +229,8 @@ mod tests {
         let inside =
             "#[cfg(test)]\nmod tests {\n    #[test]\n    fn a() {\n        b(); // BS-003\n    }\n}\n";
         check("crates/a/src/a.rs", inside, &[("BS-003", Some("a"))]);
-        let between = "// BS-001\nconst A: u8 = 1;\n\n#[test]\nfn a() {\n}\n// BS-002\nfn b() {\n}\n";
+        check("crates/a/tests/a/b.rs", "// BS-001\npub(crate) fn a() {\n}\n", &[("BS-001", Some("a"))]);
+        let between = "// BS-001\nconst A: u8 = 1;\n\n#[test]\nfn a() {\n}\n// BS-002\nfn b() -> u8 {\n}\n";
         check("crates/a/src/b/tests.rs", between, &[("BS-001", None), ("BS-002", None)]);
         check("crates/a/tests/a.rs", "//! BS-001\n", &[]);
         check("crates/a/src/a.rs", "// BS-001\nfn a() {}\n", &[]);

@@ -30,6 +30,7 @@ fn a_name_selects_itself_only() {
     check("a b/é.txt", &["a b/é.txt"], &["a b/e.txt"]);
 }
 
+// BS-180
 #[test]
 fn a_star_stays_inside_a_component() {
     check("*", &["a", ".hidden", "a.b"], &["a/b", ""]);
@@ -43,6 +44,7 @@ fn a_star_stays_inside_a_component() {
     check("***", &["a"], &["a/b"]);
 }
 
+// BS-137, BS-180, BS-181
 #[test]
 fn two_stars_span_components_and_take_depth_zero() {
     check("**/*", &["a", "a/b", "a/b/c", ".git/config", ".env", "a/.b/c"], &[""]);
@@ -63,12 +65,14 @@ fn dot_files_and_dot_folders_can_be_named() {
     check(".*/**/*", &[".git/config"], &["a/.git/config"]);
 }
 
+// BS-183
 #[test]
 fn a_question_mark_is_one_character() {
     check("?.txt", &["a.txt", "é.txt", "日.txt"], &["ab.txt", ".txt", "a/b.txt"]);
     check("a?c", &["abc", "a.c"], &["ac", "a/c", "abbc"]);
 }
 
+// BS-183
 #[test]
 fn brackets_are_one_character_of_a_set() {
     check("[abc].txt", &["a.txt", "c.txt"], &["d.txt", "ab.txt"]);
@@ -84,6 +88,7 @@ fn brackets_are_one_character_of_a_set() {
     check("[z-a]", &[], &["a", "z", "-"]);
 }
 
+// BS-183
 #[test]
 fn braces_are_alternatives() {
     check("*.{js,css}", &["a.js", "a.css"], &["a.ts", "a.{js,css}"]);
@@ -115,6 +120,7 @@ fn dots_and_doubled_slashes_mean_nothing() {
     check("a/./b", &["a/b"], &[]);
 }
 
+// BS-143, BS-182
 #[test]
 fn a_pattern_that_can_only_be_a_folder_selects_nothing() {
     for pattern in ["target/", "**/", "./", ".", "", "/", "a/*/"] {
@@ -122,6 +128,7 @@ fn a_pattern_that_can_only_be_a_folder_selects_nothing() {
     }
 }
 
+// BS-184
 #[test]
 fn an_exclamation_mark_does_not_negate() {
     check("!a", &["!a"], &["a", "b"]);
@@ -132,6 +139,7 @@ fn parents_match_no_path_a_walk_can_make() {
     check("../a", &[], &["a", "b/a"]);
 }
 
+// BS-142, BS-150
 #[test]
 fn a_leading_slash_makes_a_pattern_absolute() {
     check("/root/.m2/**/*", &["root/.m2/a", "root/.m2/repository/b"], &["root/a"]);

@@ -90,6 +90,7 @@ fn refusal(project: Project, over: StartBuildInput) -> String {
     }
 }
 
+// LC-060, LC-061, AP-050, AP-051, SA-110, SA-113
 #[test]
 fn start_build_answers_the_documented_document() {
     let (build, _) = try_plan(simple(), StartBuildInput::default()).unwrap();
@@ -140,6 +141,7 @@ fn start_build_answers_the_documented_document() {
     assert_eq!(shown, expect);
 }
 
+// BS-044, AP-011
 #[test]
 fn variables_merge_by_name_and_the_override_wins() {
     let over = StartBuildInput {
@@ -179,6 +181,7 @@ fn a_build_finds_codebuilds_variables() {
     assert_eq!(find("AWS_ACCOUNT_ID"), None, "EN-068");
 }
 
+// BS-002, BS-003
 #[test]
 fn a_buildspec_is_a_path_or_text_or_an_object() {
     let kind = |text: &str| {
@@ -198,6 +201,7 @@ fn a_buildspec_is_a_path_or_text_or_an_object() {
     assert!(kind("arn:aws:s3:::specs").is_err());
 }
 
+// BS-001, BS-002, AP-070
 #[test]
 fn an_empty_buildspec_override_means_the_default_file() {
     let source = ProjectSource { buildspec: Some(INLINE.to_string()), ..s3_source("in/source.zip") };
@@ -206,6 +210,7 @@ fn an_empty_buildspec_override_means_the_default_file() {
     assert!(matches!(order.plan.buildspec, Buildspec::File(path) if path == "buildspec.yml"));
 }
 
+// SA-004
 #[test]
 fn an_s3_source_is_an_archive_or_a_folder() {
     let source = |location: &str| {
@@ -267,6 +272,7 @@ fn s3_artifacts_become_a_target_and_a_location() {
     assert_eq!(build.artifacts.unwrap().location.as_deref(), Some("arn:aws:s3:::out/builds/demo"));
 }
 
+// SA-111, SA-112
 #[test]
 fn a_configured_stream_name_is_a_prefix() {
     let over = StartBuildInput {
@@ -298,6 +304,7 @@ fn curated_images_are_the_host_and_others_are_left_to_provisioning() {
     assert_eq!(order.image.as_deref(), Some("debian:12"));
 }
 
+// EN-010, EN-011
 #[test]
 fn the_size_is_the_compute_types() {
     let over = StartBuildInput {
@@ -321,6 +328,7 @@ fn a_build_started_again_from_its_settings_is_the_same_build() {
     assert_eq!(first, second);
 }
 
+// BS-005, SA-008
 #[test]
 fn what_cannot_run_yet_is_refused_by_name() {
     let none = StartBuildInput::default;

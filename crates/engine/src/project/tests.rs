@@ -50,6 +50,7 @@ fn refusal(input: CreateProjectInput) -> String {
     }
 }
 
+// LC-060, LC-061, AP-053
 #[test]
 fn a_new_project_has_every_default_filled_in() {
     let project = try_create(input()).unwrap();
@@ -90,6 +91,7 @@ fn a_new_project_has_every_default_filled_in() {
     assert_eq!(shown, expect);
 }
 
+// AP-061
 #[test]
 fn an_update_keeps_what_was_not_sent_and_replaces_what_was() {
     let project = try_create(input()).unwrap();
@@ -117,6 +119,7 @@ fn an_update_with_nothing_to_change_changes_the_time_only() {
     assert_eq!(updated, expect);
 }
 
+// LC-066, AP-041
 #[test]
 fn minus_one_removes_the_concurrency_limit() {
     let project = try_create(CreateProjectInput { concurrent_build_limit: Some(2), ..input() }).unwrap();
@@ -125,6 +128,7 @@ fn minus_one_removes_the_concurrency_limit() {
     assert_eq!(try_update(project, input).unwrap().concurrent_build_limit, None);
 }
 
+// AP-026, AP-038, AP-039, AP-041, SA-063
 #[test]
 fn what_breaks_the_rules_is_refused_by_name() {
     let source = |change: fn(&mut ProjectSource)| {

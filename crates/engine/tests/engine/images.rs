@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::user::*;
 
+// LC-027, LC-028, LC-053
 #[tokio::test]
 async fn an_image_that_cannot_be_had_fails_provisioning() {
     let tester = Tester::with(|config| {

@@ -8,6 +8,7 @@ use executor::fake::Script;
 
 use crate::user::*;
 
+// LC-010, LC-020, LC-021, LC-023, LC-025, LC-033, LC-040
 #[tokio::test]
 async fn a_build_goes_through_every_phase_and_leaves_nothing_but_its_record() {
     let tester = Tester::new().await;
@@ -111,6 +112,7 @@ async fn a_failing_command_fails_the_build_and_says_why() {
     assert_eq!(phases(&build)[6..], ["BUILD FAILED", "FINALIZING SUCCEEDED", "COMPLETED -"]);
 }
 
+// LC-026, LC-041
 #[tokio::test]
 async fn an_agent_that_dies_makes_the_build_a_fault() {
     let tester = Tester::new().await;

@@ -9,6 +9,7 @@ use engine::{Caller, Error};
 
 use crate::user::*;
 
+// AP-060..064
 #[tokio::test]
 async fn projects_are_made_changed_found_and_deleted() {
     let tester = Tester::new().await;
@@ -40,6 +41,7 @@ async fn projects_are_made_changed_found_and_deleted() {
     assert!(matches!(tester.engine.update_project(&tester.caller, input).await, Err(Error::NotFound(_))));
 }
 
+// AP-006
 #[tokio::test]
 async fn long_lists_come_in_pages_of_a_hundred() {
     let tester = Tester::new().await;
@@ -66,6 +68,7 @@ async fn long_lists_come_in_pages_of_a_hundred() {
     assert!(matches!(foreign, Err(Error::InvalidInput(_))), "{foreign:?}");
 }
 
+// LC-005, LC-006, AP-075
 #[tokio::test]
 async fn a_projects_builds_are_listed_by_number_and_outlive_it() {
     let tester = Tester::new().await;
@@ -91,6 +94,7 @@ async fn a_projects_builds_are_listed_by_number_and_outlive_it() {
     assert_eq!(message, format!("The provided project {arn} does not exist"));
 }
 
+// AP-078
 #[tokio::test]
 async fn only_builds_that_are_over_are_deleted() {
     let tester = Tester::new().await;

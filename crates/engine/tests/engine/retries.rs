@@ -26,6 +26,7 @@ async fn a_token_means_one_build_for_five_minutes() {
     assert_ne!(tester.start_with(with_token).await.unwrap().id, first);
 }
 
+// LC-011, LC-070
 #[tokio::test]
 async fn a_retry_is_a_new_build_with_the_same_settings() {
     let tester = Tester::new().await;
