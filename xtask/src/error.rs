@@ -24,6 +24,8 @@ pub(crate) enum Error {
     Check { command: String, status: std::process::ExitStatus },
     #[error("{0}")]
     Bench(String),
+    #[error("virtual machine: {0}")]
+    Vm(String),
 }
 
 /// Attaches the file's name to what went wrong with it.

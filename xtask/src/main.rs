@@ -14,6 +14,7 @@ mod schema;
 mod tidy;
 mod tree;
 mod trim_model;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "schema", usage: schema::USAGE, run: schema::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },
+    Command { name: "vm", usage: vm::USAGE, run: vm::run },
 ];
 
 fn main() -> ExitCode {

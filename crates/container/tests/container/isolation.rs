@@ -29,7 +29,7 @@ pub(crate) fn secrets_of_the_host_cannot_be_read() {
     let mut tester = Tester::new();
     assert_eq!(
         tester.says(
-            "cat /etc/shadow /etc/gshadow; ls -A /etc/ssl/private; cat /etc/ssh/*_key 2>/dev/null; true"
+            "cat /etc/shadow /etc/gshadow; [ ! -d /etc/ssl/private ] || ls -A /etc/ssl/private; cat /etc/ssh/*_key 2>/dev/null; true"
         ),
         ""
     );
