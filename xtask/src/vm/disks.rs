@@ -33,7 +33,7 @@ const MODULES: [&str; 7] = [
     "overlay",
 ];
 /// What the tests use beyond Debian's smallest system.
-const SYSTEM_PACKAGES: &str = "python3-minimal,util-linux,procps";
+const SYSTEM_PACKAGES: &str = "python3-minimal,util-linux,procps,busybox-static";
 const SYSTEM_SIZE: &str = "2G";
 const TESTS_SIZE: &str = "512M";
 
