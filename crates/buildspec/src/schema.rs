@@ -456,3 +456,109 @@ pub(crate) static FANOUT: Table = table(
     "Builds that share the tests.",
     &[key("parallelism", Shape::Count, "How many builds.").required(), IGNORE_FAILURE],
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::read;
+
+    /// Text around the value of a key, and what messages call the key.
+    struct Place {
+        before: String,
+        after: String,
+        path: String,
+    }
+
+    /// A value that no reader of the shape takes.
+    fn wrong(shape: &Shape) -> &'static str {
+        match shape {
+            Shape::Texts(_) | Shape::Choices(_) | Shape::List(_) => "{a: b}",
+            _ => "[[]]",
+        }
+    }
+
+    fn refused(place: &Place, version: Version, key: &Key) -> bool {
+        let Place { before, after, path } = place;
+        let text = format!("version: {version}\n{before}{{{}: {}}}{after}\n", key.name, wrong(&key.shape));
+        let reading = read::read(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let wanted = format!("{path}{}", key.name);
+        reading.errors.iter().chain(&reading.batch_errors).any(|error| error.message.contains(&wanted))
+    }
+
+    fn walk(table: &'static Table, place: &Place, unread: &mut Vec<String>) {
+        for key in table.keys {
+            let version = if key.standing == Standing::Old { Version::V01 } else { Version::V02 };
+            let Place { before, after, path } = place;
+            // At the top level there is no brace to put another key in; steps are refused in words that name no place.
+            let asked =
+                !before.is_empty() && !matches!(key.standing, Standing::Deprecated | Standing::Refused);
+            if asked && !refused(place, version, key) {
+                unread.push(format!("{path}{}", key.name));
+            }
+            let (open, close) = match before.is_empty() {
+                true => (String::new(), String::new()),
+                false => (format!("{before}{{"), format!("}}{after}")),
+            };
+            let name = key.name;
+            let (below, inside, end, named) = match &key.shape {
+                Shape::Section(below) => (*below, "", "", ""),
+                Shape::Sections { of, .. } => (*of, "{x: ", "}", ".x"),
+                Shape::List(below) => (*below, "[", "]", "[0]"),
+                _ => continue,
+            };
+            // In 0.2 the old names open nothing.
+            if key.standing == Standing::Old {
+                continue;
+            }
+            let next = Place {
+                before: format!("{open}{name}: {inside}"),
+                after: format!("{end}{close}"),
+                path: format!("{path}{name}{named}."),
+            };
+            walk(below, &next, unread);
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_table_is_read() {
+        let mut unread = Vec::new();
+        walk(
+            &BUILDSPEC,
+            &Place { before: String::new(), after: String::new(), path: String::new() },
+            &mut unread,
+        );
+        assert_eq!(unread, Vec::<String>::new());
+        for key in BUILDSPEC.keys.iter().filter(|key| !matches!(key.shape, Shape::Version)) {
+            let version = if key.standing == Standing::Old { Version::V01 } else { Version::V02 };
+            let text = format!("version: {version}\n{}: {}\n", key.name, wrong(&key.shape));
+            let reading = read::read(&text).unwrap();
+            assert!(
+                !reading.errors.is_empty() || !reading.batch_errors.is_empty(),
+                "{} is not read",
+                key.name
+            );
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_exclusions_name_keys() {
+        fn check(table: &'static Table) {
+            for (at, key) in table.keys.iter().enumerate() {
+                assert!(
+                    table.keys[at + 1..].iter().all(|other| other.name != key.name),
+                    "{} twice",
+                    key.name
+                );
+                if let Shape::Section(below) | Shape::List(below) | Shape::Sections { of: below, .. } =
+                    key.shape
+                {
+                    check(below);
+                }
+            }
+            if let Exclusion::ExactlyOne(names) | Exclusion::AtMostOne(names) = table.exclusion {
+                assert!(names.iter().all(|name| table.key(name).is_some()), "{}", table.name);
+            }
+        }
+        check(&BUILDSPEC);
+    }
+}

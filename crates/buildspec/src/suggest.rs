@@ -16,7 +16,11 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// A word cut short is as near as one with a single slip.
 fn distance_to(word: &[char], candidate: &[char]) -> usize {
-    if word.len() >= 3 && candidate.starts_with(word) { 1 } else { distance(word, candidate) }
+    if word.len() >= 3 && candidate.len() > word.len() && candidate.starts_with(word) {
+        1
+    } else {
+        distance(word, candidate)
+    }
 }
 
 /// Without what people get wrong most: case, and `_` for `-`.

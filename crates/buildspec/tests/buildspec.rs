@@ -4,8 +4,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "buildspec/batches.rs"]
+mod batches;
 #[path = "buildspec/checking.rs"]
 mod checking;
+#[path = "buildspec/plans.rs"]
+mod plans;
 
 use std::fmt::Write;
 use std::fs;

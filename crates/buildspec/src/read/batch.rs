@@ -181,8 +181,9 @@ fn choices(field: &Field<'_>, context: &mut Context) -> Vec<(String, Vec<String>
 fn fanout(field: &Field<'_>, context: &mut Context) -> Option<BatchBuilds> {
     let section = Section::open(field, &schema::FANOUT, context);
     section.require("parallelism", context);
+    let ignore_failure = section.boolean("ignore-failure", context);
     let parallelism = section.read("parallelism", context, parallelism)?;
-    Some(BatchBuilds::Fanout { parallelism, ignore_failure: section.boolean("ignore-failure", context) })
+    Some(BatchBuilds::Fanout { parallelism, ignore_failure })
 }
 
 fn parallelism(field: &Field<'_>) -> Result<usize, Error> {
