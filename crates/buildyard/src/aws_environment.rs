@@ -19,7 +19,7 @@ pub(crate) fn references() -> Arc<dyn References> {
 }
 
 /// What configuration says instead of the environment.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Overrides {
     pub(crate) endpoint: Option<String>,
     pub(crate) region: Option<String>,

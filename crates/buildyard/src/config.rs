@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::aws_environment::Overrides;
 use crate::folders;
 
 /// `buildyard.toml`. Every key may be left out; an unknown one is an error that names it.
@@ -24,6 +25,10 @@ pub(crate) struct File {
     concurrent_builds_of: BTreeMap<String, usize>,
     queued_builds: Option<usize>,
     network: Option<NetworkSetting>,
+    /// What parameters and secrets are sealed with.
+    secret_key: Option<PathBuf>,
+    #[serde(default)]
+    references: References,
     #[serde(default)]
     host: Host,
     /// Image names, as projects write them, to what they mean: a registry reference, or an OCI layout or archive here.
@@ -43,6 +48,50 @@ pub(crate) struct Host {
     /// Variables of every build there.
     #[serde(default)]
     variables: BTreeMap<String, String>,
+}
+
+/// Where builds find the parameters and secrets that they refer to.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct References {
+    #[serde(default)]
+    from: ReferencesFrom,
+    /// Of AWS, if not its own.
+    endpoint: Option<String>,
+    /// Of AWS, if not what the environment or the profile says.
+    region: Option<String>,
+    /// Of AWS's credentials file.
+    profile: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ReferencesFrom {
+    /// This server's own Parameter Store and Secrets Manager.
+    #[default]
+    Here,
+    /// AWS's, with credentials from the usual variables and files.
+    Aws,
+}
+
+/// The same, checked.
+#[derive(Debug, Default)]
+pub(crate) struct ReferencesSetting {
+    pub(crate) from: ReferencesFrom,
+    pub(crate) overrides: Overrides,
+}
+
+impl References {
+    fn checked(self) -> Result<ReferencesSetting, String> {
+        let References { from, endpoint, region, profile } = self;
+        let given = [("endpoint", &endpoint), ("region", &region), ("profile", &profile)];
+        if from == ReferencesFrom::Here
+            && let Some((key, _)) = given.iter().find(|(_, value)| value.is_some())
+        {
+            return Err(format!("references.{key} has a meaning only with references.from = \"aws\""));
+        }
+        Ok(ReferencesSetting { from, overrides: Overrides { endpoint, region, profile } })
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
@@ -95,6 +144,8 @@ pub(crate) struct Settings {
     pub(crate) host_shared: Vec<PathBuf>,
     pub(crate) host_variables: BTreeMap<String, String>,
     pub(crate) images: BTreeMap<String, String>,
+    pub(crate) secret_key: PathBuf,
+    pub(crate) references: ReferencesSetting,
 }
 
 impl Settings {
@@ -117,9 +168,12 @@ impl Settings {
             return Err("concurrent_builds must be at least 1".into());
         }
         check_concurrent_builds_of(&file.concurrent_builds_of)?;
+        let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
         Ok(Settings {
+            secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
+            references: file.references.checked()?,
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
-            data: std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?,
+            data,
             account,
             region,
             concurrent_builds,
@@ -193,6 +247,8 @@ mod tests {
             ("account = '12'", "twelve digits"),
             ("region = 'US East'", "lower-case"),
             ("concurrent_builds = 0", "at least 1"),
+            ("[references]\nfrom = 'there'", "here"),
+            ("[references]\nregion = 'eu-west-1'", "references.region"),
             ("concurrent_builds_of = { BUILD_GENERAL1_LARGE = 0 }", "at least 1"),
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),

@@ -36,7 +36,7 @@ enum Command {
     ///
     /// Exit codes: 0 nothing or only warnings, 1 errors (with --strict warnings too), 2 wrong usage or a file that cannot be read.
     Check(check::Arguments),
-    /// Serve CodeBuild, S3, CloudWatch Logs and STS on one port.
+    /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
     Serve(config::Flags),
     /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
     Env(config::Flags),

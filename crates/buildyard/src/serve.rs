@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::config::{Config, Image, ResolveImage};
+use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::Embedded;
-use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, S3};
+use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services};
 use store::objects::Objects;
-use store::records::Records;
+use store::records::{Records, Vault};
 
-use crate::config::{Flags, NetworkSetting, Settings};
+use crate::aws_environment::Environment;
+use crate::config::{Flags, NetworkSetting, ReferencesFrom, Settings};
 use crate::{credentials, images};
 
 /// Serves until SIGINT or SIGTERM. Builds that run then go on, and the next server takes them up.
@@ -37,13 +39,15 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     let key = credentials::first_key(data)?;
     let records =
         Records::open(data).map_err(|e| format!("cannot open the data folder {}: {e}", data.display()))?;
+    let vault = Vault::open(records.clone(), &settings.secret_key).await.map_err(|e| e.to_string())?;
     let objects = Objects::open(&data.join("s3")).map_err(|e| e.to_string())?;
     objects.clean().map_err(|e| e.to_string())?;
     let listener = server::listen(settings.listen).await.map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
 
     let bell = server::logs::Wakes::new();
-    let config = engine_config(settings, bell.clone())?;
+    let mut config = engine_config(settings, bell.clone())?;
+    config.references = references(settings, &vault, config.clock.clone())?;
     let clock = config.clock.clone();
     let mut options = executor::embedded::Options::new(data.join("builds"));
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
@@ -54,7 +58,16 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
 
     let keys: Keys = [access_key(settings, &key)].into_iter().collect();
     let ready = Arc::new(AtomicBool::new(true));
-    let endpoint = endpoint(settings, keys, &engine, records, objects, bell, clock, ready.clone());
+    let now: server::time::Clock = Arc::new(move || clock.now_ms());
+    let region = settings.region.as_str();
+    let services = Services {
+        codebuild: CodeBuild::of(engine.clone()),
+        logs: Logs::new(records, data.join("logs"), region, now.clone(), bell),
+        parameters: Parameters::new(vault.clone(), region, now.clone()),
+        s3: S3::new(objects, keys.clone(), region, &settings.account, vec!["localhost".to_owned()]),
+        secrets: Secrets::new(vault, region, now.clone()),
+    };
+    let endpoint = Endpoint::new(endpoint_settings(settings, keys, now, ready.clone()), services);
     let url = format!("http://{address}");
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
@@ -77,7 +90,9 @@ fn greet(settings: &Settings, url: &str) {
         NetworkSetting::None => "none (set network = \"host\" for builds that download)",
         NetworkSetting::Host => "host",
     };
-    eprintln!("Buildyard serves CodeBuild, S3, CloudWatch Logs and STS on {url}");
+    eprintln!(
+        "Buildyard serves CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on {url}"
+    );
     eprintln!(
         "  account {}, region {}, data in {}",
         settings.account,
@@ -142,29 +157,36 @@ fn access_key(settings: &Settings, key: &credentials::AccessKey) -> AccessKey {
     AccessKey { id: key.id.clone(), secret: key.secret.clone(), caller, session: None }
 }
 
-#[allow(clippy::too_many_arguments, reason = "it is the one place where everything meets")]
-fn endpoint(
+fn endpoint_settings(
     settings: &Settings,
     keys: Keys,
-    engine: &Engine,
-    records: Records,
-    objects: Objects,
-    bell: server::logs::Wakes,
-    clock: Arc<dyn Clock>,
+    clock: server::time::Clock,
     ready: Arc<AtomicBool>,
-) -> Endpoint {
-    let now: server::time::Clock = Arc::new(move || clock.now_ms());
-    let logs = Logs::new(records, settings.data.join("logs"), &settings.region, now.clone(), bell);
-    let domains = vec!["localhost".to_owned()];
-    let s3 = S3::new(objects, keys.clone(), &settings.region, &settings.account, domains);
-    let settings = server::Settings {
+) -> server::Settings {
+    server::Settings {
         region: settings.region.clone(),
         skew_seconds: 300,
         keys,
-        clock: now,
+        clock,
         ready: Arc::new(move || ready.load(Ordering::Relaxed)),
-    };
-    Endpoint::new(settings, CodeBuild::of(engine.clone()), logs, s3)
+    }
+}
+
+/// Where builds find what they refer to.
+fn references(
+    settings: &Settings,
+    vault: &Vault,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn References>, String> {
+    let references = &settings.references;
+    match references.from {
+        ReferencesFrom::Here => Ok(Arc::new(FromHere::new(vault.clone(), clock))),
+        ReferencesFrom::Aws => {
+            let config = Environment::ours().config(&references.overrides);
+            let config = config.map_err(|reason| format!("references.from is \"aws\", but {reason}"))?;
+            Ok(Arc::new(FromAws::new(aws::Client::new(config))))
+        }
+    }
 }
 
 /// Completes on SIGINT or SIGTERM, after saying that no more work is wanted.

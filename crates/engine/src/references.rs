@@ -1,6 +1,6 @@
 //! What a build's variables refer to in Parameter Store and Secrets Manager, looked up when its agent asks.
 //!
-//! [`FromAws`] asks AWS, or whatever speaks like it; our own store answers in `own`. The values go to the agent
+//! [`FromHere`] looks into our own vault; [`FromAws`] asks AWS, or whatever speaks like it. The values go to the agent
 //! and nowhere else: they are not stored, logged or shown. Which variables they become, and what is taken out of a
 //! JSON secret, is the agent's business.
 
@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use agent::answer::Answer;
 use agent::journal::{Event, Phase, Secret};
-use store::records::Scope;
+use store::records::{Scope, SecretValue, Selection, Vault};
 
+use crate::clock::Clock;
 use crate::error::Result;
 
 pub type Resolving<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>;
@@ -105,6 +106,85 @@ impl References for Nowhere {
         let message = format!("cannot fetch {}: {}", names.join(", "), self.reason);
         let code = if asked.parameters.is_empty() { SECRETS_FAILED } else { PARAMETERS_FAILED };
         Box::pin(async move { Ok(refused(code, message)) })
+    }
+}
+
+/// In the vault of this server, among what belongs to the build's account and region.
+#[derive(Debug)]
+pub struct FromHere {
+    vault: Vault,
+    clock: Arc<dyn Clock>,
+}
+
+impl FromHere {
+    pub fn new(vault: Vault, clock: Arc<dyn Clock>) -> FromHere {
+        FromHere { vault, clock }
+    }
+
+    async fn look_up(&self, scope: &Scope, asked: &Asked) -> Result<Answer> {
+        let (mut parameters, mut missing) = (BTreeMap::new(), Vec::new());
+        for name in &asked.parameters {
+            match self.parameter(scope, name).await? {
+                Some(value) => drop(parameters.insert(name.clone(), value)),
+                None => missing.push(name.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(no_such_parameters(&missing));
+        }
+        let mut secrets = BTreeMap::new();
+        for secret in &asked.secrets {
+            match self.secret(scope, secret).await? {
+                Ok(text) => drop(secrets.insert(secret.clone(), text)),
+                Err(refusal) => return Ok(refusal),
+            }
+        }
+        Ok(Answer::Values { parameters, secrets, git: Vec::new() })
+    }
+
+    /// A version follows the name, or the ARN with its five colons.
+    async fn parameter(&self, scope: &Scope, name: &str) -> Result<Option<String>> {
+        let before = if name.starts_with("arn:") { 5 } else { 0 };
+        let (id, version) = match name.match_indices(':').nth(before) {
+            None => (name, None),
+            Some((at, _)) => match name[at + 1..].parse() {
+                Ok(version) => (&name[..at], Some(version)),
+                // A label: there are none.
+                Err(_) => return Ok(None),
+            },
+        };
+        let found = self.vault.get_parameter(scope, id, version).await?;
+        Ok(found.map(|found| found.value))
+    }
+
+    async fn secret(&self, scope: &Scope, secret: &Secret) -> Result<Result<String, Answer>> {
+        let selection = Selection { stage: secret.stage.as_deref(), version: secret.version.as_deref() };
+        let found = self.vault.get_secret_value(scope, &secret.id, selection, self.clock.now_ms()).await?;
+        // COMPAT: BS-051 in Secrets Manager's words.
+        let reason = match found {
+            Some((found, _)) if found.deletion_ms.is_some() => {
+                "InvalidRequestException: You can't perform this operation on the secret because it was marked for \
+                 deletion."
+            }
+            Some((_, Some(found))) => {
+                return Ok(match found.value {
+                    SecretValue::Text(text) => Ok(text),
+                    SecretValue::Binary(_) => Err(binary(secret)),
+                });
+            }
+            Some((_, None)) => {
+                "ResourceNotFoundException: Secrets Manager can't find the specified secret value for the stage or \
+                 version asked for."
+            }
+            None => "ResourceNotFoundException: Secrets Manager can't find the specified secret.",
+        };
+        Ok(Err(no_secret(secret, reason)))
+    }
+}
+
+impl References for FromHere {
+    fn resolve<'a>(&'a self, scope: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
+        Box::pin(self.look_up(scope, asked))
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 
 use crate::Error;
 pub(crate) use answer::{Answer, internal_failure, json};
-pub use dispatch::{Endpoint, Settings};
+pub use dispatch::{Endpoint, Services, Settings};
 use opening::Opening;
 
 /// Request line and headers together, bytes.

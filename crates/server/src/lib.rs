@@ -1,8 +1,9 @@
 //! HTTP: signatures, dispatch, the AWS endpoints.
 //!
-//! One port speaks every service: CodeBuild and CloudWatch Logs (JSON 1.1), STS (Query) and S3 (REST-XML). A
+//! One port speaks every service: CodeBuild, CloudWatch Logs, Parameter Store and Secrets Manager (JSON 1.1), STS (Query) and S3 (REST-XML). A
 //! request is limited and framed in [`http`], its sender established in [`sigv4`] (or, for links to S3 objects,
-//! in [`sigv2`]), and then answered by the service it is for: [`codebuild`] (a function handed in), [`logs`], [`s3`], STS.
+//! in [`sigv2`]), and then answered by the service it is for: [`codebuild`] (a function handed in), [`logs`],
+//! [`parameters`], [`secrets`], [`s3`], STS.
 //!
 //! What is not here: what a CodeBuild operation does, and what is remembered (`engine`, `store`).
 
@@ -11,7 +12,9 @@ pub mod error;
 pub mod http;
 pub mod keys;
 pub mod logs;
+pub mod parameters;
 pub mod s3;
+pub mod secrets;
 pub mod sigv2;
 pub mod sigv4;
 mod sts;
@@ -19,7 +22,9 @@ pub mod time;
 
 pub use codebuild::CodeBuild;
 pub use error::Error;
-pub use http::{Endpoint, Settings, listen, serve};
+pub use http::{Endpoint, Services, Settings, listen, serve};
 pub use keys::{AccessKey, Caller, Keys, Session};
 pub use logs::Logs;
+pub use parameters::Parameters;
 pub use s3::S3;
+pub use secrets::Secrets;

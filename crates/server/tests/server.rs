@@ -19,10 +19,12 @@ use server::logs::Wakes;
 use server::sigv2;
 use server::sigv4::{self, Payload, Rules};
 use server::time::Clock;
-use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, S3, Session, Settings};
+use server::{
+    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services, Session, Settings,
+};
 use store::logs::SegmentWriter;
 use store::objects::Objects;
-use store::records::{LogGroup, LogStream, Records, Scope};
+use store::records::{LogGroup, LogStream, Records, Scope, Vault};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
@@ -88,7 +90,12 @@ impl Server {
             clock,
             ready: Arc::new(|| true),
         };
-        let endpoint = Arc::new(Endpoint::new(settings, codebuild(), logs, s3));
+        let vault =
+            runtime.block_on(Vault::open(records.clone(), &folder.path().join("secret.key"))).unwrap();
+        let parameters = Parameters::new(vault.clone(), "us-east-1", settings.clock.clone());
+        let secrets = Secrets::new(vault, "us-east-1", settings.clock.clone());
+        let services = Services { codebuild: codebuild(), logs, parameters, s3, secrets };
+        let endpoint = Arc::new(Endpoint::new(settings, services));
         let listener = runtime.block_on(server::listen("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = oneshot::channel::<()>();
@@ -142,6 +149,29 @@ impl Server {
             "    raise AssertionError(f'{code} expected')\n",
         );
         succeeded(self.command("python3").arg("-c").arg(format!("{prelude}{script}")).output().unwrap())
+    }
+
+    /// Calls with our own client, by the server's clock; with the temporary key if there is a token.
+    fn call(
+        &self,
+        token: Option<&str>,
+        service: &aws::Service,
+        operation: &str,
+        input: Value,
+    ) -> aws::Result<Value> {
+        let id = if token.is_some() { "ASIAEXAMPLE" } else { KEY_ID };
+        let offset = self.clock_offset_ms.clone();
+        let client = aws::Client::new(aws::Config {
+            region: "us-east-1".into(),
+            credentials: aws::Credentials {
+                access_key_id: id.into(),
+                secret_access_key: SECRET.into(),
+                session_token: token.map(str::to_owned),
+            },
+            endpoints: aws::Endpoints::everything_at(format!("http://localhost:{}", self.address.port())),
+            clock: Arc::new(move || now_ms() + offset.load(Ordering::SeqCst)),
+        });
+        self.runtime.block_on(client.call(service, operation, &input))
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
@@ -322,6 +352,55 @@ fn sdks_find_the_details_of_s3() {
 fn sdks_find_cloudwatch_logs() {
     let server = Server::start();
     server.python(include_str!("logs.py"));
+}
+
+#[test]
+fn sdks_find_parameter_store() {
+    let server = Server::start();
+    server.python(include_str!("parameters.py"));
+}
+
+#[test]
+fn sdks_find_secrets_manager() {
+    let server = Server::start();
+    server.python(include_str!("secrets.py"));
+}
+
+#[test]
+fn the_cli_puts_and_gets_parameters_and_secrets() {
+    let server = Server::start();
+    let put = ["ssm", "put-parameter", "--name", "/a/b", "--value", "v", "--type", "SecureString"];
+    assert!(server.aws(&put).contains("\"Version\": 1"));
+    let get = ["ssm", "get-parameter", "--name", "/a/b", "--with-decryption", "--query", "Parameter.Value"];
+    assert_eq!(server.aws(&get).trim(), "\"v\"");
+    server.aws(&["secretsmanager", "create-secret", "--name", "s", "--secret-string", "w"]);
+    let get = ["secretsmanager", "get-secret-value", "--secret-id", "s", "--query", "SecretString"];
+    assert_eq!(server.aws(&get).trim(), "\"w\"");
+}
+
+#[test]
+fn a_secret_is_gone_when_its_recovery_window_is_over() {
+    let server = Server::start();
+    server.aws(&["secretsmanager", "create-secret", "--name", "s", "--secret-string", "w"]);
+    server.aws(&["secretsmanager", "delete-secret", "--secret-id", "s", "--recovery-window-in-days", "7"]);
+    server.clock_offset_ms.fetch_add(7 * 86_400_000, Ordering::SeqCst);
+    // Clients that sign by their own clocks are too late by then; ours is told the time.
+    let call = |operation, input| server.call(None, &aws::SECRETS_MANAGER, operation, input);
+    let error = call("DescribeSecret", json!({ "SecretId": "s" })).unwrap_err();
+    assert!(error.is("ResourceNotFoundException"), "{error}");
+    call("CreateSecret", json!({ "Name": "s", "SecretString": "x" })).unwrap();
+}
+
+/// Our own client signs as our own server verifies, also with a temporary key.
+#[test]
+fn the_client_of_builds_is_let_in() {
+    let server = Server::start();
+    for token in [None, Some("the-token")] {
+        let listed = server.call(token, &aws::CODEBUILD, "ListProjects", json!({})).unwrap();
+        assert_eq!(listed, json!({ "projects": [ACCOUNT] }));
+    }
+    let error = server.call(Some("another"), &aws::CODEBUILD, "ListProjects", json!({})).unwrap_err();
+    assert!(error.is("UnrecognizedClientException"), "{error}");
 }
 
 #[test]

@@ -71,6 +71,9 @@ pub enum Error {
         "the records have schema {found}, this version knows schemas up to {known}; use the newer version"
     )]
     NewerSchema { found: i64, known: i64 },
+    /// There are as many as there may be.
+    #[error("there are {limit} {what} already, which is the limit")]
+    TooMany { what: &'static str, limit: u64 },
     /// The key of parameters and secrets is not what it should be.
     #[error("the key file {path} cannot be used: {reason}")]
     Key { path: PathBuf, reason: String },

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use api::{ServiceError, codebuild, logs, query, sts};
+use api::operation::Service;
+use api::{ServiceError, codebuild, logs, query, secretsmanager, ssm, sts};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
@@ -17,7 +18,9 @@ use super::{body, framing};
 use crate::codebuild::CodeBuild;
 use crate::keys::{Caller, Keys};
 use crate::logs::Logs;
+use crate::parameters::Parameters;
 use crate::s3::S3;
+use crate::secrets::Secrets;
 use crate::sigv2;
 use crate::sigv4::{self, Payload, Rejection, Replays, Rules, Verified};
 use crate::time::{self, Clock};
@@ -47,28 +50,40 @@ impl fmt::Debug for Settings {
     }
 }
 
+/// The services behind one door; who calls is found out before them.
+#[derive(Debug, Clone)]
+pub struct Services {
+    pub codebuild: CodeBuild,
+    pub logs: Logs,
+    pub parameters: Parameters,
+    pub s3: S3,
+    pub secrets: Secrets,
+}
+
 /// Everything behind the listener: answers requests.
 #[derive(Debug)]
 pub struct Endpoint {
     settings: Settings,
-    codebuild: CodeBuild,
-    logs: Logs,
-    s3: S3,
+    services: Services,
     replays: Replays,
     closing: watch::Sender<bool>,
 }
 
 /// A service of the JSON 1.1 protocol.
 enum JsonCall {
-    CodeBuild(Option<codebuild::Operation>),
-    Logs(Option<logs::Operation>),
+    CodeBuild(codebuild::Operation),
+    Logs(logs::Operation),
+    Parameters(ssm::Operation),
+    Secrets(secretsmanager::Operation),
+    /// No operation of ours, though the service is.
+    Unknown(&'static Service, String),
 }
 
 impl Endpoint {
     /// Puts the services behind one door.
-    pub fn new(settings: Settings, codebuild: CodeBuild, logs: Logs, s3: S3) -> Endpoint {
+    pub fn new(settings: Settings, services: Services) -> Endpoint {
         let (closing, _) = watch::channel(false);
-        Endpoint { settings, codebuild, logs, s3, replays: Replays::default(), closing }
+        Endpoint { settings, services, replays: Replays::default(), closing }
     }
 
     /// Ends answers that would otherwise go on for as long as a client listens.
@@ -127,7 +142,7 @@ impl Endpoint {
     /// `/healthz` and `/readyz`, for those who watch the server. Buckets cannot have these names.
     fn probe(&self, parts: &Parts) -> Option<Answer> {
         if !matches!(parts.method, Method::GET | Method::HEAD)
-            || self.s3.bucket_of_host(host(parts)).is_some()
+            || self.services.s3.bucket_of_host(host(parts)).is_some()
         {
             return None;
         }
@@ -162,16 +177,24 @@ impl Endpoint {
 
     async fn perform(&self, call: JsonCall, caller: Caller, bytes: &Bytes) -> Result<Answer, ServiceError> {
         match call {
-            JsonCall::CodeBuild(Some(operation)) => {
+            JsonCall::CodeBuild(operation) => {
                 let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
-                let answer = self.codebuild.call(operation, caller, request).await?;
+                let answer = self.services.codebuild.call(operation, caller, request).await?;
                 Ok(answer::json(answer.to_string().into_bytes()))
             }
-            JsonCall::Logs(Some(operation)) => {
+            JsonCall::Logs(operation) => {
                 let request = parse(operation.service(), operation.input(), bytes, LOGS_CALL_MAX_BYTES)?;
-                self.logs.answer(operation, caller, request, self.closing.subscribe()).await
+                self.services.logs.answer(operation, caller, request, self.closing.subscribe()).await
             }
-            JsonCall::CodeBuild(None) | JsonCall::Logs(None) => Err(unknown_operation()),
+            JsonCall::Parameters(operation) => {
+                let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
+                self.services.parameters.answer(operation, caller, request).await
+            }
+            JsonCall::Secrets(operation) => {
+                let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
+                self.services.secrets.answer(operation, caller, request).await
+            }
+            JsonCall::Unknown(service, name) => Err(not_there(service, &name)),
         }
     }
 
@@ -203,7 +226,7 @@ impl Endpoint {
     async fn s3(&self, mut parts: Parts, body: Incoming, id: &RequestId) -> Answer {
         let resource = parts.uri.path().to_owned();
         match self.verify_s3(&mut parts) {
-            Ok(()) => self.s3.answer(Request::from_parts(parts, body)).await,
+            Ok(()) => self.services.s3.answer(Request::from_parts(parts, body)).await,
             Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
         }
     }
@@ -217,12 +240,7 @@ impl Endpoint {
         }
     }
 
-    fn verify(
-        &self,
-        parts: &Parts,
-        payload: Payload<'_>,
-        service: &api::operation::Service,
-    ) -> Result<Verified, Rejection> {
+    fn verify(&self, parts: &Parts, payload: Payload<'_>, service: &Service) -> Result<Verified, Rejection> {
         self.verify_with(parts, payload, &self.rules(service.signing_name))
     }
 
@@ -242,7 +260,7 @@ impl Endpoint {
         if !sigv2::is_claimed(parts.uri.query().unwrap_or_default()) {
             return self.verify_with(parts, Payload::Announced, &rules).map(drop);
         }
-        let bucket = self.s3.bucket_of_host(host(parts));
+        let bucket = self.services.s3.bucket_of_host(host(parts));
         let verified =
             sigv2::verify(&signed(parts), bucket, &rules, self.now_seconds(), &self.settings.keys)?;
         parts.headers.extend(verified.headers);
@@ -255,26 +273,34 @@ impl Endpoint {
 }
 
 impl JsonCall {
-    /// `None` when no service of ours has this prefix; an operation of `None` when it is not one of its own.
+    /// `None` when no service of ours has this prefix.
     fn from_target(target: &str) -> Option<JsonCall> {
-        if let Some(name) = codebuild::SERVICE.target(target) {
-            return Some(JsonCall::CodeBuild(codebuild::Operation::from_name(name)));
-        }
-        let name = logs::SERVICE.target(target)?;
-        Some(JsonCall::Logs(logs::Operation::from_name(name)))
+        let services = [&codebuild::SERVICE, &logs::SERVICE, &secretsmanager::SERVICE, &ssm::SERVICE];
+        let (service, name) =
+            services.into_iter().find_map(|service| Some((service, service.target(target)?)))?;
+        let call = match service.signing_name {
+            "codebuild" => codebuild::Operation::from_name(name).map(JsonCall::CodeBuild),
+            "logs" => logs::Operation::from_name(name).map(JsonCall::Logs),
+            "ssm" => ssm::Operation::from_name(name).map(JsonCall::Parameters),
+            _ => secretsmanager::Operation::from_name(name).map(JsonCall::Secrets),
+        };
+        Some(call.unwrap_or_else(|| JsonCall::Unknown(service, name.to_owned())))
     }
 
-    fn service(&self) -> &'static api::operation::Service {
+    fn service(&self) -> &'static Service {
         match self {
             JsonCall::CodeBuild(_) => &codebuild::SERVICE,
             JsonCall::Logs(_) => &logs::SERVICE,
+            JsonCall::Parameters(_) => &ssm::SERVICE,
+            JsonCall::Secrets(_) => &secretsmanager::SERVICE,
+            JsonCall::Unknown(service, _) => service,
         }
     }
 
     fn body_max_bytes(&self) -> usize {
         match self {
-            JsonCall::CodeBuild(_) => CALL_MAX_BYTES,
             JsonCall::Logs(_) => LOGS_CALL_MAX_BYTES,
+            _ => CALL_MAX_BYTES,
         }
     }
 
@@ -282,16 +308,19 @@ impl JsonCall {
     fn changes_something(&self) -> bool {
         const READING: [&str; 7] = ["BatchGet", "Describe", "Filter", "Get", "List", "StartLiveTail", "Test"];
         let name = match self {
-            JsonCall::CodeBuild(operation) => operation.map(|operation| operation.name()),
-            JsonCall::Logs(operation) => operation.map(|operation| operation.name()),
+            JsonCall::CodeBuild(operation) => operation.name(),
+            JsonCall::Logs(operation) => operation.name(),
+            JsonCall::Parameters(operation) => operation.name(),
+            JsonCall::Secrets(operation) => operation.name(),
+            JsonCall::Unknown(..) => return false,
         };
-        name.is_some_and(|name| !READING.iter().any(|start| name.starts_with(start)))
+        !READING.iter().any(|start| name.starts_with(start))
     }
 }
 
 /// A call's body as JSON that satisfies the model.
 fn parse(
-    service: &api::operation::Service,
+    service: &Service,
     shape: &'static api::schema::Shape,
     bytes: &[u8],
     limit: usize,
@@ -320,6 +349,19 @@ fn signed(parts: &Parts) -> sigv4::Request<'_> {
 
 fn unknown_operation() -> ServiceError {
     ServiceError::unknown_operation("")
+}
+
+/// An operation that is not ours. Those of services of which we speak a part are refused by name.
+fn not_there(service: &Service, name: &str) -> ServiceError {
+    let code = match service.signing_name {
+        "ssm" => "UnsupportedOperationException",
+        "secretsmanager" => "InvalidRequestException",
+        _ => return unknown_operation(),
+    };
+    match !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        true => ServiceError::new(code, format!("{name} is not available in this version"), 400),
+        false => unknown_operation(),
+    }
 }
 
 fn is_form(parts: &Parts) -> bool {

@@ -94,8 +94,9 @@ async fn a_parameter_has_versions_and_the_latest_is_the_one() {
 async fn a_refused_change_changes_nothing() {
     let tester = Tester::new().await;
     tester.put("a", "one").await;
-    let refused =
-        tester.vault.put_parameter(&tester.scope, "a", NOW, |before| Err::<NewParameter, _>(before.cloned()));
+    let refused = tester
+        .vault
+        .put_parameter(&tester.scope, "a", NOW, |before| Err::<NewParameter, _>(Box::new(before.cloned())));
     let before = refused.await.unwrap().unwrap_err().unwrap();
     assert_eq!((before.version, before.value.as_str(), before.document.as_str()), (1, "one", "{\"of\":3}"));
     assert_eq!(tester.value("a", None).await.as_deref(), Some("one"));

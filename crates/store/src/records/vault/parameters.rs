@@ -12,6 +12,9 @@ use crate::error::{Error, Result};
 /// COMPAT: Parameter Store keeps so many versions; the oldest goes when another comes.
 const VERSIONS: i64 = 100;
 
+/// COMPAT: parameters of an account in a region, as many as Parameter Store has at no charge.
+const PARAMETERS: u64 = 10_000;
+
 /// One version of a parameter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Parameter {
@@ -20,6 +23,8 @@ pub struct Parameter {
     pub version: i64,
     pub modified_ms: i64,
     pub value: String,
+    /// As it is stored: opaque text that stands for the value.
+    pub sealed: String,
     /// JSON.
     pub document: String,
     /// JSON; the same for all versions.
@@ -143,25 +148,29 @@ impl Vault {
             .await
     }
 
-    /// Replaces a parameter's tags (JSON) by what `change` makes of them; false if there is no such parameter.
-    pub async fn change_parameter_tags(
+    /// Replaces a parameter's tags (JSON) by what `change` makes of them; `None` if there is no such parameter. A
+    /// refusal of `change` changes nothing.
+    pub async fn change_parameter_tags<E: Send + 'static>(
         &self,
         scope: &Scope,
-        name: &str,
-        change: impl FnOnce(&str) -> String + Send + 'static,
-    ) -> Result<bool> {
-        let key = [text(&scope.account), text(&scope.region), text(name)];
+        id: &str,
+        change: impl FnOnce(&str) -> Result<String, E> + Send + 'static,
+    ) -> Result<Option<Result<(), E>>> {
+        let (scope, names, key) = (scope.clone(), names(scope, id), self.key.clone());
         self.records
             .write(move |sql| {
-                let query = "SELECT tags FROM parameters WHERE account = $1 AND region = $2 AND name = $3";
-                let Some(tags) = sql.row(query, key.clone(), |row| row.get::<String>(0))? else {
-                    return Ok(false);
-                };
-                let [account, region, name] = key;
-                let query =
-                    "UPDATE parameters SET tags = $1 WHERE account = $2 AND region = $3 AND name = $4";
-                sql.execute(query, [text(&change(&tags)), account, region, name])?;
-                Ok(true)
+                for name in names {
+                    let Some(found) = latest(sql, &key, &scope, &name)? else { continue };
+                    let tags = match change(&found.tags) {
+                        Ok(tags) => Value::Text(tags),
+                        Err(refusal) => return Ok(Some(Err(refusal))),
+                    };
+                    let query =
+                        "UPDATE parameters SET tags = $1 WHERE account = $2 AND region = $3 AND name = $4";
+                    sql.execute(query, [tags, text(&scope.account), text(&scope.region), text(&name)])?;
+                    return Ok(Some(Ok(())));
+                }
+                Ok(None)
             })
             .await
     }
@@ -201,7 +210,15 @@ fn read(row: &Columns<'_>, key: &Key, scope: &Scope) -> Result<Parameter> {
     let sealed: String = row.get(4)?;
     let value = key.open(&place(scope, &name, &version.to_string()), &sealed)?;
     let value = String::from_utf8(value).map_err(|error| Error::internal("opening a sealed value", error))?;
-    Ok(Parameter { name, version, modified_ms: row.get(2)?, value, document: row.get(3)?, tags: row.get(5)? })
+    Ok(Parameter {
+        name,
+        version,
+        modified_ms: row.get(2)?,
+        value,
+        sealed,
+        document: row.get(3)?,
+        tags: row.get(5)?,
+    })
 }
 
 fn latest(sql: &Sql<'_>, key: &Key, scope: &Scope, name: &str) -> Result<Option<Parameter>> {
@@ -222,6 +239,15 @@ fn one_version(
     sql.row(&query, parameters, |row| read(row, key, scope))
 }
 
+fn check_room(sql: &Sql<'_>, scope: &Scope) -> Result<()> {
+    let query = "SELECT COUNT(*) FROM parameters WHERE account = $1 AND region = $2";
+    let there = sql.row(query, [text(&scope.account), text(&scope.region)], |row| row.count(0))?;
+    match there.unwrap_or_default() < PARAMETERS {
+        true => Ok(()),
+        false => Err(Error::TooMany { what: "parameters", limit: PARAMETERS }),
+    }
+}
+
 fn put(
     sql: &Sql<'_>,
     key: &Key,
@@ -230,6 +256,9 @@ fn put(
     before: Option<Parameter>,
     new: NewParameter,
 ) -> Result<i64> {
+    if before.is_none() {
+        check_room(sql, scope)?;
+    }
     let version = before.as_ref().map_or(0, |before| before.version) + 1;
     let tags = new.tags.or(before.map(|before| before.tags)).unwrap_or_else(|| "{}".to_owned());
     let sealed = key.seal(&place(scope, name, &version.to_string()), new.value.as_bytes())?;

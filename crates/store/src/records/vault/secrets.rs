@@ -14,6 +14,9 @@ use crate::error::{Error, Result};
 /// COMPAT: Secrets Manager keeps about so many versions; of those without a stage the oldest goes when another comes.
 const VERSIONS: usize = 100;
 
+/// Secrets of an account in a region.
+const SECRETS: u64 = 10_000;
+
 /// A secret without its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secret {
@@ -151,6 +154,9 @@ impl Vault {
                 remove_expired(sql, now_ms)?;
                 let found = find(sql, &scope, &new.name, None)?;
                 let is_new = found.is_none();
+                if is_new {
+                    check_room(sql, &scope)?;
+                }
                 let secret = found.unwrap_or_else(|| Secret {
                     name: new.name,
                     suffix: new.suffix,
@@ -307,6 +313,15 @@ fn change<T, E>(
         draft.save()?;
     }
     Ok(altered)
+}
+
+fn check_room(sql: &Sql<'_>, scope: &Scope) -> Result<()> {
+    let query = "SELECT COUNT(*) FROM secrets WHERE account = $1 AND region = $2";
+    let there = sql.row(query, [text(&scope.account), text(&scope.region)], |row| row.count(0))?;
+    match there.unwrap_or_default() < SECRETS {
+        true => Ok(()),
+        false => Err(Error::TooMany { what: "secrets", limit: SECRETS }),
+    }
 }
 
 /// Versions that have to go.
