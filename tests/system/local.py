@@ -95,7 +95,11 @@ class Project:
         return environment | (given or {})
 
     def command(self, arguments):
-        command = [str(self.binary), "run", str(self.folder), *map(str, arguments)]
+        return self.as_user("run", self.folder, *arguments)
+
+    def as_user(self, *words):
+        """A command line of buildyard, for whoever the project belongs to."""
+        command = [str(self.binary), *map(str, words)]
         if self.user is not None:
             identity = ["--reuid", str(self.user), "--regid", str(self.user), "--clear-groups"]
             command = ["setpriv", *identity, "--", *command]
@@ -118,6 +122,20 @@ class Project:
             [*prefix, *self.command(arguments)],
             env=self.environment(env),
             cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+        )
+        traces.gone()
+        return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def say(self, *words, env=None, timeout=60, cwd=None):
+        """Another command of buildyard in this folder; it says something and leaves nothing behind."""
+        traces = self.traces()
+        done = subprocess.run(
+            self.as_user(*words),
+            env=self.environment(env),
+            cwd=cwd or self.folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,

@@ -5,6 +5,7 @@
 mod commands;
 mod context;
 mod git;
+mod keeping;
 mod layout;
 mod references;
 mod runtimes;
@@ -24,6 +25,7 @@ use crate::plan::Plan;
 use crate::session::{Halt, Session};
 use crate::shell::State;
 use context::{client_error, dead, failed};
+use keeping::Keeping;
 use references::Fetched;
 
 /// How a phase ended, if not by [`Halt`].
@@ -39,6 +41,29 @@ pub(crate) struct Place<'a> {
     pub(crate) output: OwnedFd,
 }
 
+/// What is the same for every container of the build.
+#[derive(Debug)]
+struct Home {
+    scratch: PathBuf,
+    /// Of the present container or of the one prepared.
+    name: String,
+    prepared: Option<Prepared>,
+    output: OwnedFd,
+}
+
+impl Home {
+    /// One container may be prepared while the other runs.
+    fn next_name(&mut self) {
+        self.name = match self.name.strip_suffix(NEXT) {
+            Some(name) => name.to_owned(),
+            None => format!("{}{NEXT}", self.name),
+        };
+    }
+}
+
+/// Ends the name of every other container of a build.
+pub(crate) const NEXT: &str = ".next";
+
 /// What has been found out so far.
 pub(crate) struct Build<'a> {
     session: &'a mut Session,
@@ -53,6 +78,8 @@ pub(crate) struct Build<'a> {
     succeeding: bool,
     /// The phase that is open, if any.
     open: Option<Phase>,
+    environment: Option<Home>,
+    keeping: Option<Keeping>,
     /// Time of the latest phase border: an end is the next start (LC-024).
     border_ms: i64,
 }
@@ -71,6 +98,8 @@ impl<'a> Build<'a> {
             phase_just_entered: false,
             succeeding: true,
             open: None,
+            environment: None,
+            keeping: None,
             border_ms: clock::now_ms(),
         }
     }
@@ -173,32 +202,58 @@ impl<'a> Build<'a> {
     fn finalize(&mut self) -> Result<(), Halt> {
         self.session.record(&Event::PhaseStarted { phase: Phase::Finalizing, at_ms: self.border_ms })?;
         self.open = Some(Phase::Finalizing);
-        self.session.end_container()?;
+        self.end_environment()?;
         self.close(Outcome::Succeeded, Context::default())
     }
 
     fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
-        let scratch = place.folder.join(crate::SCRATCH);
-        std::fs::create_dir_all(&scratch)?;
         if !self.has_sh()? {
             return Ok(Err(dead(true))); // COMPAT: BS-041, with all that the text suspects.
         }
-        let spec = self.container_spec(scratch, place.name, place.output);
-        let created = match place.prepared {
-            Some(prepared) => Container::create_in(prepared, spec),
-            None => Container::create(spec),
-        };
-        match created {
-            Ok(container) => self.session.set_container(container),
-            Err(error) => {
-                eprintln!("agent: {}: {error}", self.plan.build_id);
-                self.session.log.line(&error.to_string())?;
-                return Ok(Err(failed("INTERNAL_SERVICE_ERROR", error.to_string())));
-            }
+        if let Err(context) = self.open_shelf()? {
+            self.say(&context.message)?;
+            return Ok(Err(context));
+        }
+        let Place { folder, name, prepared, output } = place;
+        self.environment = Some(Home { scratch: folder.join(crate::SCRATCH), name, prepared, output });
+        if let Err(error) = self.make_container()? {
+            eprintln!("agent: {}: {error}", self.plan.build_id);
+            self.session.log.line(&error.to_string())?;
+            return Ok(Err(failed("INTERNAL_SERVICE_ERROR", error.to_string())));
         }
         self.session.log.sync_regularly(&self.plan.log)?;
         Ok(Ok(()))
     }
+
+    /// The build's container, or the next one on what earlier ones wrote. There must be one thread.
+    fn make_container(&mut self) -> Result<Result<(), container::Error>, Halt> {
+        let Some(mut home) = self.environment.take() else {
+            return Err(Halt::Fault("there is no place".into()));
+        };
+        let prepared = home.prepared.take();
+        let mut spec = self.container_spec(home.scratch.clone(), home.name.clone(), home.output.try_clone()?);
+        self.environment = Some(home);
+        if let Some(keeping) = &mut self.keeping {
+            let scratch = std::mem::take(&mut spec.scratch);
+            (spec.scratch, spec.beneath) = keeping.shelf.next_layer()?;
+            spec.may_lie_beneath = true;
+            if !container::can_lie_beneath(&spec) {
+                if !spec.beneath.is_empty() {
+                    let text = "snapshots cannot be used in a folder that is part of what is built";
+                    return Ok(Err(container::Error::Invalid(text.into())));
+                }
+                self.keeping = None;
+                (spec.scratch, spec.may_lie_beneath) = (scratch, false);
+            }
+        }
+        std::fs::create_dir_all(&spec.scratch)?;
+        let created = match prepared {
+            Some(prepared) => Container::create_in(prepared, spec),
+            None => Container::create(spec),
+        };
+        Ok(created.map(|container| self.session.set_container(container)))
+    }
+
     fn say(&mut self, text: &str) -> Result<(), Halt> {
         Ok(self.session.log.line(text)?)
     }

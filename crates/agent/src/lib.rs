@@ -13,8 +13,10 @@ pub mod journal;
 mod log;
 pub mod mask;
 pub mod plan;
+mod quiet;
 mod session;
 mod shell;
+pub mod snapshots;
 mod stream;
 
 use std::io::{self, BufRead};
@@ -32,7 +34,7 @@ pub const PLAN: &str = "plan.json";
 pub const JOURNAL: &str = "journal";
 pub const SOCKET: &str = "agent.sock";
 pub const SCRATCH: &str = "scratch";
-/// Holds the name that [`container::sweep`] needs; written before there is a container.
+/// Holds the names that [`container::sweep`] needs, one a line; written before there is a container.
 pub const CONTAINER: &str = "container";
 
 /// Waits for a build's folder on standard input, one line, and runs that build. Ends quietly at end of file:
@@ -75,7 +77,7 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
         Some((name, prepared)) => (name, Some(prepared)),
         None => (plan.uuid.clone(), None),
     };
-    std::fs::write(CONTAINER, &name)?;
+    std::fs::write(CONTAINER, format!("{name}\n{name}{}\n", build::NEXT))?;
     let listener = listen()?;
     // From here on the build is ours, or already somebody's (P3).
     let mut journal = Writer::create(Path::new(JOURNAL))?;

@@ -76,6 +76,15 @@ impl Log {
         Ok(())
     }
 
+    /// From now on there is one thread again.
+    pub(crate) fn stop_syncing(&mut self) {
+        if let Some((stop, thread)) = self.syncer.take() {
+            drop(stop);
+            // It has nothing to say.
+            let _ = thread.join();
+        }
+    }
+
     pub(crate) fn output(&self) -> BorrowedFd<'_> {
         self.output.as_fd()
     }
@@ -192,10 +201,7 @@ impl Log {
     pub(crate) fn seal(mut self) -> io::Result<()> {
         self.drain()?;
         self.end_output()?;
-        if let Some((stop, thread)) = self.syncer.take() {
-            drop(stop);
-            let _ = thread.join();
-        }
+        self.stop_syncing();
         self.segment.seal().map_err(io::Error::other)
     }
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Phase;
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
     /// `project:uuid`.
@@ -38,6 +40,27 @@ pub struct Plan {
     /// `debugSessionEnabled`: breakpoints hold the build (BS-086).
     #[serde(default)]
     pub debug_session: bool,
+    /// `buildyard run`: environments are kept at phase borders, and may be entered again.
+    #[serde(default)]
+    pub snapshots: Option<Snapshots>,
+}
+
+/// Environments kept between the builds of one source folder; see [`crate::snapshots`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshots {
+    /// An existing folder of this host for them alone. A build that finds another one at work there keeps nothing.
+    pub folder: PathBuf,
+    /// Where this build begins, if not at its beginning.
+    pub entry: Option<Entry>,
+}
+
+/// A kept environment to begin in. It must still be the one of the build `build_id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// The one before this phase; earlier phases do not run.
+    Before { phase: Phase, build_id: String },
+    /// The one that build left in the end. No phase runs; the build lasts as long as somebody is in it.
+    Left { build_id: String },
 }
 
 /// Where a variable's value is to be found; the text as it was written.
@@ -68,7 +91,7 @@ pub struct Environment {
     pub limits: Limits,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rootfs {
     /// The host's own root file system, with homes, secrets and other builds hidden.
     Host,
@@ -183,6 +206,7 @@ pub(crate) mod tests {
             on_driver_loss: DriverLoss::Stop,
             fleet_label: "On-demand".into(),
             debug_session: false,
+            snapshots: None,
         }
     }
 }

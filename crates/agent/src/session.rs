@@ -116,6 +116,12 @@ impl Session {
 
     pub(crate) fn set_container(&mut self, container: Container) {
         self.container = Some(container);
+        // Numbers begin anew.
+        self.ended.clear();
+    }
+
+    pub(crate) fn has_container(&self) -> bool {
+        self.container.is_some()
     }
 
     pub(crate) fn container(&mut self) -> Result<&mut Container, Halt> {

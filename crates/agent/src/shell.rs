@@ -11,6 +11,8 @@ pub(crate) const SCRIPT: &str = "/codebuild/output/tmp/script.sh";
 pub(crate) const RESTORE: &str = "/codebuild/output/tmp/env.sh";
 /// What the shell leaves after a command.
 pub(crate) const SAVED: &str = "/codebuild/output/tmp/env.saved";
+/// What git asks for credentials.
+pub(crate) const GIT_CREDENTIALS: &str = "/codebuild/output/tmp/git-credential-codebuild";
 /// Bytes of saved variables that are carried on; more means that a command tampers with the file.
 pub(crate) const SAVED_LIMIT: u64 = 8 << 20;
 
@@ -54,17 +56,39 @@ pub(crate) fn values(names: &[&str]) -> String {
     text
 }
 
+/// A script that prints the variables as they are saved, but for `names`.
+pub(crate) fn saved_without(names: &[&str]) -> String {
+    let names: String = names.iter().filter(|name| is_name(name)).map(|name| format!(" {name}")).collect();
+    format!(". {RESTORE} 2>/dev/null; unset -v _{names}\n{{ {SAVE}; }} 2>/dev/null\n")
+}
+
+/// Whether a saved variable holds `value`, however the shell quotes it; of many lines one is enough.
+pub(crate) fn holds(saved: &[u8], value: &str) -> bool {
+    let plain = |text: &str| text.replace(['\\', '\'', '"'], "");
+    let saved = plain(&String::from_utf8_lossy(saved));
+    let mut lines = value.lines().map(plain).filter(|line| line.len() >= crate::mask::SHORTEST_BYTES);
+    lines.any(|line| saved.contains(&line))
+}
+
 /// The environment before the first command, as shell text.
 pub(crate) fn initial<'a>(
     variables: impl Iterator<Item = (&'a String, &'a String)>,
     folder: &Path,
 ) -> Vec<u8> {
-    let mut text = String::new();
-    for (name, value) in variables.filter(|(name, _)| is_name(name)) {
-        text.push_str(&format!("export {name}={}\n", quote(value)));
-    }
-    text.push_str(&format!("export PWD={}\n", quote(&folder.to_string_lossy())));
-    text.into_bytes()
+    let mut text = exports(variables.map(|(name, value)| (name.as_str(), value.as_str())));
+    text.extend(format!("export PWD={}\n", quote(&folder.to_string_lossy())).bytes());
+    text
+}
+
+/// Shell text that exports variables.
+pub(crate) fn exports<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let named = variables.filter(|(name, _)| is_name(name));
+    named.flat_map(|(name, value)| format!("export {name}={}\n", quote(value)).into_bytes()).collect()
+}
+
+/// Whether a file is one of those that are written anew for every command.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    [SCRIPT, RESTORE, SAVED, GIT_CREDENTIALS].iter().any(|ours| path == Path::new(ours))
 }
 
 /// A POSIX variable name; a shell cannot hold any other.
@@ -156,6 +180,26 @@ mod tests {
     fn bash_functions_and_arrays_survive() {
         // BS-026
         assert_eq!(outputs("bash", &["f() { echo f$1; }; A=(x 'y z')", "f 1; echo ${A[1]}"])[1], "f1\ny z\n");
+    }
+
+    #[test]
+    fn a_value_is_found_however_the_shell_quotes_it() {
+        let secret = "it's \"a\" $secret\\";
+        for shell in ["sh", "bash"] {
+            let folder = tempfile::tempdir().unwrap();
+            let local = |text: String| text.replace("/codebuild/output/tmp", folder.path().to_str().unwrap());
+            let variables =
+                [("SECRET", secret), ("URL", secret), ("PLAIN", "two words"), ("PATH", "/usr/bin:/bin")];
+            std::fs::write(folder.path().join("env.sh"), exports(variables.into_iter())).unwrap();
+            let saved = |names: &[&str]| {
+                let script = local(saved_without(names));
+                Command::new(shell).args(["-c", &script]).env_clear().output().unwrap().stdout
+            };
+            assert!(holds(&saved(&["SECRET"]), secret), "{shell}");
+            let rest = saved(&["SECRET", "URL"]);
+            assert!(!holds(&rest, secret), "{shell}");
+            assert!(String::from_utf8(rest).unwrap().contains("two words"), "{shell}");
+        }
     }
 
     #[test]

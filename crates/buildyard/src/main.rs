@@ -2,11 +2,13 @@
 
 mod aws_environment;
 mod check;
+mod clean;
 mod config;
 mod credentials;
 mod environment_report;
 mod folders;
 mod images;
+mod kept;
 mod leftovers;
 mod run;
 mod screen;
@@ -36,6 +38,8 @@ enum Command {
     ///
     /// Exit codes: 0 nothing or only warnings, 1 errors (with --strict warnings too), 2 wrong usage or a file that cannot be read.
     Check(check::Arguments),
+    /// Remove the snapshots that local builds keep, or list them.
+    Clean(clean::Arguments),
     /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
     Serve(config::Flags),
     /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Clean(arguments) => told(clean::clean(&arguments)),
         Command::Serve(flags) => told(serve::serve(flags)),
         Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {
             print!("{}", credentials::environment(&settings)?);

@@ -9,9 +9,11 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use agent::journal::Phase;
 use agent::plan::Plan;
 
 use crate::folders;
+use crate::kept::Kept;
 use crate::leftovers::RunFolder;
 
 #[derive(Debug, clap::Args)]
@@ -54,6 +56,12 @@ pub(crate) struct Arguments {
     /// Processor limit, such as 2 or 0.5.
     #[arg(long, value_name = "CPUS", value_parser = cpu_millis)]
     cpus: Option<u64>,
+    /// Begin with this phase, in the environment that the latest build of the folder had before it.
+    #[arg(long, value_name = "PHASE", conflicts_with = "no_snapshots")]
+    from: Option<From>,
+    /// Keep no environments: the build runs in one container from beginning to end.
+    #[arg(long)]
+    no_snapshots: bool,
     /// Processes and threads at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 4096)]
     pids: u64,
@@ -62,6 +70,27 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum ReportFormat {
     Json,
+}
+
+/// A phase that commands run in.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum From {
+    Install,
+    PreBuild,
+    Build,
+    PostBuild,
+}
+
+impl From {
+    fn phase(self) -> Phase {
+        match self {
+            From::Install => Phase::Install,
+            From::PreBuild => Phase::PreBuild,
+            From::Build => Phase::Build,
+            From::PostBuild => Phase::PostBuild,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
@@ -87,6 +116,8 @@ struct Build {
     /// Everything of ours that this build leaves is below it.
     folder: RunFolder,
     data: PathBuf,
+    /// Where its environments are kept.
+    kept: Option<Kept>,
 }
 
 fn prepare(arguments: &Arguments) -> Result<Build, String> {
@@ -104,8 +135,9 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
             data.display()
         )
     })?;
-    let plan = plan::plan(arguments, &folder, &data, &home.path, uuid)?;
-    Ok(Build { plan, folder: home, data })
+    let kept = (!arguments.no_snapshots).then(|| Kept::of(&data, &folder));
+    let plan = plan::plan(arguments, &folder, &data, kept.as_ref(), &home.path, uuid)?;
+    Ok(Build { plan, folder: home, data, kept })
 }
 
 fn memory_size(text: &str) -> Result<u64, String> {

@@ -248,14 +248,7 @@ fn beneath(number: usize) -> PathBuf {
     Path::new(LOWERS).join(format!("b{number}"))
 }
 
-/// Whether a container with this scratch folder keeps there what is written inside, until it is emptied. Overlay cannot write to
-/// every file system; what stands in for those is gone with the container.
-#[must_use]
-pub fn keeps_files(scratch: &Path) -> bool {
-    fs::File::open(scratch).is_ok_and(|folder| can_be_upper(folder.as_fd()))
-}
-
-fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
+pub(crate) fn can_be_upper(folder: BorrowedFd<'_>) -> bool {
     const OVERLAY: i64 = 0x794c_7630;
     const NFS: i64 = 0x6969;
     const FUSE: i64 = 0x6573_5546;

@@ -39,7 +39,7 @@ mod wire;
 pub use container::{Container, sweep};
 pub use detached::spawn_detached;
 pub use error::Error;
-pub use inside::keeps_files;
+pub use outside::can_lie_beneath;
 pub use prepared::Prepared;
 pub use report::{Report, capabilities};
 pub use rustix::process::Signal;

@@ -13,8 +13,8 @@ use crate::cgroup::Cgroups;
 use crate::devices::detached;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, RANGE, rules_the_host};
-use crate::inside::{Ids, READY, Setup, open_trees};
-use crate::layout::Layout;
+use crate::inside::{self, Ids, READY, Setup, open_trees};
+use crate::layout::{Content, Layer, Layout};
 use crate::packet;
 use crate::prepared::Prepared;
 use crate::report;
@@ -99,6 +99,20 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether what a container of this spec writes can lie beneath others. It cannot where overlay cannot write, since what stands in
+/// for such a scratch folder is gone with the container; nor if the scratch folder is within a folder that shows.
+#[must_use]
+pub fn can_lie_beneath(spec: &Spec) -> bool {
+    let Ok(scratch) = spec.scratch.canonicalize() else { return false };
+    let keeps = fs::File::open(&scratch).is_ok_and(|folder| inside::can_be_upper(folder.as_fd()));
+    let is_apart = |layer: &Layer| match &layer.content {
+        Content::Overlay { lower, .. } => lower.canonicalize().is_ok_and(|lower| !scratch.starts_with(lower)),
+        _ => true,
+    };
+    let layout = Layout::of(spec, rules_the_host());
+    keeps && spec.may_lie_beneath && layout.is_ok_and(|layout| layout.layers.iter().all(is_apart))
 }
 
 /// Whose files the latest of the containers beneath wrote, if there is one.

@@ -94,6 +94,7 @@ const CASES: &[Case] = cases![
     Both what_the_host_has_changed_meanwhile_shows_but_where_a_container_wrote,
     Both an_image_lies_beneath_what_was_written,
     Both what_cannot_lie_beneath_is_refused,
+    Both a_spec_tells_whether_what_it_writes_can_lie_beneath,
     Both as_many_as_allowed_can_lie_beneath,
     Root containers_of_other_ids_own_what_they_stand_on,
     Root scratch_folders_that_overlay_refuses_are_replaced_by_memory,

@@ -14,16 +14,22 @@ use crate::{inside, shell};
 impl Build<'_> {
     /// INSTALL to POST_BUILD; true if UPLOAD_ARTIFACTS follows.
     pub(super) fn command_phases(&mut self) -> Result<bool, Halt> {
+        self.enter_snapshot()?;
         for (phase, name) in [
             (Phase::Install, PhaseName::Install),
             (Phase::PreBuild, PhaseName::PreBuild),
             (Phase::Build, PhaseName::Build),
             (Phase::PostBuild, PhaseName::PostBuild),
         ] {
+            if self.skips(phase)? {
+                continue;
+            }
+            self.border(phase)?;
             if self.phase(phase, |build| build.command_phase(name))?.is_ok() {
                 continue;
             }
             self.succeeding = false;
+            self.phase_failed(phase);
             match self.phase_spec(name).on_failure {
                 Some(OnFailure::Continue) => {}             // COMPAT: BS-081
                 Some(OnFailure::Abort) => return Ok(false), // COMPAT: BS-080
@@ -40,13 +46,27 @@ impl Build<'_> {
         phase.cloned().unwrap_or_default()
     }
 
+    pub(super) fn spec_of(&self, phase: Phase) -> buildspec::Phase {
+        match phase {
+            Phase::Install => self.phase_spec(PhaseName::Install),
+            Phase::PreBuild => self.phase_spec(PhaseName::PreBuild),
+            Phase::Build => self.phase_spec(PhaseName::Build),
+            Phase::PostBuild => self.phase_spec(PhaseName::PostBuild),
+            _ => buildspec::Phase::default(),
+        }
+    }
+
+    /// Who runs a phase's commands; `None` is root.
+    pub(super) fn user_of(&self, phase: &buildspec::Phase) -> Option<String> {
+        phase.run_as.clone().or_else(|| self.buildspec.as_ref().and_then(|spec| spec.run_as.clone()))
+    }
+
     /// COMPAT: BS-071..075.
     fn command_phase(&mut self, name: PhaseName) -> Result<Ended, Halt> {
         self.say(&format!("Entering phase {}", name.as_upper_str()))?;
         self.phase_just_entered = true;
         let phase = self.phase_spec(name);
-        let user =
-            phase.run_as.clone().or_else(|| self.buildspec.as_ref().and_then(|spec| spec.run_as.clone()));
+        let user = self.user_of(&phase);
         let ended = self.commands(&phase.commands, user.as_deref())?;
         let finally = self.commands(&phase.finally, user.as_deref())?;
         let ended = ended.and(finally);

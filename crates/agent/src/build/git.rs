@@ -11,7 +11,7 @@ use super::layout::SCRIPTS;
 use super::{Build, Ended};
 use crate::answer::GitCredential;
 use crate::session::Halt;
-use crate::shell::quote;
+use crate::shell::{GIT_CREDENTIALS, quote};
 
 const NAME: &str = "git-credential-codebuild";
 
@@ -30,7 +30,7 @@ pub(super) fn configure(variables: &mut BTreeMap<String, String>) {
     let count: u32 = variables.get("GIT_CONFIG_COUNT").and_then(|count| count.parse().ok()).unwrap_or(0);
     variables.insert("GIT_CONFIG_COUNT".into(), (count + 1).to_string());
     variables.insert(format!("GIT_CONFIG_KEY_{count}"), "credential.helper".into());
-    variables.insert(format!("GIT_CONFIG_VALUE_{count}"), format!("{SCRIPTS}/{NAME}"));
+    variables.insert(format!("GIT_CONFIG_VALUE_{count}"), GIT_CREDENTIALS.into());
 }
 
 /// Answers git's `get` with the credential whose URL is the longest that fits.

@@ -74,6 +74,9 @@ impl Build<'_> {
     }
 
     fn make_ready(&mut self, selected: &[Selected]) -> Result<Ended, Halt> {
+        if !self.changes_environment() {
+            return Ok(Ok(()));
+        }
         // In version 0.1, too: the phases shall find it.
         let carries = std::mem::replace(&mut self.state.carries, true);
         for one in selected {

@@ -74,8 +74,8 @@ impl Build<'_> {
     /// From here on commands can run.
     fn begin(&mut self, spec: &Buildspec) -> Result<Ended, Halt> {
         self.state.carries = spec.version == Version::V02;
-        self.state.restore = self.initial_state(spec);
         self.buildspec = Some(spec.clone());
+        self.state.restore = self.initial_state();
         Ok(Ok(()))
     }
 

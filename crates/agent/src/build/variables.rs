@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use buildspec::Buildspec;
-
 use super::layout::{DEFAULT_PATH, READONLY, USER_BIN};
 use super::{Build, git};
 use crate::journal::Event;
@@ -11,15 +9,22 @@ use crate::session::Halt;
 use crate::shell;
 
 impl Build<'_> {
-    /// The environment of the first command. COMPAT: BS-043, BS-044 image, buildspec, project and StartBuild
-    /// variables in this order, then the service's own. What was fetched is only what wins.
-    pub(super) fn initial_state(&self, spec: &Buildspec) -> Vec<u8> {
+    /// The environment of the first command.
+    pub(super) fn initial_state(&self) -> Vec<u8> {
+        shell::initial(self.initial_variables().iter(), &self.source_folder)
+    }
+
+    /// COMPAT: BS-043, BS-044 image, buildspec, project and StartBuild variables in this order, then the service's own.
+    /// What was fetched is only what wins.
+    pub(super) fn initial_variables(&self) -> BTreeMap<String, String> {
         let mut all: BTreeMap<String, String> = self.plan.environment.variables.clone();
-        all.extend(spec.env.variables.iter().cloned());
+        if let Some(spec) = &self.buildspec {
+            all.extend(spec.env.variables.iter().cloned());
+        }
         all.extend(self.plan.variables.clone());
         all.extend(self.fetched.variables.clone());
         all.extend(self.plan.service_variables.clone());
-        if spec.env.git_credential_helper {
+        if self.buildspec.as_ref().is_some_and(|spec| spec.env.git_credential_helper) {
             git::configure(&mut all);
         }
         let source = self.source_folder.display().to_string();
@@ -31,7 +36,7 @@ impl Build<'_> {
         let path = all.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
         path.push_str(&format!(":{USER_BIN}")); // COMPAT: EN-064
         all.insert("OLDPWD".into(), READONLY.into()); // COMPAT: EN-065
-        shell::initial(all.iter(), &self.source_folder)
+        all
     }
 
     /// Variables whose names no shell can hold go to each command directly; and PATH, by which the shell is found.

@@ -4,22 +4,33 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
+use agent::journal::Phase;
+use agent::plan::{
+    Artifacts, Buildspec, DriverLoss, Entry, Environment, Limits, Network, Plan, Rootfs, Snapshots, Source,
+};
+use agent::snapshots::Record;
 use engine::clock::{Clock, SystemClock};
 
 use super::{Arguments, NetworkChoice, variables};
+use crate::kept::{self, Kept};
 use crate::{folders, images, toolchains};
 
 pub(super) fn plan(
     arguments: &Arguments,
     folder: &Path,
     data: &Path,
+    kept: Option<&Kept>,
     home: &Path,
     uuid: String,
 ) -> Result<Plan, String> {
     let project = project_name(folder);
     let build_id = format!("{project}:{uuid}");
-    let environment = environment(arguments, data)?;
+    let entered = entered(arguments, kept)?;
+    let environment = match &entered {
+        Some((_, record)) => environment_of(arguments, data, record)?,
+        None => environment(arguments, data)?,
+    };
+    let snapshots = snapshots(kept, entered.as_ref())?;
     let artifacts = match &arguments.artifacts {
         Some(folder) => std::path::absolute(folder).map_err(|e| e.to_string())?,
         None => fresh_artifacts(folder)?,
@@ -33,7 +44,11 @@ pub(super) fn plan(
         log: home.join("log"),
         environment,
         source: Source::Folder(folder.to_owned()),
-        source_number: u32::from_str_radix(&uuid[..8], 16).unwrap_or(1),
+        // Paths of the source folder are in what was kept.
+        source_number: match &entered {
+            Some((_, record)) => record.source_number,
+            None => u32::from_str_radix(&uuid[..8], 16).unwrap_or(1),
+        },
         buildspec: buildspec(arguments.buildspec.as_deref(), folder),
         artifacts: Artifacts::Folder(artifacts),
         timeout_seconds: arguments.timeout * 60,
@@ -41,8 +56,51 @@ pub(super) fn plan(
         fleet_label: "local".into(),
         references: BTreeMap::new(),
         debug_session: false,
+        snapshots,
         uuid,
     })
+}
+
+/// The phase to begin with and what is kept, if `--from` was given.
+fn entered(arguments: &Arguments, kept: Option<&Kept>) -> Result<Option<(Phase, Record)>, String> {
+    let (Some(from), Some(kept)) = (arguments.from, kept) else { return Ok(None) };
+    let phase = from.phase();
+    let record = kept.record()?;
+    kept::must_have(&record, phase)?;
+    Ok(Some((phase, record)))
+}
+
+fn snapshots(kept: Option<&Kept>, entered: Option<&(Phase, Record)>) -> Result<Option<Snapshots>, String> {
+    let Some(kept) = kept else { return Ok(None) };
+    kept.make()
+        .map_err(|e| format!("cannot make {}: {e}; --no-snapshots does without", kept.folder.display()))?;
+    let before = |(phase, record): &(Phase, Record)| Entry::Before {
+        phase: *phase,
+        build_id: record.build_id.clone(),
+    };
+    Ok(Some(Snapshots { folder: kept.folder.clone(), entry: entered.map(before) }))
+}
+
+/// What was written lies on an image, and fits no other.
+fn environment_of(arguments: &Arguments, data: &Path, record: &Record) -> Result<Environment, String> {
+    let rootfs = &record.environment.rootfs;
+    let (network, limits) = demanded(arguments);
+    let environment = match (&arguments.image, rootfs) {
+        (None, Rootfs::Folder(_)) => Environment { network, limits, ..record.environment.clone() },
+        _ => environment(arguments, data)?,
+    };
+    if environment.rootfs != *rootfs {
+        return Err(
+            "the snapshots of this folder are of another image: --from needs the image they were made in"
+                .into(),
+        );
+    }
+    match rootfs {
+        Rootfs::Folder(folder) if !folder.is_dir() => {
+            Err(format!("the image of the snapshots is gone: {}", folder.display()))
+        }
+        _ => Ok(environment),
+    }
 }
 
 /// The folder's name, fit for a project name (AP-020).
@@ -93,13 +151,18 @@ fn buildspec(given: Option<&str>, folder: &Path) -> Buildspec {
     }
 }
 
-fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String> {
+fn demanded(arguments: &Arguments) -> (Network, Limits) {
     let network = match arguments.network {
         NetworkChoice::Host => Network::Host,
         NetworkChoice::None => Network::None,
     };
     let limits =
         Limits { memory_bytes: arguments.memory, pids: Some(arguments.pids), cpu_millis: arguments.cpus };
+    (network, limits)
+}
+
+fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String> {
+    let (network, limits) = demanded(arguments);
     let Some(reference) = &arguments.image else {
         return Ok(host_environment(network, limits));
     };

@@ -13,7 +13,7 @@ use store::records::Scope;
 
 use super::{Arguments, Build, ReportFormat};
 use crate::screen::Screen;
-use crate::{aws_environment, environment_report, leftovers};
+use crate::{aws_environment, environment_report, kept, leftovers};
 
 /// Starts the build, shows its log, and tells its end.
 pub(super) fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode {
@@ -22,6 +22,11 @@ pub(super) fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode
         Ok(runtime) => runtime.block_on(async {
             let watched = watch(arguments, build).await;
             leftovers::sweep(&build.data).await;
+            if let Some(kept) = &build.kept
+                && let Err(error) = kept::sweep(&build.data, kept)
+            {
+                eprintln!("buildyard run: old snapshots cannot be removed: {error}");
+            }
             watched
         }),
         Err(error) => Err(error.to_string()),
@@ -89,10 +94,8 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
         }
     }
     drop(link);
-    if !matches!(seen.events.last(), Some(Event::Finished { .. }))
-        && let Adopted::Dead { events } = executor.adopt(&build.plan.uuid).await.map_err(|e| e.to_string())?
-    {
-        seen.events = events;
+    if !matches!(seen.events.last(), Some(Event::Finished { .. })) {
+        seen.events = bury(&executor, &build.plan.uuid).await?;
     }
     executor.remove(&build.plan.uuid).await.map_err(|e| e.to_string())?;
     finish(arguments, build, &seen, interrupted > 0)
@@ -102,6 +105,17 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
 fn scope(build: &Build) -> Scope {
     let region = build.plan.service_variables.get("AWS_REGION").cloned().unwrap_or_default();
     Scope { account: String::new(), region }
+}
+
+/// What the agent had written when it died; what it left running is gone then. One that is only just dying may still be connected to.
+async fn bury(executor: &Embedded, uuid: &str) -> Result<Vec<Event>, String> {
+    loop {
+        match executor.adopt(uuid).await.map_err(|e| e.to_string())? {
+            Adopted::Dead { events } => return Ok(events),
+            Adopted::NeverStarted => return Ok(Vec::new()),
+            Adopted::Running(mut link) => while link.signal().await != Signal::Lost {},
+        }
+    }
 }
 
 impl Seen {

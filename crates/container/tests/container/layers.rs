@@ -160,6 +160,21 @@ pub(super) fn what_cannot_lie_beneath_is_refused() {
     assert!(matches!(Container::create(spec), Err(Error::Invalid(_))));
 }
 
+pub(super) fn a_spec_tells_whether_what_it_writes_can_lie_beneath() {
+    let place = Place::new();
+    let spec = |change: &dyn Fn(&mut Spec)| {
+        let (mut spec, _) = place.spec();
+        spec.may_lie_beneath = true;
+        change(&mut spec);
+        container::can_lie_beneath(&spec)
+    };
+    let shows = |lower: PathBuf| Mount::Overlay { lower, inside: "/a".into(), upper: "a".into() };
+    assert!(spec(&|_| {}));
+    assert!(!spec(&|spec| spec.may_lie_beneath = false));
+    assert!(!spec(&|spec| spec.mounts = vec![shows(place.folder.clone())]));
+    assert!(spec(&|spec| spec.mounts = vec![shows(place.folder.join("output"))]));
+}
+
 pub(super) fn as_many_as_allowed_can_lie_beneath() {
     let mut stack = Stack::new();
     for number in 0..container::MOST_BENEATH {

@@ -149,7 +149,7 @@ impl BuildFolder {
     pub(super) fn sweep(&self) -> Result<()> {
         let named = self.0.join(agent::CONTAINER);
         match fs::read_to_string(&named) {
-            Ok(name) => Ok(container::sweep(&name, &self.scratch())?),
+            Ok(names) => Ok(names.lines().try_for_each(|name| container::sweep(name, &self.scratch()))?),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(Error::folder("read", &named)(e)),
         }
