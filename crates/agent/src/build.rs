@@ -73,8 +73,6 @@ pub(crate) struct Build<'a> {
     fetched: Fetched,
     state: State,
     last_exit: i32,
-    /// No command has run since the line that opened the phase.
-    phase_just_entered: bool,
     succeeding: bool,
     /// The phase that is open, if any.
     open: Option<Phase>,
@@ -95,7 +93,6 @@ impl<'a> Build<'a> {
             fetched: Fetched::default(),
             state: State { restore: Vec::new(), carries: true },
             last_exit: 0,
-            phase_just_entered: false,
             succeeding: true,
             open: None,
             environment: None,

@@ -109,7 +109,7 @@ impl Log {
         self.service(now, line.as_bytes())
     }
 
-    /// COMPAT: LC-115, LC-116 the empty line between a command's output and what comes next.
+    /// COMPAT: LC-115, LC-116 the empty line after a command's output.
     pub(crate) fn blank(&mut self) -> io::Result<()> {
         self.service(clock::now_micros(), b"\n")
     }

@@ -36,6 +36,10 @@ fn main() -> ExitCode {
     {
         return agent::main(Path::new(folder));
     }
+    if arguments.iter().any(|a| a == "--update") {
+        logs::update();
+        return ExitCode::SUCCESS;
+    }
     let is_exact = arguments.iter().any(|a| a == "--exact");
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-') && *a != "terse").collect();
     let is_wanted = |name: &str| {

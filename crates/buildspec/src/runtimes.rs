@@ -103,13 +103,14 @@ struct Selecting<'a> {
 
 impl<'a> Selecting<'a> {
     fn all(&mut self) -> Result<(), String> {
+        let wanted = self.wanted;
+        // COMPAT: BS-094, before it is known whether the image has them.
+        self.lines.extend(wanted.iter().map(|(name, version)| {
+            format!("Selecting '{name}' runtime version '{version}' based on manual selections...")
+        }));
         let mut found = Vec::new();
-        for (name, version) in self.wanted {
+        for (name, version) in wanted {
             let runtime = self.runtime(name)?;
-            // COMPAT: BS-094, before the version is known to be there.
-            self.lines.push(format!(
-                "Selecting '{name}' runtime version '{version}' based on manual selections..."
-            ));
             let offer = runtime.offer(version).ok_or_else(|| runtime.unknown_version(name, version))?;
             self.versions.insert(name, offer.version);
             found.push((name.as_str(), offer));
@@ -377,7 +378,7 @@ runtimes:
             &[("docker", "18")],
             "Unknown runtime named 'docker'. This build image has the following runtimes: android, broken, java, nodejs, \
              python",
-            0,
+            1,
         );
         check_refusal(
             &[("python", "3.8")],

@@ -64,7 +64,6 @@ impl Build<'_> {
     /// COMPAT: BS-071..075.
     fn command_phase(&mut self, name: PhaseName) -> Result<Ended, Halt> {
         self.say(&format!("Entering phase {}", name.as_upper_str()))?;
-        self.phase_just_entered = true;
         let phase = self.phase_spec(name);
         let user = self.user_of(&phase);
         let ended = self.commands(&phase.commands, user.as_deref())?;
@@ -98,17 +97,14 @@ impl Build<'_> {
     }
 
     fn command(&mut self, command: &str, user: Option<&str>) -> Result<Ended, Halt> {
-        // COMPAT: LC-115 an empty line before a command, but not after the line that opens the phase.
-        if !std::mem::take(&mut self.phase_just_entered) {
-            self.session.log.blank()?;
-        }
         self.say(&format!("Running command {command}"))?;
         let script = shell::script(command, self.last_exit, self.succeeding);
         let ran = self.session.run(&self.process(script, user))?;
+        // COMPAT: LC-115, LC-116 whatever follows a command follows an empty line.
+        self.session.log.blank()?;
         let code = match ran {
             Ran::Ended(status) => exit_code(status),
             Ran::Refused(reason) => {
-                self.session.log.blank()?;
                 self.say(&format!("Command could not be started {command}: {reason}"))?;
                 return Ok(Err(failed(
                     "COMMAND_EXECUTION_ERROR",
@@ -122,7 +118,6 @@ impl Build<'_> {
             return Ok(Ok(()));
         }
         // COMPAT: BS-073, BS-074, LC-116.
-        self.session.log.blank()?;
         self.say(&format!("Command did not exit successfully {command} exit status {code}"))?;
         let message = format!("Error while executing command: {command}. Reason: exit status {code}");
         Ok(Err(failed("COMMAND_EXECUTION_ERROR", message)))
