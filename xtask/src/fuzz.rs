@@ -29,17 +29,25 @@ struct Target {
     input_bytes: u32,
 }
 
-const TARGETS: &[Target] = &[Target {
-    name: "buildspec",
-    seeds: &[
-        "fuzz/seeds/buildspec",
-        "tests/cases/buildspecs",
-        "crates/buildspec/tests/cases",
-        "crates/buildspec/tests/cases/bad",
-    ],
-    dictionary: Some("fuzz/dictionaries/buildspec"),
-    input_bytes: 4096,
-}];
+const TARGETS: &[Target] = &[
+    Target {
+        name: "buildspec",
+        seeds: &[
+            "fuzz/seeds/buildspec",
+            "tests/cases/buildspecs",
+            "crates/buildspec/tests/cases",
+            "crates/buildspec/tests/cases/bad",
+        ],
+        dictionary: Some("fuzz/dictionaries/buildspec"),
+        input_bytes: 4096,
+    },
+    Target {
+        name: "mask",
+        seeds: &["fuzz/seeds/mask"],
+        dictionary: Some("fuzz/dictionaries/mask"),
+        input_bytes: 512,
+    },
+];
 
 /// LLVM's coverage counters as libFuzzer reads them; what `cargo fuzz` sets, without the parts that need nightly Rust.
 const INSTRUMENTATION: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

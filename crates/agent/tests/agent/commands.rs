@@ -20,6 +20,8 @@ crate::cases![
     proxies_have_no_effect_and_the_log_says_so,
     finally_runs_and_the_first_failure_is_told,
     a_command_finds_how_the_one_before_ended,
+    a_variable_replaces_the_images_and_the_project_has_the_last_word,
+    the_projects_proxy_reaches_commands,
 ];
 
 fn a_background_process_goes_on_printing_and_holds_nothing_up() {
@@ -177,4 +179,28 @@ fn a_command_finds_how_the_one_before_ended() {
     ));
     let ended = ended.run().with(Outcome::Failed);
     assert_eq!(ended.output(), ["0 1", "0 1", "5 1", "0 0"]);
+}
+
+fn a_variable_replaces_the_images_and_the_project_has_the_last_word() {
+    // BS-042, BS-043, BS-044
+    let commands = "['echo \"$A $B $C\"']";
+    let mut build = Build::new(&format!(
+        "version: 0.2\nenv: {{variables: {{B: '$A/spec', C: spec}}}}\nphases: {{build: {{commands: {commands}}}}}\n"
+    ))
+    .variable("C", "project");
+    for name in ["A", "B", "C"] {
+        build.plan.environment.variables.insert(name.into(), "image".into());
+    }
+    let ended = build.run().with(Outcome::Succeeded);
+    assert_eq!(ended.output(), ["image $A/spec project"]);
+}
+
+fn the_projects_proxy_reaches_commands() {
+    // BS-061
+    let ended = Build::of("  build: {commands: ['echo $HTTP_PROXY $NO_PROXY']}\n")
+        .variable("HTTP_PROXY", "http://proxy:3128")
+        .variable("NO_PROXY", "localhost")
+        .run()
+        .with(Outcome::Succeeded);
+    assert_eq!(ended.output(), ["http://proxy:3128 localhost"]);
 }
