@@ -111,10 +111,8 @@ UNSUPPORTED = {
     "computeTypeOverride": ("BUILD_LAMBDA_1GB", "computeType"),
     "registryCredentialOverride": ({"credential": "c", "credentialProvider": "SECRETS_MANAGER"}, "registryCredential"),
     "cacheOverride": ({"type": "LOCAL", "modes": ["LOCAL_CUSTOM_CACHE"]}, "cache"),
-    "debugSessionEnabled": (True, "debugSessionEnabled"),
     "artifactsOverride": ({"type": "CODEPIPELINE"}, "artifacts.type"),
     "logsConfigOverride": ({"s3Logs": {"status": "ENABLED", "location": "b/p"}}, "s3Logs"),
-    "autoRetryLimitOverride": (2, "autoRetryLimit"),
 }
 
 
