@@ -2,6 +2,7 @@
 //! [`lint`](crate::lint) finds besides. A build is told less: only what CodeBuild would refuse, and what has no effect.
 
 use crate::diagnostic::{self, Code, Diagnostic, Severity};
+use crate::limits;
 use crate::lint;
 use crate::model::Buildspec;
 use crate::read;
@@ -9,7 +10,7 @@ use crate::read;
 /// A buildspec's text and what there is to say about it.
 #[derive(Debug, Clone)]
 pub struct Checked {
-    /// The text, decoded; empty if the bytes are no text.
+    /// The text, decoded; with replacement characters if the bytes are no text, empty if they are too many.
     pub text: String,
     /// In the order of the text.
     pub findings: Vec<Diagnostic>,
@@ -29,7 +30,7 @@ impl Checked {
 pub fn check(bytes: &[u8], allowed: &[Code]) -> Checked {
     let text = match read::decode(bytes) {
         Ok(text) => text,
-        Err(error) => return Checked { text: String::new(), findings: vec![error], buildspec: None },
+        Err(error) => return Checked { text: guessed(bytes), findings: vec![error], buildspec: None },
     };
     let reading = match read::read(&text) {
         Ok(reading) => reading,
@@ -43,4 +44,9 @@ pub fn check(bytes: &[u8], allowed: &[Code]) -> Checked {
     findings.extend(reading.batch_errors);
     diagnostic::sort(&mut findings);
     Checked { text, findings, buildspec: (!refused).then_some(reading.buildspec) }
+}
+
+/// What can be shown of bytes that are no text.
+fn guessed(bytes: &[u8]) -> String {
+    if bytes.len() > limits::TEXT_BYTES { String::new() } else { String::from_utf8_lossy(bytes).into_owned() }
 }

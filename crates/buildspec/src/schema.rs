@@ -19,12 +19,14 @@ pub(crate) struct Table {
     pub(crate) exclusion: Exclusion,
 }
 
-/// Which keys of a [`Table`] shut each other out.
+/// Which keys of a [`Table`] shut each other out, or stand for each other.
 #[derive(Debug)]
 pub(crate) enum Exclusion {
     Nothing,
     /// One of these has to be there, and only one.
     ExactlyOne(&'static [&'static str]),
+    /// One of these has to be there, or more.
+    AtLeastOne(&'static [&'static str]),
     /// Only one of these may be there.
     AtMostOne(&'static [&'static str]),
 }
@@ -323,7 +325,8 @@ pub(crate) static ARTIFACTS: Table = table(
         ),
         key("type", Shape::Text, "Deprecated, without effect.").standing(Standing::Deprecated),
     ],
-);
+)
+.exclusion(Exclusion::AtLeastOne(&["files", "secondary-artifacts"]));
 
 pub(crate) static SECONDARY_ARTIFACT: Table = table(
     "secondary-artifact",
@@ -555,7 +558,9 @@ mod tests {
                     check(below);
                 }
             }
-            if let Exclusion::ExactlyOne(names) | Exclusion::AtMostOne(names) = table.exclusion {
+            if let Exclusion::ExactlyOne(names) | Exclusion::AtLeastOne(names) | Exclusion::AtMostOne(names) =
+                table.exclusion
+            {
                 assert!(names.iter().all(|name| table.key(name).is_some()), "{}", table.name);
             }
         }

@@ -81,6 +81,7 @@ fn definition(table: &Table) -> Value {
     match table.exclusion {
         Exclusion::Nothing => {}
         Exclusion::ExactlyOne(names) => definition["oneOf"] = present_each(names),
+        Exclusion::AtLeastOne(names) => definition["anyOf"] = present_each(names),
         Exclusion::AtMostOne(names) => definition["not"] = json!({ "required": names }),
     }
     definition

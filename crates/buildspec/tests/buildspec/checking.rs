@@ -418,3 +418,11 @@ fn a_clean_buildspec_has_no_findings() {
     let checked = check(b"version: 0.2\nphases: {build: {commands: [make]}}\n", &[]);
     assert_eq!((checked.findings.len(), render::human("b", &checked, true)), (0, String::new()));
 }
+
+/// Found by fuzzing: the line was not shown.
+#[test]
+fn bytes_that_are_no_text_are_shown_where_they_stand() {
+    let checked = check(b"version: 0.2\nrun-as: b\xc3\xffb\n", &[]);
+    let shown = render::human("b.yml", &checked, false);
+    assert!(shown.contains("2 | run-as: b\u{fffd}\u{fffd}b\n  |          ^\n"), "{shown}");
+}
