@@ -17,6 +17,7 @@ use crate::init;
 use crate::layout::{Content, Layer, Layout, OURS};
 use crate::packet;
 use crate::privileges;
+use crate::report::STANDARD_FOLDERS;
 use crate::seccomp::Filters;
 use crate::spec::{Network, Spec};
 use crate::sys;
@@ -409,7 +410,7 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 
 /// Fills the upper folders; returns what only a mount can hide.
 fn fill(setup: &Setup<'_>, uppers: &Uppers<'_>) -> Result<Vec<PathBuf>, Error> {
-    uppers.make_standard_folders().doing("make the standard folders")?;
+    uppers.make_standard_folders().doing(STANDARD_FOLDERS)?;
     for (path, target) in &setup.layout.links {
         uppers.make_link(path, target).doing(format!("link {}", path.display()))?;
     }

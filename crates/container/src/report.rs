@@ -74,8 +74,10 @@ pub(crate) fn why_no_namespaces(source: io::Error) -> Error {
 
 /// Explains why init could not make its surroundings.
 pub(crate) fn why_not(what: String, source: io::Error) -> Error {
-    if !matches!(source.raw_os_error(), Some(libc::EPERM | libc::EACCES)) {
-        return Error::Failed { what, source };
+    match source.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {}
+        Some(libc::EOPNOTSUPP) if what == STANDARD_FOLDERS => return why_no_marks(what),
+        _ => return Error::Failed { what, source },
     }
     let (why, remedy) = match what.as_str() {
         "mount /proc" | "mount /sys" => (
@@ -85,6 +87,20 @@ pub(crate) fn why_not(what: String, source: io::Error) -> Error {
         _ => obstacle(&source),
     };
     Error::Forbidden { what, why, remedy }
+}
+
+/// What the first marks of overlay are made for; the words in which init tells of it.
+pub(crate) const STANDARD_FOLDERS: &str = "make the standard folders";
+
+/// Extended attributes of users: ext4, XFS and Btrfs have them, memory since Linux 6.6.
+fn why_no_marks(what: String) -> Error {
+    Error::Forbidden {
+        what,
+        why: "where a container's files would be written has no extended attributes; that is so in memory before Linux 6.6, \
+              which also stands in for folders that overlay cannot write to"
+            .into(),
+        remedy: "Choose a data folder on a disk (ext4, XFS, Btrfs)".into(),
+    }
 }
 
 fn obstacle(source: &io::Error) -> (String, String) {
@@ -119,6 +135,10 @@ mod tests {
     fn errors_that_are_no_refusal_stay_what_they_are() {
         let error = why_not("do it".into(), io::Error::from_raw_os_error(libc::ENOSPC));
         assert!(matches!(error, Error::Failed { .. }));
+        let error = why_not("write /etc/hosts".into(), io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        assert!(matches!(error, Error::Failed { .. }));
+        let error = why_not(STANDARD_FOLDERS.into(), io::Error::from_raw_os_error(libc::EOPNOTSUPP));
+        assert!(error.to_string().contains("Choose a data folder on a disk"), "{error}");
         let error = why_not("mount /proc".into(), io::Error::from_raw_os_error(libc::EPERM));
         assert!(matches!(error, Error::Forbidden { .. }));
     }

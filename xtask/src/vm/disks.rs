@@ -16,8 +16,8 @@ const PROGRAMS: [(&str, &str); 5] = [
     (QEMU, "qemu-system-x86"),
     ("mmdebstrap", "mmdebstrap"),
     ("busybox", "busybox-static"),
-    ("mke2fs", "e2fsprogs"),
     ("dpkg-deb", "dpkg"),
+    ("strip", "binutils"),
 ];
 
 /// The kernel is the newest that this package leads to.
@@ -80,9 +80,15 @@ fn check_host() -> Result<(), Error> {
     if !missing.is_empty() {
         return Err(Error::Vm(format!("Debian packages that are missing: {}", missing.join(" "))));
     }
-    // Files of a system belong to many users.
-    let user = said(&run(Path::new("/"), "id", ["-u"])?);
-    if user == "0" { Ok(()) } else { Err(Error::Vm("only root can make the machine's disks".into())) }
+    as_root(Path::new("/"), &["true"])
+        .map_err(|_| Error::Vm("only root, or somebody with sudo, can make the machine's disks".into()))
+}
+
+/// Files of a system belong to many users, so they are handled by root.
+fn as_root(folder: &Path, command: &[&str]) -> Result<(), Error> {
+    let is_root = said(&run(folder, "id", ["-u"])?) == "0";
+    let asked = if is_root { &["env"][..] } else { &["sudo", "-n"] };
+    run(folder, asked[0], asked[1..].iter().chain(command)).map(drop)
 }
 
 fn is_there(program: &str) -> bool {
@@ -118,14 +124,12 @@ fn make_system(folder: &Path, image: &Path) -> Result<(), Error> {
     let suite = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let suite = suite.ok_or_else(|| Error::Vm("the host's release of Debian has no name".into()))?;
     let tree = folder.join("system");
-    if tree.exists() {
-        fs::remove_dir_all(&tree).map_err(at(&tree))?;
-    }
+    let tree = tree.to_string_lossy();
+    as_root(folder, &["rm", "-rf", &tree])?;
     let include = format!("--include={SYSTEM_PACKAGES}");
-    let arguments = ["--quiet", "--variant=minbase", &include, suite, "system"];
-    run(folder, "mmdebstrap", arguments)?;
+    as_root(folder, &["mmdebstrap", "--quiet", "--variant=minbase", &include, suite, &tree])?;
     make_image(folder, "system", image, SYSTEM_SIZE)?;
-    fs::remove_dir_all(&tree).map_err(at(&tree))
+    as_root(folder, &["rm", "-rf", &tree])
 }
 
 fn make_memory(root: &Path, folder: &Path, modules: &Path, archive: &Path) -> Result<(), Error> {
@@ -146,9 +150,10 @@ fn make_memory(root: &Path, folder: &Path, modules: &Path, archive: &Path) -> Re
 /// The disk with this checkout's programs, without what only a debugger reads.
 fn make_tests(root: &Path, folder: &Path, image: &Path) -> Result<(), Error> {
     let tree = emptied(&folder.join("tests"))?;
-    let build = ["build", "--package", "buildyard", "--bin", "buildyard"];
+    // Of the whole workspace, so that dependencies are built as for its other tests.
+    let build = ["build", "--workspace", "--bin", "buildyard"];
     strip(&built(root, &build, "buildyard")?, &tree.join("buildyard"))?;
-    let tests = ["test", "--package", "container", "--test", "container", "--no-run"];
+    let tests = ["test", "--workspace", "--test", "container", "--no-run"];
     strip(&built(root, &tests, "container")?, &tree.join("container-tests"))?;
     copy(&root.join("tests/vm/checks"), &tree.join("checks"))?;
     run(root, "cp", [OsStr::new("-r"), OsStr::new("examples/hello"), tree.join("hello").as_os_str()])?;
@@ -178,10 +183,8 @@ fn strip(from: &Path, to: &Path) -> Result<(), Error> {
 fn make_image(folder: &Path, tree: &str, image: &Path, size: &str) -> Result<(), Error> {
     let unfinished = image.with_extension("unfinished");
     let name = unfinished.to_string_lossy();
-    if unfinished.exists() {
-        fs::remove_file(&unfinished).map_err(at(&unfinished))?;
-    }
-    run(folder, "mke2fs", ["-q", "-t", "ext4", "-d", tree, &name, size])?;
+    as_root(folder, &["rm", "-f", &name])?;
+    as_root(folder, &["mke2fs", "-q", "-t", "ext4", "-d", tree, &name, size])?;
     fs::rename(&unfinished, image).map_err(at(image))
 }
 
