@@ -20,7 +20,7 @@ use buildspec::Buildspec;
 use container::{Container, Prepared};
 
 use crate::clock;
-use crate::journal::{Context, Event, Outcome, Phase};
+use crate::journal::{Context, Event, Hold, Outcome, Phase};
 use crate::plan::Plan;
 use crate::session::{Halt, Session};
 use crate::shell::State;
@@ -124,6 +124,11 @@ impl<'a> Build<'a> {
             } else {
                 Outcome::Failed
             });
+        }
+        if self.is_visit() {
+            self.session.record(&Event::Held { at_ms: clock::now_ms(), why: Hold::Visit })?;
+            self.session.hold_for_shells()?;
+            return Ok(Outcome::Succeeded);
         }
         if self.phase(Phase::DownloadSource, Build::download_source)?.is_err() {
             return Ok(Outcome::Failed); // COMPAT: LC-029

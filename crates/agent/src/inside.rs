@@ -29,6 +29,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "collect", run: collect_entry },
     Function { name: "place", run: place_entry },
     Function { name: "quiet", run: crate::quiet::entry },
+    Function { name: "terminal", run: crate::shells::terminal_entry },
 ];
 
 /// Exit statuses of the functions; the rest of what they have to say is in the stream.

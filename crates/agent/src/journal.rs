@@ -93,6 +93,15 @@ pub struct Secret {
     pub version: Option<String>,
 }
 
+/// Why a build is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// A command failed, and a shell was wanted then; the build goes on when the shell ends.
+    Failure,
+    /// A kept environment is entered; the end of the shell is the end.
+    Visit,
+}
+
 /// Times are milliseconds since the Unix epoch. The end of a phase is the start of the next (LC-024).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
@@ -121,6 +130,11 @@ pub enum Event {
     /// times in all (BS-082..084).
     RetryAsked {
         limit: u32,
+    },
+    /// The build does not go on until somebody has been in its environment; see [`crate::attach`].
+    Held {
+        at_ms: i64,
+        why: Hold,
     },
     SourceResolved {
         version: String,

@@ -6,6 +6,7 @@
 
 pub mod answer;
 mod artifacts;
+pub mod attach;
 mod build;
 mod clock;
 mod inside;
@@ -16,6 +17,7 @@ pub mod plan;
 mod quiet;
 mod session;
 mod shell;
+mod shells;
 pub mod snapshots;
 mod stream;
 
@@ -33,6 +35,8 @@ use plan::Plan;
 pub const PLAN: &str = "plan.json";
 pub const JOURNAL: &str = "journal";
 pub const SOCKET: &str = "agent.sock";
+/// Where shells are asked for, see [`attach`].
+pub const SHELL_SOCKET: &str = "shell.sock";
 pub const SCRATCH: &str = "scratch";
 /// Holds the names that [`container::sweep`] needs, one a line; written before there is a container.
 pub const CONTAINER: &str = "container";
@@ -84,7 +88,8 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
     journal.append(&Event::Started { at_ms: clock::now_ms(), process: std::process::id() })?;
     let (log, output) = log::Log::create(&plan.log)?;
     let timeout = Duration::from_secs(plan.timeout_seconds);
-    let mut session = session::Session::new(journal, log, listener, plan.on_driver_loss, timeout)?;
+    let shells = shells::Shells::listen()?;
+    let mut session = session::Session::new(journal, log, (listener, shells), plan.on_driver_loss, timeout)?;
     session.hear_drivers();
     let place = build::Place { folder: &folder, name, prepared, output };
     let outcome = build::Build::new(&mut session, &plan).run(place);

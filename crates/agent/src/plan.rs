@@ -40,6 +40,9 @@ pub struct Plan {
     /// `debugSessionEnabled`: breakpoints hold the build (BS-086).
     #[serde(default)]
     pub debug_session: bool,
+    /// A command that fails holds the build until somebody has been in a shell.
+    #[serde(default)]
+    pub hold_on_failure: bool,
     /// `buildyard run`: environments are kept at phase borders, and may be entered again.
     #[serde(default)]
     pub snapshots: Option<Snapshots>,
@@ -206,6 +209,7 @@ pub(crate) mod tests {
             on_driver_loss: DriverLoss::Stop,
             fleet_label: "On-demand".into(),
             debug_session: false,
+            hold_on_failure: false,
             snapshots: None,
         }
     }

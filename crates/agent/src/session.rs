@@ -13,6 +13,7 @@ use crate::answer::{Answer, Hearing, Word};
 use crate::journal::{self, Event};
 use crate::log::Log;
 use crate::plan::DriverLoss;
+use crate::shells::Shells;
 
 /// The driver is told at most this often that the log grew.
 const WAKE_EVERY: Duration = Duration::from_millis(5);
@@ -67,6 +68,7 @@ pub(crate) struct Session {
     journal: journal::Writer,
     pub(crate) log: Log,
     listener: UnixListener,
+    pub(crate) shells: Shells,
     drivers: Vec<Driver>,
     on_driver_loss: DriverLoss,
     had_driver: bool,
@@ -85,7 +87,7 @@ impl Session {
     pub(crate) fn new(
         journal: journal::Writer,
         log: Log,
-        listener: UnixListener,
+        (listener, shells): (UnixListener, Shells),
         on_driver_loss: DriverLoss,
         timeout: Duration,
     ) -> io::Result<Session> {
@@ -95,6 +97,7 @@ impl Session {
             journal,
             log,
             listener,
+            shells,
             drivers: Vec::new(),
             on_driver_loss,
             had_driver: false,
@@ -120,6 +123,18 @@ impl Session {
         self.ended.clear();
     }
 
+    /// Waits until somebody has been in a shell and nobody is any more.
+    pub(crate) fn hold_for_shells(&mut self) -> Result<(), Halt> {
+        let (before, _) = self.shells.so_far();
+        loop {
+            self.turn(None)?;
+            let (opened, is_open) = self.shells.so_far();
+            if opened > before && !is_open {
+                return Ok(());
+            }
+        }
+    }
+
     pub(crate) fn has_container(&self) -> bool {
         self.container.is_some()
     }
@@ -131,6 +146,7 @@ impl Session {
     /// Ends everything that runs and the container with it. What was written inside is removed with the build's
     /// folder, which nobody waits for.
     pub(crate) fn end_container(&mut self) -> Result<(), Halt> {
+        self.shells.close();
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),
@@ -216,6 +232,9 @@ impl Session {
         if ready.drivers {
             self.hear_drivers();
         }
+        if ready.shells {
+            self.shells.hear(self.container.as_mut());
+        }
         if ready.container {
             self.hear_container()?;
         }
@@ -233,6 +252,8 @@ impl Session {
             fds.len() - 1
         });
         fds.extend(also.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let first_shell = fds.len();
+        fds.extend(self.shells.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let first_driver = fds.len();
         fds.extend(self.drivers.iter().map(|driver| PollFd::new(&driver.stream, PollFlags::IN)));
         let left = self.next_due().saturating_duration_since(Instant::now());
@@ -246,6 +267,7 @@ impl Session {
             output: is_ready(0),
             drivers: is_ready(1) || (first_driver..fds.len()).any(is_ready),
             container: container.is_some_and(is_ready),
+            shells: (first_shell..first_driver).any(is_ready),
         })
     }
 
@@ -286,7 +308,11 @@ impl Session {
 
     fn hear_container(&mut self) -> Result<(), Halt> {
         match self.container()?.next_event()? {
-            ContainerEvent::Exited { handle, status } => self.ended.push((handle, status)),
+            ContainerEvent::Exited { handle, status } => {
+                if !self.shells.ended(handle, status) {
+                    self.ended.push((handle, status));
+                }
+            }
             ContainerEvent::Died { oom } => return Err(Halt::Dead { out_of_memory: oom }),
         }
         Ok(())
@@ -372,6 +398,7 @@ struct Ready {
     output: bool,
     drivers: bool,
     container: bool,
+    shells: bool,
 }
 
 fn pipe() -> io::Result<(File, OwnedFd)> {

@@ -70,6 +70,50 @@ pub(crate) fn holds(saved: &[u8], value: &str) -> bool {
     lines.any(|line| saved.contains(&line))
 }
 
+/// How a shell, or a command in one, is started for somebody who looks in; `number` tells several apart.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) argv: Vec<String>,
+    /// Paths and texts.
+    pub(crate) files: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
+}
+
+/// Folders of what such shells need begin so.
+const OPENED: &str = "/codebuild/output/tmp/shell-";
+
+impl Opened {
+    /// Where the variables that it restores are.
+    pub(crate) fn restore(number: u32) -> String {
+        format!("{OPENED}{number}/env.sh")
+    }
+}
+
+/// `shell` is the build's own, which alone can read what it has saved.
+pub(crate) fn opened(request: &crate::attach::Request, shell: &str, number: u32, name: &str) -> Opened {
+    let script = format!("{OPENED}{number}/script.sh");
+    let restore = format!(". {} 2>/dev/null; cd -- \"${{PWD:-/}}\" || cd /\n", Opened::restore(number));
+    let argv = |words: &[&str]| -> Vec<String> { words.iter().map(|word| (*word).to_owned()).collect() };
+    let mut variables: Vec<(String, String)> =
+        request.terminal.iter().map(|terminal| ("TERM".to_owned(), terminal.kind.clone())).collect();
+    if !request.command.is_empty() {
+        let errors = if request.terminal.is_none() { "exec 2>&3 3>&-\n" } else { "" };
+        let text = format!("{restore}{errors}\"$@\"\n");
+        let argv = [argv(&[shell, &script]), request.command.clone()].concat();
+        return Opened { argv, files: vec![(script, text)], variables };
+    }
+    let errors = if request.terminal.is_none() { "exec 2>&3 3>&-\n" } else { "" };
+    let term = variables.first().map_or(String::new(), |(_, kind)| format!("export TERM={}\n", quote(kind)));
+    let prompt = quote(&format!("({name}) $PWD $ "));
+    let text = format!("{restore}{errors}{term}unset ENV\nPS1={prompt}\nPS2='> '\n");
+    let argv = match shell {
+        "bash" => argv(&["bash", "--rcfile", &script, "-i"]),
+        other => argv(&[other, "-i"]),
+    };
+    variables.push(("ENV".into(), script.clone()));
+    Opened { argv, files: vec![(script, text)], variables }
+}
+
 /// The environment before the first command, as shell text.
 pub(crate) fn initial<'a>(
     variables: impl Iterator<Item = (&'a String, &'a String)>,
@@ -88,7 +132,8 @@ pub(crate) fn exports<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) -
 
 /// Whether a file is one of those that are written anew for every command.
 pub(crate) fn is_ours(path: &Path) -> bool {
-    [SCRIPT, RESTORE, SAVED, GIT_CREDENTIALS].iter().any(|ours| path == Path::new(ours))
+    let is_opened = path.to_str().is_some_and(|path| path.starts_with(OPENED));
+    is_opened || [SCRIPT, RESTORE, SAVED, GIT_CREDENTIALS].iter().any(|ours| path == Path::new(ours))
 }
 
 /// A POSIX variable name; a shell cannot hold any other.

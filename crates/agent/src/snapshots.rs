@@ -39,6 +39,8 @@ pub struct Record {
     pub points: BTreeMap<Phase, Point>,
     /// The environment in the end.
     pub left: Option<Left>,
+    /// Whose variables they are: bash's or sh's.
+    pub(crate) is_bash: bool,
     /// Fingerprints of what led there: the commands of each phase, each variable the first command found.
     pub(crate) phases: BTreeMap<Phase, u64>,
     pub(crate) variables: BTreeMap<String, u64>,
@@ -84,6 +86,10 @@ impl Record {
             other => other?,
         };
         Ok(serde_json::from_slice(&bytes).ok().filter(|record: &Record| record.version == VERSION))
+    }
+
+    pub(crate) fn shell(&self) -> &'static str {
+        if self.is_bash { "bash" } else { "sh" }
     }
 
     /// Whether the machine has not been started anew since.
@@ -212,6 +218,7 @@ impl Shelf {
             environment: plan.environment.clone(),
             points: BTreeMap::new(),
             left: None,
+            is_bash: false,
             phases: BTreeMap::new(),
             variables: BTreeMap::new(),
         };

@@ -13,6 +13,8 @@ mod leftovers;
 mod run;
 mod screen;
 mod serve;
+mod shell;
+mod terminal;
 mod toolchains;
 
 use std::path::PathBuf;
@@ -38,6 +40,10 @@ enum Command {
     ///
     /// Exit codes: 0 nothing or only warnings, 1 errors (with --strict warnings too), 2 wrong usage or a file that cannot be read.
     Check(check::Arguments),
+    /// Open a shell in the environment of a running build, or of the latest local one as it ended.
+    ///
+    /// Exit codes: the command's, or 2 if it could not be run.
+    Shell(shell::Arguments),
     /// Remove the snapshots that local builds keep, or list them.
     Clean(clean::Arguments),
     /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Shell(arguments) => shell::shell(&arguments),
         Command::Clean(arguments) => told(clean::clean(&arguments)),
         Command::Serve(flags) => told(serve::serve(flags)),
         Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {

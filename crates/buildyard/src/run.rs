@@ -59,6 +59,9 @@ pub(crate) struct Arguments {
     /// Begin with this phase, in the environment that the latest build of the folder had before it.
     #[arg(long, value_name = "PHASE", conflicts_with = "no_snapshots")]
     from: Option<From>,
+    /// When a command fails, open a shell in its environment; the build goes on when the shell ends.
+    #[arg(long)]
+    shell_on_failure: bool,
     /// Keep no environments: the build runs in one container from beginning to end.
     #[arg(long)]
     no_snapshots: bool,

@@ -24,7 +24,7 @@ mod inside;
 mod layout;
 mod masks;
 mod outside;
-mod packet;
+pub mod packet;
 mod passwd;
 mod prepared;
 mod privileges;

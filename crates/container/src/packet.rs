@@ -20,12 +20,15 @@ const INLINE: u8 = 0;
 const IN_MEMORY_FILE: u8 = 1;
 
 /// A pair of connected ends.
-pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+///
+/// # Errors
+/// The kernel's, as for the others here.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
 /// Sends one message.
-pub(crate) fn send(socket: BorrowedFd<'_>, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send(socket: BorrowedFd<'_>, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if body.len() <= INLINE_BYTES {
         return send_raw(socket, INLINE, body, descriptors);
     }
@@ -55,7 +58,7 @@ fn send_raw(socket: BorrowedFd<'_>, form: u8, body: &[u8], descriptors: &[Borrow
 }
 
 /// Receives one message, or `None` when the other end is closed.
-pub(crate) fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+pub fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS + 1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut buffer = vec![0; INLINE_BYTES + 1];
@@ -87,7 +90,7 @@ pub(crate) fn is_closed(socket: BorrowedFd<'_>) -> bool {
 }
 
 /// Whether a message, or the other end's closing, comes in time.
-pub(crate) fn comes_within(socket: BorrowedFd<'_>, patience: Duration) -> bool {
+pub fn comes_within(socket: BorrowedFd<'_>, patience: Duration) -> bool {
     wait(socket, patience).is_some()
 }
 

@@ -110,6 +110,7 @@ pub(crate) fn draft(
         fleet_label: "On-demand".to_string(),
         references: variables::references(&settings),
         debug_session,
+        hold_on_failure: false,
         snapshots: None,
     };
     Ok(Draft { id, settings, request, plan, image, arn })

@@ -127,6 +127,7 @@ fn plan(what: &str) -> Plan {
         fleet_label: "On-demand".to_string(),
         references: BTreeMap::new(),
         debug_session: false,
+        hold_on_failure: false,
         snapshots: None,
     }
 }

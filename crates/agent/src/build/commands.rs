@@ -7,9 +7,10 @@ use container::{ExitStatus, Process};
 
 use super::context::failed;
 use super::{Build, Ended};
-use crate::journal::{Event, Phase};
+use crate::journal::{Event, Hold, Phase};
 use crate::session::{Halt, Ran};
-use crate::{inside, shell};
+use crate::shells::Surroundings;
+use crate::{clock, inside, shell};
 
 impl Build<'_> {
     /// INSTALL to POST_BUILD; true if UPLOAD_ARTIFACTS follows.
@@ -67,12 +68,35 @@ impl Build<'_> {
         let phase = self.phase_spec(name);
         let user = self.user_of(&phase);
         let ended = self.commands(&phase.commands, user.as_deref())?;
+        if ended.is_err() && self.plan.hold_on_failure {
+            self.hold(user.as_deref())?;
+        }
         let finally = self.commands(&phase.finally, user.as_deref())?;
         let ended = ended.and(finally);
         if let (Err(context), Some(on_failure)) = (&ended, &phase.on_failure) {
             self.ask_retry(on_failure, &context.message)?;
         }
         Ok(ended)
+    }
+
+    /// Before `finally`, which may clear away what is to be seen.
+    fn hold(&mut self, user: Option<&str>) -> Result<(), Halt> {
+        self.let_shells_in(user);
+        self.say("The build is held for a shell; it goes on when that ends")?;
+        self.session.record(&Event::Held { at_ms: clock::now_ms(), why: Hold::Failure })?;
+        self.session.hold_for_shells()
+    }
+
+    /// What a shell that is opened from now on finds.
+    fn let_shells_in(&mut self, user: Option<&str>) {
+        let phase = self.open.map_or("", Phase::name);
+        self.session.shells.surroundings = Surroundings {
+            restore: self.state.restore.clone(),
+            shell: self.shell(),
+            env: self.foreign_variables(),
+            user: user.map(str::to_owned),
+            name: format!("{} {phase}", self.plan.build_id),
+        };
     }
 
     /// COMPAT: BS-082..084 not the phase is run again but the build, by who started it.
@@ -99,6 +123,7 @@ impl Build<'_> {
     fn command(&mut self, command: &str, user: Option<&str>) -> Result<Ended, Halt> {
         self.say(&format!("Running command {command}"))?;
         let script = shell::script(command, self.last_exit, self.succeeding);
+        self.let_shells_in(user);
         let ran = self.session.run(&self.process(script, user))?;
         // COMPAT: LC-115, LC-116 whatever follows a command follows an empty line.
         self.session.log.blank()?;
@@ -145,7 +170,7 @@ impl Build<'_> {
         }
     }
 
-    fn shell(&self) -> &'static str {
+    pub(super) fn shell(&self) -> &'static str {
         match self.buildspec.as_ref().and_then(|spec| spec.env.shell) {
             Some(buildspec::Shell::Bash) => "bash",
             _ => "sh", // COMPAT: BS-040

@@ -13,6 +13,7 @@ use super::{Build, Ended};
 use crate::journal::Phase;
 use crate::plan::{Entry, Source};
 use crate::session::Halt;
+use crate::shells::Surroundings;
 use crate::snapshots::{Kept, Left, Point, Record, Shelf, fingerprint};
 use crate::{inside, shell};
 
@@ -79,7 +80,9 @@ impl Build<'_> {
         let known = variables.iter().filter(|(name, _)| !self.fetched.variables.contains_key(*name));
         let now = known.map(|(name, value)| (name.clone(), fingerprint(value.as_bytes()))).collect();
         let fetched = &self.fetched.variables;
+        let is_bash = self.shell() == "bash";
         let Some(keeping) = &mut self.keeping else { return Ok(()) };
+        keeping.shelf.record.is_bash = is_bash;
         keeping.shelf.record.phases = phases.into();
         keeping.shelf.record.variables = now;
         let Some((Entry::Before { phase: first, .. }, record, kept)) = keeping.entered.clone() else {
@@ -107,6 +110,26 @@ impl Build<'_> {
         }
         (self.last_exit, self.succeeding) = (kept.last_exit, kept.succeeding);
         said.iter().try_for_each(|line| self.say(line))
+    }
+
+    /// Whether this is no build but a look at what one left; shells find its variables then.
+    pub(super) fn is_visit(&mut self) -> bool {
+        let entered = self.keeping.as_ref().and_then(|keeping| Some((keeping, keeping.entered.as_ref()?)));
+        let Some((keeping, (Entry::Left { build_id }, record, kept))) = entered else { return false };
+        let state = keeping.shelf.state(kept).ok().flatten();
+        let left = record.left.as_ref();
+        let name = match left.and_then(|left| left.failed) {
+            Some(failed) => format!("{build_id} {}", failed.name()),
+            None => build_id.clone(),
+        };
+        self.session.shells.surroundings = Surroundings {
+            restore: state.unwrap_or_else(|| self.initial_state()),
+            shell: record.shell(),
+            env: self.foreign_variables(),
+            user: left.and_then(|left| left.user.clone()),
+            name,
+        };
+        true
     }
 
     /// Something is about to run before the phases; false if the environment this build began in has it behind it.

@@ -61,6 +61,7 @@ impl Build {
             on_driver_loss: DriverLoss::Stop,
             fleet_label: "On-demand".into(),
             debug_session: false,
+            hold_on_failure: false,
             snapshots: None,
         };
         Build { folder, plan, answer: None, stop_when: None }

@@ -13,7 +13,7 @@ use engine::clock::{Clock, SystemClock};
 
 use super::{Arguments, NetworkChoice, variables};
 use crate::kept::{self, Kept};
-use crate::{folders, images, toolchains};
+use crate::{folders, images, terminal, toolchains};
 
 pub(super) fn plan(
     arguments: &Arguments,
@@ -56,9 +56,21 @@ pub(super) fn plan(
         fleet_label: "local".into(),
         references: BTreeMap::new(),
         debug_session: false,
+        hold_on_failure: holds(arguments),
         snapshots,
         uuid,
     })
+}
+
+/// Nobody could be let into a shell without a terminal, and the build would be held for ever.
+fn holds(arguments: &Arguments) -> bool {
+    let is_there = terminal::is_there();
+    if arguments.shell_on_failure && !is_there {
+        eprintln!(
+            "buildyard run: no terminal, so no shell on failure; `buildyard shell` opens one afterwards"
+        );
+    }
+    arguments.shell_on_failure && is_there
 }
 
 /// The phase to begin with and what is kept, if `--from` was given.

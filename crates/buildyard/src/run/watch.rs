@@ -13,7 +13,7 @@ use store::records::Scope;
 
 use super::{Arguments, Build, ReportFormat};
 use crate::screen::Screen;
-use crate::{aws_environment, environment_report, kept, leftovers};
+use crate::{aws_environment, environment_report, kept, leftovers, terminal};
 
 /// Starts the build, shows its log, and tells its end.
 pub(super) fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode {
@@ -89,6 +89,19 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
         };
         let new = seen.catch_up(&link, build, &mut screen)?;
         lookup.begin(&references, &scope(build), &seen.events[new..]);
+        if seen.events[new..].iter().any(|event| matches!(event, Event::Held { .. })) {
+            let shell = let_in(build);
+            tokio::select! {
+                entered = shell => if let Err(message) = entered {
+                    eprintln!("buildyard run: {message}");
+                    link.stop().await;
+                },
+                () = interrupts.next() => {
+                    interrupted += 1;
+                    link.stop().await;
+                }
+            }
+        }
         if signal == Signal::Lost {
             break;
         }
@@ -99,6 +112,14 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
     }
     executor.remove(&build.plan.uuid).await.map_err(|e| e.to_string())?;
     finish(arguments, build, &seen, interrupted > 0)
+}
+
+/// A shell in the environment of a command that failed, until it ends.
+async fn let_in(build: &Build) -> Result<(), String> {
+    let folder = build.folder.path.join("builds").join(&build.plan.uuid);
+    let entered = tokio::task::spawn_blocking(move || terminal::enter(&folder, &[]));
+    entered.await.map_err(|e| e.to_string())?.map_err(|e| format!("no shell can be opened: {e}"))?;
+    Ok(())
 }
 
 /// AWS's credentials say whose parameters are meant; a build here belongs to no account.

@@ -1,0 +1,181 @@
+"""`buildyard shell` and `run --shell-on-failure`: into the environment of a build, with and without a terminal."""
+
+import os
+import pty
+import select
+import subprocess
+import termios
+import fcntl
+import struct
+import time
+from pathlib import Path
+
+import pytest
+
+from host import Traces, wait_until
+from local import spec
+
+FAILS = spec(
+    install=["PLAIN='of install'; export SHOWN=exported; mkdir made; cd made; echo one >one; echo tmp >/tmp/kept"],
+    build={"commands": ["LATE=1; echo late >late; exit 7", "never"], "finally": ["rm late; echo finally"]},
+    post_build=["echo post >post"],
+)
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def anyones_project(request):
+    """An empty source folder of root, and one of an ordinary user."""
+    if request.param == "root" and os.geteuid() != 0:
+        pytest.skip("only root has folders of root")
+    return request.getfixturevalue("project" if request.param == "root" else "ordinary_project")
+
+
+class Person:
+    """Somebody at a terminal."""
+
+    def __init__(self, project, *words, cwd=None):
+        self.ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))
+        environment = project.environment({"TERM": "xterm"})
+        self.process = subprocess.Popen(
+            project.as_user(*words),
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=cwd or project.folder,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def sees(self, text, seconds=20):
+        """Reads until `text` shows; forgets what came before it."""
+        deadline = time.monotonic() + seconds
+        while text not in self.text:
+            assert time.monotonic() < deadline, f"{text!r} not in {self.text!r}"
+            if select.select([self.ours], [], [], 0.2)[0]:
+                try:
+                    piece = os.read(self.ours, 65536)
+                except OSError:
+                    piece = b""
+                assert piece or text in self.text, f"the end, and no {text!r} in {self.text!r}"
+                self.text += piece.decode(errors="replace")
+        before, _, self.text = self.text.partition(text)
+        return before
+
+    def types(self, text):
+        os.write(self.ours, text.encode())
+
+    def ends(self, code):
+        deadline = time.monotonic() + 20
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if select.select([self.ours], [], [], 0.1)[0]:
+                try:
+                    self.text += os.read(self.ours, 65536).decode(errors="replace")
+                except OSError:
+                    pass
+        os.close(self.ours)
+        assert self.process.wait(timeout=1) == code, self.text
+
+
+def test_a_command_runs_in_the_environment_that_failed(anyones_project):
+    project = anyones_project
+    project.buildspec(FAILS)
+    project.run().ended(1)
+    said = project.say("shell", "--", "eval", 'echo "${PWD##*/} $PLAIN $SHOWN $(cat one /tmp/kept | tr "\\n" " ")"; ls; exit 5').ended(5)
+    assert said.out.splitlines() == ["made of install exported one tmp ", "one"]
+    # What a visitor does stays with the visitor.
+    project.say("shell", "--", "rm", "one").ended(0)
+    assert project.say("shell", "--", "ls").ended(0).out == "one\n"
+    errors = project.say("shell", "--", "sh", "-c", "echo out; echo err >&2").ended(0)
+    assert (errors.out, errors.err) == ("out\n", "err\n")
+
+
+def test_the_folder_can_be_named_and_input_goes_in(project):
+    project.buildspec(spec(build=["echo built >made"]))
+    project.run().ended(0)
+    done = subprocess.run(
+        project.as_user("shell", "--folder", project.folder, "--", "cat", "made", "-"),
+        input=b"typed", capture_output=True, env=project.environment(None), timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, b"built\ntyped"), done.stderr
+
+
+def test_without_a_terminal_there_is_a_word_and_no_hang(project):
+    project.buildspec(FAILS)
+    assert "nothing is kept" in project.say("shell", "--", "true").ended(2).err
+    ran = project.run("--shell-on-failure").ended(1)
+    assert "no terminal" in ran.err and "finally" in ran.output
+    assert "no terminal" in project.say("shell").ended(2).err
+    assert "not running here" in project.say("shell", "p:0-0", "--", "true").ended(2).err
+    assert "not a build id" in project.say("shell", "../x", "--", "true").ended(2).err
+
+
+def test_a_person_types_into_the_environment_that_failed(anyones_project):
+    project = anyones_project
+    project.buildspec(FAILS)
+    project.run().ended(1)
+    traces = project.traces()
+    person = Person(project, "shell")
+    person.sees("made $ ")
+    person.types("echo \"$PLAIN|$SHOWN|$TERM|$(stty size)|$(tty)\"\n")
+    person.sees("of install|exported|xterm|33 101|/dev/pts/")
+    person.sees("$ ")
+    # Ctrl-C ends what runs in the shell, not the shell.
+    person.types("sleep 1000; echo over-$?\n")
+    person.sees("over-$?")
+    time.sleep(0.3)
+    person.types("\x03")
+    person.sees("$ ")
+    fcntl.ioctl(person.ours, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 55, 0, 0))
+    time.sleep(0.5)
+    person.types("stty size\n")
+    person.sees("44 55")
+    person.types("exit 3\n")
+    person.ends(3)
+    traces.gone()
+
+
+def test_a_shell_opens_where_a_command_failed_and_the_build_then_goes_on(project):
+    project.buildspec(FAILS)
+    traces = project.traces()
+    person = Person(project, "run", str(project.folder), "--shell-on-failure")
+    person.sees("made $ ")
+    person.types("echo $LATE-$(cat late)\n")
+    person.sees("1-late")
+    person.types("exit 0\n")
+    person.sees("finally")
+    person.sees("Phase complete: BUILD State: FAILED")
+    person.sees("Phase complete: POST_BUILD State: SUCCEEDED")
+    person.ends(1)
+    traces.gone()
+
+
+def test_a_build_that_is_stopped_takes_the_shell_with_it(project):
+    project.buildspec(FAILS)
+    traces = project.traces()
+    person = Person(project, "run", str(project.folder), "--shell-on-failure")
+    person.sees("made $ ")
+    person.process.terminate()
+    person.ends(130)
+    traces.gone()
+
+
+def test_a_running_build_can_be_entered_any_number_of_times(project, tmp_path):
+    project.buildspec(spec(install=["X=1; cd /tmp"], build=["echo here; until [ -e go ]; do sleep 0.05; done; echo gone on"]))
+    log = tmp_path / "log"
+    run = project.start(log=log)
+    wait_until(lambda: "\nhere\n" in log.read_text(), "the build in BUILD")
+    build = f"{project.folder.name}:{next((project.data / 'run').iterdir()).name}"
+    enter = lambda *words: subprocess.run(  # noqa: E731
+        project.as_user("shell", build, "--", *words), env=project.environment(None), stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+    )
+    for _ in range(3):
+        assert enter("eval", "echo $X $PWD").stdout == b"1 /tmp\n"
+    assert enter("false").returncode == 1
+    assert enter("touch", "go").returncode == 0
+    assert run.wait(timeout=30) == 0
+    assert "gone on" in log.read_text()
+    assert b"not running" in enter("true").stderr
