@@ -53,7 +53,7 @@ def mounts(text):
 
 
 def cgroups():
-    """Control groups named after a build, or after an agent that is no more: one that waits for its build has some."""
+    """Control groups named after a build, or for an agent of a server that is no more: one that waits for its build has some."""
     found = set()
     for folder, names, _ in os.walk("/sys/fs/cgroup"):
         found.update(os.path.join(folder, name) for name in names if _is_of_a_build(name))

@@ -43,10 +43,11 @@ pub const CONTAINER: &str = "container";
 
 /// Waits for a build's folder on standard input, one line, and runs that build. Ends quietly at end of file:
 /// its server has gone. What can be made without knowing the build is made before.
-pub fn wait_and_run() -> ExitCode {
-    let name = format!("agent-{}-{}", std::process::id(), clock::now_ms());
+///
+/// `name` is its container's, and its caller's to sweep should the agent be killed before it has a build.
+pub fn wait_and_run(name: &str) -> ExitCode {
     // One that cannot be prepared is told when its build asks for it.
-    let prepared = Prepared::new(&name).ok().map(|prepared| (name, prepared));
+    let prepared = Prepared::new(name).ok().map(|prepared| (name.to_owned(), prepared));
     let mut line = String::new();
     match io::stdin().lock().read_line(&mut line) {
         Ok(0) => ExitCode::SUCCESS,

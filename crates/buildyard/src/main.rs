@@ -53,9 +53,9 @@ enum Command {
     /// Run one build; for Buildyard's own use.
     #[command(hide = true)]
     Agent {
-        /// Wait for the build's folder on standard input.
-        #[arg(long, conflicts_with = "folder")]
-        wait: bool,
+        /// Wait for the build's folder on standard input, with what is prepared under this name.
+        #[arg(long, value_name = "NAME", conflicts_with = "folder")]
+        wait: Option<String>,
         #[arg(required_unless_present = "wait")]
         folder: Option<PathBuf>,
     },
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
             Ok(())
         })),
         Command::Agent { folder: Some(folder), .. } => agent::main(&folder),
-        Command::Agent { folder: None, .. } => agent::wait_and_run(),
+        Command::Agent { folder: None, wait } => agent::wait_and_run(&wait.unwrap_or_default()),
     }
 }
 

@@ -86,7 +86,7 @@ impl Embedded {
         match started {
             Ok(()) => reach(&folder).await.map_err(Error::Unreachable),
             // The agent may have won the race against its own lateness after all.
-            Err(error) if folder.give_up()? => Err(with_last_words(error, &folder)),
+            Err(error) if folder.give_up()? => Err(sweep_unstarted(error, folder).await),
             Err(_) => reach(&folder).await.map_err(Error::Unreachable),
         }
     }
@@ -195,6 +195,16 @@ async fn bury(folder: BuildFolder) -> Result<Adopted> {
         Ok(Adopted::Dead { events })
     });
     burial.await.expect("cleaning up does not panic")
+}
+
+/// What an agent had prepared that never took its build is nobody's. It tells why it did not.
+async fn sweep_unstarted(error: Error, folder: BuildFolder) -> Error {
+    let sweep = tokio::task::spawn_blocking(move || {
+        // The next start of the executor tries again; why there is no agent is what counts here.
+        let _ = folder.sweep();
+        with_last_words(error, &folder)
+    });
+    sweep.await.expect("cleaning up does not panic")
 }
 
 fn describe_end(status: io::Result<ExitStatus>) -> String {

@@ -16,7 +16,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use super::{Options, descriptor};
 use crate::{Error, Result};
 
-/// What an agent's standard error is called before the agent has a build folder to put it in.
+/// What an agent's standard error is called before the agent has a build folder to put it in; the container's name follows,
+/// which tells what would have to be swept.
 const WAITING_LOG: &str = ".agent-";
 
 /// About as long as a build takes to its first command.
@@ -27,6 +28,8 @@ pub(super) struct Pool {
     options: Options,
     waiting: Mutex<VecDeque<Waiting>>,
     started: AtomicU64,
+    /// In the names of our agents' containers, and of nobody else's on this host.
+    mark: String,
 }
 
 /// An agent that has been told its build.
@@ -38,6 +41,8 @@ struct Waiting {
     child: Child,
     told_by: ChildStdin,
     log: PathBuf,
+    /// Its container's, which it prepares while it waits.
+    name: String,
 }
 
 impl Agent {
@@ -55,8 +60,8 @@ impl Agent {
 
 impl Pool {
     pub(super) fn new(options: Options) -> Pool {
-        remove_waiting_logs(&options.builds);
-        Pool { options, waiting: Mutex::default(), started: AtomicU64::new(0) }
+        sweep_after_earlier(&options.builds);
+        Pool { options, waiting: Mutex::default(), started: AtomicU64::new(0), mark: mark() }
     }
 
     /// Starts as many waiting agents as are missing, in the background.
@@ -90,8 +95,10 @@ impl Pool {
     pub(super) fn take_warm(&self, folder: &Path) -> Option<Agent> {
         loop {
             let waiting = self.lock().pop_front()?;
-            if let Some(agent) = waiting.tell(folder) {
-                return Some(agent);
+            match waiting.tell(folder) {
+                Ok(agent) => return Some(agent),
+                // Killed while it waited: its cgroups are not what this build shall wait for.
+                Err(dead) => drop(tokio::task::spawn_blocking(move || dead.end())),
             }
         }
     }
@@ -105,11 +112,12 @@ impl Pool {
 
     fn start_waiting(&self) -> Result<Waiting> {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let log = self.options.builds.join(format!("{WAITING_LOG}{}-{number}.log", std::process::id()));
+        let name = format!("agent-{}-{number}", self.mark);
+        let log = self.options.builds.join(format!("{WAITING_LOG}{name}.log"));
         let mut command = self.command(&log)?;
-        let mut child = self.spawn(command.arg("--wait").stdin(Stdio::piped()))?;
+        let mut child = self.spawn(command.args(["--wait", &name]).stdin(Stdio::piped()))?;
         let told_by = child.stdin.take().expect("its standard input is a pipe");
-        Ok(Waiting { child, told_by, log })
+        Ok(Waiting { child, told_by, log, name })
     }
 
     fn command(&self, log: &Path) -> Result<Command> {
@@ -132,27 +140,28 @@ impl Pool {
 }
 
 impl Waiting {
-    /// None if the agent has ended while it waited.
-    fn tell(mut self, folder: &Path) -> Option<Agent> {
+    /// Itself again if the agent has ended while it waited.
+    fn tell(mut self, folder: &Path) -> std::result::Result<Agent, Waiting> {
         // Renamed while open: what the agent writes from here on lands in the build's folder.
         let _ = fs::rename(&self.log, folder.join("agent.log"));
+        // The agent writes it, too, but may be killed before.
+        let named = fs::write(folder.join(agent::CONTAINER), &self.name);
         let mut line = folder.as_os_str().as_bytes().to_vec();
         line.push(b'\n');
-        match self.told_by.write_all(&line) {
-            Ok(()) => Some(Agent(self.child)),
-            Err(_) => {
-                self.end();
-                None
-            }
+        match named.and_then(|()| self.told_by.write_all(&line)) {
+            Ok(()) => Ok(Agent(self.child)),
+            Err(_) => Err(self),
         }
     }
 
-    /// At end of file an agent that waits takes its cgroups away and leaves; killed, it would leave them behind.
+    /// At end of file an agent that waits takes its cgroups away and leaves; killed, it left them behind.
     fn end(self) {
-        let Waiting { mut child, told_by, log } = self;
+        let Waiting { mut child, told_by, log, name } = self;
         drop(told_by);
-        let _ = child.wait();
-        let _ = fs::remove_file(log);
+        let left = child.wait();
+        if left.is_ok_and(|status| status.success()) || sweep(&name) {
+            let _ = fs::remove_file(log);
+        }
     }
 }
 
@@ -162,12 +171,28 @@ impl Drop for Pool {
     }
 }
 
-/// Logs of agents that waited for an earlier process, which left with it.
-fn remove_waiting_logs(builds: &Path) {
+/// Process ids are used again.
+fn mark() -> String {
+    let mut random = [0; 8];
+    // Early in a host's life there may be none yet; the process id is better than nothing.
+    let _ = rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::NONBLOCK);
+    format!("{}-{:016x}", std::process::id(), u64::from_le_bytes(random))
+}
+
+/// Agents that waited for an earlier process have left with it, or were killed; either way nothing of theirs is to stay.
+fn sweep_after_earlier(builds: &Path) {
     let Ok(entries) = fs::read_dir(builds) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().as_bytes().starts_with(WAITING_LOG.as_bytes()) {
+        let file = entry.file_name();
+        let name = file.to_str().and_then(|file| file.strip_prefix(WAITING_LOG)?.strip_suffix(".log"));
+        if name.is_some_and(sweep) {
             let _ = fs::remove_file(entry.path());
         }
     }
+}
+
+/// Removes the cgroups that an agent had prepared. False if they are still there, for a later start to remove.
+fn sweep(name: &str) -> bool {
+    // It had no build, so it wrote nothing.
+    container::sweep(name, Path::new("")).is_ok()
 }
