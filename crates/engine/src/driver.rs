@@ -55,6 +55,8 @@ pub(crate) enum Start {
     Expired,
     /// Its agent was found running.
     Adopted(Link),
+    /// What became of its agent could not be told.
+    Unknown,
     /// Its agent was found dead, with this journal.
     Dead(Vec<Report>),
 }
@@ -110,6 +112,7 @@ impl Driver {
                 self.finish().await
             }
             Start::Adopted(link) => self.follow(link).await,
+            Start::Unknown => self.take_up().await,
             Start::Dead(events) => {
                 self.apply_reports(events);
                 self.lose_agent().await
@@ -131,6 +134,7 @@ impl Driver {
                     return self.end_unlaunched(Outcome::Failed, cannot_pull(&reason)).await;
                 }
                 Resolved::Stopped => return self.end_unlaunched(Outcome::Stopped, Context::default()).await,
+                Resolved::TimedOut => return self.end_unlaunched(Outcome::TimedOut, timed_out()).await,
                 Resolved::Left => return Ok(End::Left),
             }
         }
@@ -166,13 +170,16 @@ impl Driver {
         stream.is_ok()
     }
 
-    /// The image may take minutes: PROVISIONING is shown meanwhile, and the build can be stopped.
+    /// The image may take minutes: PROVISIONING is shown meanwhile, the build can be stopped, and its time runs.
     async fn resolve_image(&mut self, image: &str) -> Resolved {
         let resolving = self.shared.config.images.resolve(image);
         tokio::pin!(resolving);
+        let clock = self.shared.config.clock.clone();
+        let over = clock.sleep_until(clock.uptime_ms().saturating_add(self.time_left_ms()));
         self.stream_made = self.show_provisioning().await;
         tokio::select! {
             resolved = &mut resolving => resolved.map_or_else(Resolved::Failed, Resolved::Image),
+            () = over => Resolved::TimedOut,
             Some(ask) = self.mailbox.recv() => {
                 self.hear(ask).await;
                 Resolved::Stopped
@@ -181,7 +188,18 @@ impl Driver {
         }
     }
 
+    /// Of the build's own time, which begins with PROVISIONING. COMPAT: LC-063 the time in the queue does not count.
+    fn time_left_ms(&self) -> i64 {
+        let Live { order, state, .. } = &*self.live;
+        let timeout_ms = i64::try_from(order.plan.timeout_seconds.saturating_mul(1000)).unwrap_or(i64::MAX);
+        let begun = state.phases.iter().find(|record| record.phase == Phase::Provisioning);
+        let gone_ms = begun.map_or(0, |record| self.now_ms() - record.started_ms);
+        timeout_ms - gone_ms.clamp(0, timeout_ms)
+    }
+
     fn use_image(&mut self, image: Image) {
+        let left_seconds = self.time_left_ms() / 1000;
+        self.live.order.plan.timeout_seconds = u64::try_from(left_seconds).unwrap_or_default().max(1);
         let environment = &mut self.live.order.plan.environment;
         environment.rootfs = image.rootfs;
         environment.variables = image.variables;
@@ -211,7 +229,7 @@ impl Driver {
     async fn follow(&mut self, mut link: Link) -> Result<End> {
         let followed = self.follow_link(&mut link).await;
         if followed.is_err() {
-            link.kill();
+            self.bury(link).await;
         }
         followed
     }
@@ -240,9 +258,18 @@ impl Driver {
                         if self.live.state.is_over() {
                             return self.finish().await;
                         }
-                        match self.find_agent_again().await? {
-                            Some(found) => (*link, offset) = (found, 0),
-                            None => return self.lose_agent().await,
+                        match self.find_agent().await {
+                            None => return Ok(End::Left),
+                            Some(Adopted::Running(found)) => (*link, offset) = (found, 0),
+                            Some(Adopted::Dead { events }) => {
+                                self.apply_reports(events);
+                                return self.lose_agent().await;
+                            }
+                            Some(Adopted::NeverStarted) => return self.lose_agent().await,
+                        }
+                        if self.live.state.stop_requested {
+                            link.stop().await;
+                            overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
                         }
                     }
                 },
@@ -287,15 +314,48 @@ impl Driver {
         Ok(false)
     }
 
-    /// The connection is gone. `None` if the agent is, too; then all it wrote has been applied.
-    async fn find_agent_again(&mut self) -> Result<Option<Link>> {
-        match self.shared.executor.adopt(self.uuid()).await.map_err(Error::internal)? {
-            Adopted::Running(link) => Ok(Some(link)),
-            Adopted::Dead { events } => {
-                self.apply_reports(events);
-                Ok(None)
+    /// What became of the build's agent, asked for as long as it cannot be told: an agent that may be alive must not be given
+    /// up, or its commands would go on with nobody to stop them. None: we are shutting down.
+    async fn find_agent(&mut self) -> Option<Adopted> {
+        let mut patience = Patience::new("what became of the build's agent cannot be told; asking on");
+        loop {
+            match self.shared.executor.adopt(self.uuid()).await {
+                Ok(found) => return Some(found),
+                Err(error) => patience.complain(&self.live.id, &error),
             }
-            Adopted::NeverStarted => Ok(None),
+            tokio::select! {
+                goes_on = patience.wait(&mut self.closing) => if !goes_on {
+                    return None;
+                },
+                Some(ask) = self.mailbox.recv() => {
+                    self.hear(ask).await;
+                }
+            }
+        }
+    }
+
+    /// Goes on with a build whose agent could not be found at first.
+    async fn take_up(&mut self) -> Result<End> {
+        match self.find_agent().await {
+            None => Ok(End::Left),
+            Some(Adopted::Running(link)) => self.follow(link).await,
+            Some(Adopted::Dead { events }) => {
+                self.apply_reports(events);
+                self.lose_agent().await
+            }
+            // It had an agent once: only a lost disk can have taken that from us. Its commands ran.
+            Some(Adopted::NeverStarted) if self.live.state.launched => self.lose_agent().await,
+            Some(Adopted::NeverStarted) if self.live.state.stop_requested => self.stop_unlaunched().await,
+            Some(Adopted::NeverStarted) => self.launch().await,
+        }
+    }
+
+    /// Removes what a killed agent leaves, once it has gone.
+    async fn bury(&self, mut link: Link) {
+        link.kill();
+        while link.signal().await != Signal::Lost {}
+        if let Err(error) = self.shared.executor.adopt(self.uuid()).await {
+            tracing::warn!(build = %self.live.id, %error, "what a killed agent left could not be removed");
         }
     }
 
@@ -366,7 +426,7 @@ impl Driver {
 
     /// Stores the state, trying until the disk has room again: the journal keeps what we cannot.
     async fn store_until_kept(&mut self) -> End {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new("the build's state could not be stored; trying on");
         loop {
             match self.store().await {
                 Ok(true) => return End::Over,
@@ -415,7 +475,7 @@ impl Driver {
     async fn store_with_next_try(&mut self, next: Candidate) -> End {
         self.show_next_try(Some(next.draft.arn().to_string()));
         let mailbox = self.shared.desk().reserve_next_try(next.id());
-        let mut patience = Patience::new();
+        let mut patience = Patience::new("the build's state could not be stored; trying on");
         let succession = loop {
             match self.try_to_succeed(&next).await {
                 Ok(succession) => break succession,
@@ -531,21 +591,20 @@ impl Driver {
     }
 }
 
-/// Trying to store something until it is kept. Said once, not at every try.
+/// Trying something until it works. Complains once, not at every try.
 #[derive(Debug)]
 struct Patience {
-    complained: bool,
+    complaint: Option<&'static str>,
 }
 
 impl Patience {
-    fn new() -> Patience {
-        Patience { complained: false }
+    fn new(complaint: &'static str) -> Patience {
+        Patience { complaint: Some(complaint) }
     }
 
-    fn complain(&mut self, build: &str, error: &Error) {
-        if !self.complained {
-            tracing::error!(%build, %error, "the build's state could not be stored; trying on");
-            self.complained = true;
+    fn complain(&mut self, build: &str, error: &impl std::fmt::Display) {
+        if let Some(complaint) = self.complaint.take() {
+            tracing::error!(%build, %error, "{complaint}");
         }
     }
 
@@ -563,6 +622,7 @@ enum Resolved {
     Image(Image),
     Failed(String),
     Stopped,
+    TimedOut,
     Left,
 }
 

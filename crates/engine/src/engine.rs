@@ -220,12 +220,12 @@ impl Shared {
             Ok(Adopted::NeverStarted) if live.state.stop_requested => Start::Stopped,
             Ok(Adopted::NeverStarted) => return self.queue_again(live),
             Err(error) => {
-                tracing::error!(build = %live.id, %error, "what became of the build cannot be told");
-                Start::Dead(Vec::new())
+                tracing::warn!(build = %live.id, %error, "what became of the build cannot be told yet");
+                Start::Unknown
             }
         };
         let mailbox = self.desk().open_mailbox(&live.id);
-        if matches!(start, Start::Adopted(_)) {
+        if matches!(start, Start::Adopted(_) | Start::Unknown) {
             let Waiting { project, compute_type, .. } = self.waiting(&live);
             self.desk().occupy(&live.id, Running { project, compute_type });
         }

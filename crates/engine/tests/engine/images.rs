@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent::plan::Rootfs;
+use api::codebuild::StartBuildInput;
 use engine::config::{Image, ResolveImage};
 use executor::fake::Script;
 use tokio::sync::Notify;
@@ -70,4 +72,54 @@ async fn a_build_can_be_stopped_while_its_image_is_fetched_and_is_not_launched()
     let build = tester.done(&id).await;
     assert_eq!(phases(&build)[2..], ["PROVISIONING STOPPED", "COMPLETED -"]);
     assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("STOPPED", 0));
+}
+
+// LC-043, LC-056
+#[tokio::test]
+async fn an_image_that_takes_longer_than_the_build_may_times_provisioning_out() {
+    let tester = Tester::with(|config| {
+        config.images = ResolveImage::new(|_| std::future::pending());
+    })
+    .await;
+    let over = |input: &mut StartBuildInput| {
+        input.image_override = Some("x:1".to_string());
+        input.timeout_in_minutes_override = Some(5);
+    };
+    let id = tester.start_with(over).await.unwrap().id.unwrap();
+    tester.in_phase(&id, "PROVISIONING").await;
+    let build = tester.done_in_time(&id, Duration::from_secs(60)).await;
+    assert_eq!(phases(&build)[2..], ["PROVISIONING TIMED_OUT", "COMPLETED -"]);
+    let expect = ("BUILD_TIMED_OUT".to_string(), "Build has timed out. ".to_string());
+    assert_eq!((status(&build), context_of(&build, "PROVISIONING")), ("TIMED_OUT", expect));
+    assert_eq!(tester.agents.starts(uuid(&id)), 0);
+}
+
+#[tokio::test]
+async fn the_time_that_an_image_takes_is_not_the_commands() {
+    let fetched = Arc::new(Notify::new());
+    let fetch = fetched.clone();
+    let tester = Tester::with(|config| {
+        config.images = ResolveImage::new(move |_| {
+            let fetch = fetch.clone();
+            async move {
+                fetch.notified().await;
+                Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables: Default::default() })
+            }
+        });
+    })
+    .await;
+    let (seen, mut plans) = tokio::sync::mpsc::unbounded_channel();
+    tester.agents.script(move |plan| {
+        seen.send(plan.timeout_seconds).unwrap();
+        Script::default()
+    });
+    let over = |input: &mut StartBuildInput| {
+        input.image_override = Some("x:1".to_string());
+        input.timeout_in_minutes_override = Some(5);
+    };
+    let id = tester.start_with(over).await.unwrap().id.unwrap();
+    tester.in_phase(&id, "PROVISIONING").await;
+    tester.clock.advance(Duration::from_secs(100));
+    fetched.notify_one();
+    assert_eq!(plans.recv().await, Some(200));
 }

@@ -1,6 +1,7 @@
 //! A build's life as its document tells it.
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent::journal::{Context, Outcome, Phase, UploadedArtifact};
 use api::codebuild::*;
@@ -8,7 +9,7 @@ use executor::fake::Script;
 
 use crate::user::*;
 
-// LC-010, LC-020, LC-021, LC-023, LC-025, LC-033, LC-040
+// LC-010, LC-020, LC-021, LC-022, LC-023, LC-025, LC-027, LC-033, LC-040
 #[tokio::test]
 async fn a_build_goes_through_every_phase_and_leaves_nothing_but_its_record() {
     let tester = Tester::new().await;
@@ -92,6 +93,7 @@ async fn a_build_without_cloudwatch_logs_has_no_stream() {
     assert!(tester.records.get_log_group(&tester.scope(), "/aws/codebuild/demo").await.unwrap().is_none());
 }
 
+// LC-031, LC-041, LC-050
 #[tokio::test]
 async fn a_failing_command_fails_the_build_and_says_why() {
     let tester = Tester::new().await;
@@ -112,7 +114,7 @@ async fn a_failing_command_fails_the_build_and_says_why() {
     assert_eq!(phases(&build)[6..], ["BUILD FAILED", "FINALIZING SUCCEEDED", "COMPLETED -"]);
 }
 
-// LC-026, LC-041
+// LC-026, LC-041, LC-059
 #[tokio::test]
 async fn an_agent_that_dies_makes_the_build_a_fault() {
     let tester = Tester::new().await;
@@ -125,6 +127,7 @@ async fn an_agent_that_dies_makes_the_build_a_fault() {
     tester.removed(&id).await;
 }
 
+// LC-028
 #[tokio::test]
 async fn a_build_no_agent_takes_is_a_fault_and_frees_its_place() {
     let tester = Tester::with(|config| config.concurrent_builds = 1).await;
@@ -134,4 +137,89 @@ async fn a_build_no_agent_takes_is_a_fault_and_frees_its_place() {
     assert_eq!(phases(&build)[2..], ["PROVISIONING FAULT", "COMPLETED -"]);
     tester.agents.script(|_| Script::default());
     assert_eq!(status(&tester.done(&tester.start().await).await), "SUCCEEDED");
+}
+
+// LC-024, LC-026, LC-033, LC-040
+#[tokio::test]
+async fn every_status_of_a_phase_becomes_the_builds() {
+    let tester = Tester::new().await;
+    for outcome in [Outcome::Succeeded, Outcome::Failed, Outcome::Fault, Outcome::TimedOut, Outcome::Stopped]
+    {
+        let context = Context { status_code: "CODE".to_string(), message: "why".to_string() };
+        let script = Script {
+            hold_in: Some(Phase::Build),
+            fail_in: Some((Phase::Build, outcome, context)),
+            ..Script::default()
+        };
+        tester.agents.script(move |_| script.clone());
+        let id = tester.start().await;
+        let running = tester.in_phase(&id, "BUILD").await;
+        assert_eq!((status(&running), running.build_complete), ("IN_PROGRESS", Some(false)));
+        assert_eq!(phases(&running).last().unwrap(), "BUILD -");
+        tester.clock.advance(Duration::from_secs(3));
+        tester.agents.release(uuid(&id));
+        let build = tester.done(&id).await;
+        assert_eq!((status(&build), build.current_phase.as_deref()), (outcome.name(), Some("COMPLETED")));
+        assert!(phases(&build).contains(&format!("BUILD {}", outcome.name())));
+        let all = build.phases.as_ref().unwrap();
+        assert!(all.windows(2).all(|pair| pair[0].end_time == pair[1].start_time));
+        assert_eq!(all[6].duration_in_seconds, Some(3));
+    }
+}
+
+// LC-029, LC-030, LC-032, LC-051, LC-052
+#[tokio::test]
+async fn where_a_build_fails_says_which_phases_it_has() {
+    let tester = Tester::new().await;
+    for (phase, code, last) in [
+        (Phase::DownloadSource, "YAML_FILE_ERROR", 3),
+        (Phase::Install, "COMMAND_EXECUTION_ERROR", 4),
+        (Phase::PreBuild, "COMMAND_EXECUTION_ERROR", 5),
+        (Phase::UploadArtifacts, "CLIENT_ERROR", 8),
+    ] {
+        let context = Context { status_code: code.to_string(), message: "why".to_string() };
+        let failure = Some((phase, Outcome::Failed, context));
+        tester.agents.script(move |_| Script { fail_in: failure.clone(), ..Script::default() });
+        let build = tester.done(&tester.start().await).await;
+        assert_eq!(status(&build), "FAILED");
+        let name = phase.name();
+        assert_eq!(
+            phases(&build)[last..],
+            [&format!("{name} FAILED"), "FINALIZING SUCCEEDED", "COMPLETED -"]
+        );
+        assert_eq!(context_of(&build, name), (code.to_string(), "why".to_string()));
+    }
+}
+
+// LC-001, LC-008
+#[tokio::test]
+async fn ids_and_times_have_the_services_form() {
+    let tester = Tester::new().await;
+    tester.clock.advance(Duration::from_millis(787));
+    let build = tester.start_with(|_| {}).await.unwrap();
+    let id = build.id.clone().unwrap();
+    let shown = serde_json::to_value(&build).unwrap();
+    assert_eq!(shown["startTime"], serde_json::json!(1_700_000_000.787));
+    assert_eq!(shown["arn"], format!("arn:aws:codebuild:eu-west-1:123456789012:build/{id}"));
+    assert!(id.starts_with("demo:") && uuid(&id).chars().all(|c| !c.is_ascii_uppercase()));
+}
+
+// LC-100
+#[tokio::test]
+async fn a_debug_session_is_shown_and_can_be_entered_while_there_is_an_environment() {
+    let tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let session = |build: &Build| {
+        let session = build.debug_session.clone().unwrap();
+        (session.session_enabled, session.session_target)
+    };
+    let build = tester.start_with(|input| input.debug_session_enabled = Some(true)).await.unwrap();
+    assert_eq!(session(&build), (Some(true), None));
+    let id = build.id.unwrap();
+    let build = tester.in_phase(&id, "BUILD").await;
+    assert_eq!(session(&build), (Some(true), Some(format!("codebuild:{}", uuid(&id)))));
+    tester.agents.release(uuid(&id));
+    assert_eq!(session(&tester.done(&id).await), (Some(true), None));
+    let build = tester.start_with(|_| {}).await.unwrap();
+    assert_eq!(build.debug_session, None);
 }

@@ -28,6 +28,7 @@ async fn builds_start_in_the_order_they_came_as_places_become_free() {
     tester.in_phase(&ids[3], "BUILD").await;
 }
 
+// LC-066, LC-068
 #[tokio::test]
 async fn a_projects_own_limit_holds_back_its_builds_only() {
     let tester = Tester::new().await;
@@ -44,6 +45,7 @@ async fn a_projects_own_limit_holds_back_its_builds_only() {
     tester.in_phase(&second, "BUILD").await;
 }
 
+// LC-065
 #[tokio::test]
 async fn a_full_queue_refuses_further_builds_and_remembers_none_of_them() {
     let tester = Tester::with(|config| (config.concurrent_builds, config.queued_builds) = (1, 2)).await;
@@ -61,6 +63,7 @@ async fn a_full_queue_refuses_further_builds_and_remembers_none_of_them() {
     assert_eq!(listed.ids.unwrap().len(), 3);
 }
 
+// LC-062
 #[tokio::test]
 async fn a_build_that_waits_too_long_times_out_in_the_queue() {
     let tester = Tester::with(|config| config.concurrent_builds = 1).await;
@@ -80,6 +83,7 @@ async fn a_build_that_waits_too_long_times_out_in_the_queue() {
     assert_eq!(status(&tester.done(&first.id.unwrap()).await), "SUCCEEDED");
 }
 
+// LC-005
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_builds_started_at_once_all_succeed_and_are_numbered_without_gaps() {
     let tester = Arc::new(Tester::with(|config| config.concurrent_builds = 16).await);
@@ -185,4 +189,23 @@ async fn a_project_with_many_waiting_builds_does_not_starve_another() {
         tester.agents.release(uuid(id));
     }
     tester.in_phase(&small, "BUILD").await;
+}
+
+// LC-060, LC-061, LC-063
+#[tokio::test]
+async fn waiting_does_not_count_as_building() {
+    let tester = Tester::with(|config| config.concurrent_builds = 1).await;
+    tester.hold_all_in(Phase::Build);
+    let first = tester.start_with(|_| {}).await.unwrap();
+    assert_eq!((first.timeout_in_minutes, first.queued_timeout_in_minutes), (Some(60), Some(480)));
+    let first = first.id.unwrap();
+    tester.in_phase(&first, "BUILD").await;
+    let second = tester.start_with(|input| input.timeout_in_minutes_override = Some(5)).await.unwrap();
+    let second = second.id.unwrap();
+    tester.clock.advance(Duration::from_secs(20 * 60));
+    tester.agents.release(uuid(&first));
+    tester.in_phase(&second, "BUILD").await;
+    tester.clock.advance(Duration::from_secs(4 * 60));
+    tester.agents.release(uuid(&second));
+    assert_eq!(status(&tester.done(&second).await), "SUCCEEDED");
 }

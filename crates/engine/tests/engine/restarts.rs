@@ -1,12 +1,17 @@
 //! What the next engine makes of what the last one left.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use agent::journal::{Context, Outcome, Phase};
+use agent::plan::Plan;
 use api::codebuild::*;
-use engine::Error;
 use engine::clock::ManualClock;
+use engine::{Engine, Error};
 use executor::fake::Script;
+use executor::{Adopted, Executor, Fake, Link};
 
 use crate::user::*;
 
@@ -184,4 +189,53 @@ fn no_kill_loses_or_doubles_a_next_try() {
         }
         assert_eq!((count, listed), (120, 120));
     });
+}
+
+/// An executor that cannot tell at first what became of its builds.
+#[derive(Debug)]
+struct Forgetful {
+    agents: Fake,
+    fails: AtomicU32,
+}
+
+impl Executor for Forgetful {
+    fn launch<'a>(&'a self, uuid: &'a str, plan: &'a Plan) -> executor::Future<'a, Link> {
+        self.agents.launch(uuid, plan)
+    }
+
+    fn adopt<'a>(&'a self, uuid: &'a str) -> executor::Future<'a, Adopted> {
+        let fails = self.fails.fetch_update(Relaxed, Relaxed, |fails| fails.checked_sub(1)).is_ok();
+        if fails {
+            let refused = std::io::ErrorKind::PermissionDenied.into();
+            return Box::pin(async move { Err(executor::Error::Unreachable(refused)) });
+        }
+        self.agents.adopt(uuid)
+    }
+
+    fn remove<'a>(&'a self, uuid: &'a str) -> executor::Future<'a, ()> {
+        self.agents.remove(uuid)
+    }
+
+    fn remaining<'a>(&'a self) -> executor::Future<'a, Vec<String>> {
+        self.agents.remaining()
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_be_reached_at_first_is_not_given_up() {
+    let mut tester = Tester::with(|config| config.concurrent_builds = 1).await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    tester.in_phase(&id, "BUILD").await;
+    let waiting = tester.start().await;
+    tester.engine.shut_down().await;
+    // Twice: at the start, and when its driver asks.
+    let forgetful = Forgetful { agents: tester.agents.clone(), fails: AtomicU32::new(2) };
+    let (config, records) = (tester.config.clone(), tester.records.clone());
+    tester.engine = Engine::start(config, records, Arc::new(forgetful)).await.unwrap();
+    assert_eq!(tester.get(&waiting).await.current_phase.as_deref(), Some("QUEUED"), "its place is taken");
+    tester.stop(&id).await;
+    let build = tester.done(&id).await;
+    assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("STOPPED", 1));
+    assert_eq!(phases(&build)[6..], ["BUILD STOPPED", "FINALIZING SUCCEEDED", "COMPLETED -"]);
 }
