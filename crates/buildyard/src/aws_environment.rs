@@ -59,6 +59,12 @@ impl Environment<'_> {
         })
     }
 
+    /// Whether something else than AWS is to be called for builds.
+    pub(crate) fn names_an_endpoint(&self) -> bool {
+        let Endpoints { all, services } = self.endpoints();
+        all.is_some() || services.contains_key(aws::CODEBUILD.name)
+    }
+
     /// As AWS's clients: variables first, unless a profile is named, then the files.
     fn credentials(&self, profile: Option<&str>) -> Result<Credentials, String> {
         let key = self.get("AWS_ACCESS_KEY_ID").zip(self.get("AWS_SECRET_ACCESS_KEY"));

@@ -96,8 +96,8 @@ pub(crate) fn note_endpoint(data: &Path, endpoint: &str) -> Result<(), String> {
         .map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
-/// `buildyard env`: shell text that points AWS clients at this server.
-pub(crate) fn environment(settings: &Settings) -> Result<String, String> {
+/// Where the server of this data folder listens, and its key.
+pub(crate) fn server(settings: &Settings) -> Result<(String, AccessKey), String> {
     let data = &settings.data;
     let endpoint = std::fs::read_to_string(data.join(ENDPOINT)).map_err(|_| {
         format!(
@@ -106,10 +106,15 @@ pub(crate) fn environment(settings: &Settings) -> Result<String, String> {
             data.display()
         )
     })?;
-    let key = first_key(data)?;
+    Ok((endpoint.trim().to_owned(), first_key(data)?))
+}
+
+/// `buildyard env`: shell text that points AWS clients at this server.
+pub(crate) fn environment(settings: &Settings) -> Result<String, String> {
+    let (endpoint, key) = server(settings)?;
     Ok(format!(
         "export AWS_ENDPOINT_URL={}\nexport AWS_ACCESS_KEY_ID={}\nexport AWS_SECRET_ACCESS_KEY={}\nexport AWS_REGION={region}\nexport AWS_DEFAULT_REGION={region}\nunset AWS_SESSION_TOKEN AWS_PROFILE\n",
-        endpoint.trim(),
+        endpoint,
         quoted(&key.id),
         quoted(&key.secret),
         region = settings.region,

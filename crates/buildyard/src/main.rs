@@ -16,6 +16,7 @@ mod serve;
 mod shell;
 mod terminal;
 mod toolchains;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +49,8 @@ enum Command {
     Clean(clean::Arguments),
     /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
     Serve(config::Flags),
+    /// Say what a build waits for, what it does, or why it ended as it did.
+    Why(why::Arguments),
     /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
     Env(config::Flags),
     /// Run one build; for Buildyard's own use.
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Shell(arguments) => shell::shell(&arguments),
         Command::Clean(arguments) => told(clean::clean(&arguments)),
         Command::Serve(flags) => told(serve::serve(flags)),
+        Command::Why(arguments) => told(why::why(arguments)),
         Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {
             print!("{}", credentials::environment(&settings)?);
             Ok(())
