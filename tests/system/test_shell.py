@@ -1,19 +1,19 @@
 """`buildyard shell` and `run --shell-on-failure`: into the environment of a build, with and without a terminal."""
 
+import fcntl
+import json
 import os
 import pty
 import select
+import struct
 import subprocess
 import termios
-import fcntl
-import struct
 import time
-from pathlib import Path
 
 import pytest
 
-from host import Traces, wait_until
-from local import spec
+from host import wait_until
+from local import BINARY, spec
 
 FAILS = spec(
     install=["PLAIN='of install'; export SHOWN=exported; mkdir made; cd made; echo one >one; echo tmp >/tmp/kept"],
@@ -179,3 +179,70 @@ def test_a_running_build_can_be_entered_any_number_of_times(project, tmp_path):
     assert run.wait(timeout=30) == 0
     assert "gone on" in log.read_text()
     assert b"not running" in enter("true").stderr
+
+
+# Breakpoints
+
+HELD = spec(
+    install=["X=1"],
+    build={"commands": ["echo before", "codebuild-breakpoint && echo after $(cat made)"], "run-as": "root"},
+)
+
+
+def test_a_breakpoint_is_passed_without_session_debugging(anyones_project):
+    # BS-086
+    anyones_project.buildspec(HELD | {"phases": HELD["phases"] | {"pre_build": {"commands": ["touch made"]}}})
+    ran = anyones_project.run().ended(0)
+    assert ran.output == ["before", "codebuild-breakpoint: session debugging is off, the build goes on", "after"]
+    assert "session debugging is off" in anyones_project.say("shell", "--", "codebuild-resume").ended(1).err
+
+
+@pytest.fixture
+def held(project, tmp_path):
+    """A build that is held at its breakpoint: the process, its log, its id, and what was there before it."""
+    project.buildspec(HELD)
+    traces = project.traces()
+    log = tmp_path / "log"
+    run = project.start("--debug", log=log)
+    wait_until(lambda: "held at a breakpoint" in log.read_text(), "the build at its breakpoint")
+    build = next(line for line in log.read_text().splitlines() if "held at a breakpoint" in line).split("`")[1].split()[-1]
+    yield run, log, build
+    traces.gone()
+
+
+def test_a_breakpoint_holds_the_build_until_it_is_resumed_in_a_shell(project, held):
+    # BS-086, LC-100
+    run, log, build = held
+    enter = lambda *words: subprocess.run(  # noqa: E731
+        project.as_user("shell", build, "--", *words), env=project.environment(None), stdin=subprocess.DEVNULL, timeout=30
+    )
+    assert enter("eval", "echo $X >made").returncode == 0
+    assert run.poll() is None
+    assert enter("codebuild-resume").returncode == 0
+    assert run.wait(timeout=30) == 0
+    text = log.read_text()
+    assert "The build was resumed" in text and "\nafter 1\n" in text
+
+
+def test_a_build_that_is_held_can_be_stopped(held):
+    # BS-086, LC-044
+    run, log, _ = held
+    run.terminate()
+    assert run.wait(timeout=30) == 130
+    assert "after" not in log.read_text().split("held at")[1].replace("codebuild-breakpoint && echo after", "")
+
+
+def test_a_server_build_with_session_debugging_is_held_and_entered(codebuild, server, name):
+    # BS-086, LC-100
+    held = spec(build=["X=1", "codebuild-breakpoint; echo went on"])
+    codebuild.create_project(name, json.dumps(held))
+    build = codebuild.api.start_build(projectName=name, debugSessionEnabled=True)["build"]["id"]
+    environment = {"BUILDYARD_DATA": str(server.data), "PATH": os.environ["PATH"]}
+    enter = lambda *words: subprocess.run(  # noqa: E731
+        [str(BINARY), "shell", build, "--", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+    )
+    wait_until(lambda: enter("eval", "echo $X").stdout == b"1\n", "a shell in the held build")
+    assert codebuild.api.batch_get_builds(ids=[build])["builds"][0]["currentPhase"] == "BUILD"
+    wait_until(lambda: "breakpoint" in codebuild.log(codebuild.build(build)), "the breakpoint is in the log")
+    assert enter("codebuild-resume").returncode == 0
+    assert codebuild.wait(build)["buildStatus"] == "SUCCEEDED"

@@ -253,7 +253,11 @@ impl<'a> Build<'a> {
             Some(prepared) => Container::create_in(prepared, spec),
             None => Container::create(spec),
         };
-        Ok(created.map(|container| self.session.set_container(container)))
+        let created = created.map(|container| self.session.set_container(container));
+        if self.plan.debug_session && created.is_ok() {
+            self.session.listen_for_breakpoints()?;
+        }
+        Ok(created)
     }
 
     fn say(&mut self, text: &str) -> Result<(), Halt> {

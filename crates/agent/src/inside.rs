@@ -30,6 +30,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "place", run: place_entry },
     Function { name: "quiet", run: crate::quiet::entry },
     Function { name: "terminal", run: crate::shells::terminal_entry },
+    Function { name: "breakpoints", run: crate::breakpoints::entry },
 ];
 
 /// Exit statuses of the functions; the rest of what they have to say is in the stream.

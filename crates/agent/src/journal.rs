@@ -98,6 +98,8 @@ pub struct Secret {
 pub enum Hold {
     /// A command failed, and a shell was wanted then; the build goes on when the shell ends.
     Failure,
+    /// `codebuild-breakpoint` was reached; `codebuild-resume` lets the build go on (BS-086).
+    Breakpoint,
     /// A kept environment is entered; the end of the shell is the end.
     Visit,
 }

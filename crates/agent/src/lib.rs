@@ -7,6 +7,7 @@
 pub mod answer;
 mod artifacts;
 pub mod attach;
+mod breakpoints;
 mod build;
 mod clock;
 mod inside;

@@ -10,7 +10,9 @@ use container::{Container, Event as ContainerEvent, ExitStatus, Process};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::answer::{Answer, Hearing, Word};
-use crate::journal::{self, Event};
+use crate::breakpoints::{Breakpoints, Said};
+use crate::clock;
+use crate::journal::{self, Event, Hold};
 use crate::log::Log;
 use crate::plan::DriverLoss;
 use crate::shells::Shells;
@@ -69,6 +71,7 @@ pub(crate) struct Session {
     pub(crate) log: Log,
     listener: UnixListener,
     pub(crate) shells: Shells,
+    breakpoints: Option<Breakpoints>,
     drivers: Vec<Driver>,
     on_driver_loss: DriverLoss,
     had_driver: bool,
@@ -98,6 +101,7 @@ impl Session {
             log,
             listener,
             shells,
+            breakpoints: None,
             drivers: Vec::new(),
             on_driver_loss,
             had_driver: false,
@@ -121,6 +125,28 @@ impl Session {
         self.container = Some(container);
         // Numbers begin anew.
         self.ended.clear();
+    }
+
+    /// From now on breakpoints hold the build.
+    pub(crate) fn listen_for_breakpoints(&mut self) -> Result<(), Halt> {
+        let Some(container) = &mut self.container else { return Ok(()) };
+        self.breakpoints = Breakpoints::new(self.shells.made_inside(container, "breakpoints")?);
+        Ok(())
+    }
+
+    fn hear_breakpoints(&mut self) -> Result<(), Halt> {
+        for said in self.breakpoints.as_mut().map(Breakpoints::hear).unwrap_or_default() {
+            if said == Said::Resumed {
+                self.log.line("The build was resumed")?;
+                continue;
+            }
+            let build = self.shells.surroundings.name.split(' ').next().unwrap_or_default();
+            self.log.line(&format!(
+                "The build is held at a breakpoint. Enter it with `buildyard shell {build}`; `codebuild-resume` there lets it go on"
+            ))?;
+            self.record(&Event::Held { at_ms: clock::now_ms(), why: Hold::Breakpoint })?;
+        }
+        Ok(())
     }
 
     /// Waits until somebody has been in a shell and nobody is any more.
@@ -147,6 +173,7 @@ impl Session {
     /// folder, which nobody waits for.
     pub(crate) fn end_container(&mut self) -> Result<(), Halt> {
         self.shells.close();
+        self.breakpoints = None;
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),
@@ -238,6 +265,7 @@ impl Session {
         if ready.container {
             self.hear_container()?;
         }
+        self.hear_breakpoints()?;
         self.wake_drivers(false);
         self.check_halt()
     }
@@ -254,6 +282,11 @@ impl Session {
         fds.extend(also.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         let first_shell = fds.len();
         fds.extend(self.shells.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(
+            self.breakpoints
+                .iter()
+                .map(|breakpoints| PollFd::from_borrowed_fd(breakpoints.fd(), PollFlags::IN)),
+        );
         let first_driver = fds.len();
         fds.extend(self.drivers.iter().map(|driver| PollFd::new(&driver.stream, PollFlags::IN)));
         let left = self.next_due().saturating_duration_since(Instant::now());

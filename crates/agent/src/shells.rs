@@ -18,7 +18,7 @@ use crate::{inside, shell};
 
 /// So many shells are open in a build at once.
 const MOST: usize = 16;
-/// How long a terminal may take to be made inside, where a build may hinder it.
+/// How long something may take to be opened inside, where a build may hinder it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a shell finds: the present state of the build.
@@ -188,6 +188,20 @@ impl Shells {
         }
     }
 
+    /// What a function of ours opens inside and sends out; nothing if the build hinders it.
+    pub(crate) fn made_inside(
+        &mut self,
+        container: &mut Container,
+        function: &str,
+    ) -> io::Result<Vec<OwnedFd>> {
+        let (ours, theirs) = packet::pair()?;
+        self.makers.push(container.call(function, &[], vec![theirs]).map_err(io::Error::other)?);
+        if !packet::comes_within(ours.as_fd(), PATIENCE) {
+            return Ok(Vec::new());
+        }
+        Ok(packet::receive(ours.as_fd())?.map(|(_, descriptors)| descriptors).unwrap_or_default())
+    }
+
     /// A new terminal of the container's own: the side to look at it, and the side to run on it.
     fn terminal(
         &mut self,
@@ -195,12 +209,7 @@ impl Shells {
         wanted: &Terminal,
     ) -> Result<(OwnedFd, OwnedFd), String> {
         let failed = |error: io::Error| format!("no terminal can be made: {error}");
-        let (ours, theirs) = packet::pair().map_err(failed)?;
-        let made = container.call("terminal", &[], vec![theirs]).map_err(|error| error.to_string())?;
-        self.makers.push(made);
-        let is_made = packet::comes_within(ours.as_fd(), PATIENCE);
-        let sent = if is_made { packet::receive(ours.as_fd()).map_err(failed)? } else { None };
-        let mut fds = sent.map(|(_, fds)| fds).unwrap_or_default().into_iter();
+        let mut fds = self.made_inside(container, "terminal").map_err(failed)?.into_iter();
         let (Some(outer), Some(inner)) = (fds.next(), fds.next()) else {
             return Err("no terminal can be made in this environment".into());
         };

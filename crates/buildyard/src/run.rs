@@ -62,6 +62,9 @@ pub(crate) struct Arguments {
     /// When a command fails, open a shell in its environment; the build goes on when the shell ends.
     #[arg(long)]
     shell_on_failure: bool,
+    /// Let `codebuild-breakpoint` hold the build, until `codebuild-resume` in a `buildyard shell`.
+    #[arg(long)]
+    debug: bool,
     /// Keep no environments: the build runs in one container from beginning to end.
     #[arg(long)]
     no_snapshots: bool,

@@ -8,6 +8,7 @@ use container::{Mount, Spec};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Build;
+use crate::breakpoints::{BREAKPOINT, RESUME};
 use crate::inside;
 use crate::plan::{self, Source};
 
@@ -57,16 +58,13 @@ impl Build<'_> {
         // What the commands' shells need is small and short-lived.
         mounts.push(Mount::Tmpfs { inside: SCRIPTS.into(), size_bytes: SCRIPTS_BYTES });
         // COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
-        let files = match &self.plan.buildspec {
-            plan::Buildspec::Inline(text) => {
-                vec![container::File {
-                    path: INLINE_BUILDSPEC.into(),
-                    bytes: text.clone().into(),
-                    mode: 0o444,
-                }]
-            }
-            plan::Buildspec::File(_) | plan::Buildspec::Object { .. } => Vec::new(),
-        };
+        let file =
+            |path: &str, text: &str, mode| container::File { path: path.into(), bytes: text.into(), mode };
+        let mut files: Vec<container::File> =
+            [BREAKPOINT, RESUME].map(|(path, text)| file(path, text, 0o755)).into();
+        if let plan::Buildspec::Inline(text) = &self.plan.buildspec {
+            files.push(file(INLINE_BUILDSPEC, text, 0o444));
+        }
         let folders =
             [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
         Spec {

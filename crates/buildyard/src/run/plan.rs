@@ -55,7 +55,7 @@ pub(super) fn plan(
         on_driver_loss: DriverLoss::Stop,
         fleet_label: "local".into(),
         references: BTreeMap::new(),
-        debug_session: false,
+        debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
         snapshots,
         uuid,

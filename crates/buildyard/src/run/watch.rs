@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use agent::journal::{Event, Outcome};
+use agent::journal::{Event, Hold, Outcome};
 use engine::references::Lookup;
 use executor::{Adopted, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
@@ -89,7 +89,7 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
         };
         let new = seen.catch_up(&link, build, &mut screen)?;
         lookup.begin(&references, &scope(build), &seen.events[new..]);
-        if seen.events[new..].iter().any(|event| matches!(event, Event::Held { .. })) {
+        if seen.events[new..].iter().any(|event| matches!(event, Event::Held { why: Hold::Failure, .. })) {
             let shell = let_in(build);
             tokio::select! {
                 entered = shell => if let Err(message) = entered {
