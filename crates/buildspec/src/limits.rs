@@ -36,6 +36,9 @@ pub const RETRY_PATTERN_DEPTH: u32 = 50;
 /// Builds in one batch; AWS allows as many.
 pub const BATCH_BUILDS: usize = 100;
 
+/// Runtimes that an image's `runtimes.yml` may offer; each may require another, and that yet another.
+pub const RUNTIMES: usize = 256;
+
 /// Bytes in a glob pattern.
 pub const GLOB_BYTES: usize = 4096;
 

@@ -72,6 +72,11 @@ impl Runtimes {
             return Ok(Runtimes::default());
         };
         let by_name = entries(runtimes, "runtimes")?;
+        if by_name.len() > limits::RUNTIMES {
+            let message =
+                format!("runtimes.yml has {} runtimes. At most {}", by_name.len(), limits::RUNTIMES);
+            return Err(runtimes.span.finding(Code::Limit, message));
+        }
         let by_name = by_name.into_iter().map(|(name, node)| Ok((name.to_owned(), runtime(node)?)));
         Ok(Runtimes { by_name: by_name.collect::<Result<_, Error>>()? })
     }
@@ -422,5 +427,21 @@ runtimes:
         ] {
             assert!(Runtimes::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_long_chain_of_requirements_is_refused() {
+        let chain = |length: usize| -> String {
+            let link =
+                |at: usize| format!("  r{at}: {{versions: {{1: {{requires: {{r{}: [1]}}}}}}}}\n", at + 1);
+            format!(
+                "runtimes:\n{}  r{length}: {{versions: {{1: {{}}}}}}\n",
+                (0..length).map(link).collect::<String>()
+            )
+        };
+        let wanted = [("r0".to_owned(), "1".to_owned())];
+        let selection = Runtimes::parse(&chain(limits::RUNTIMES - 1)).unwrap().select(&wanted);
+        assert_eq!(selection.selected.unwrap().len(), limits::RUNTIMES);
+        assert_eq!(Runtimes::parse(&chain(limits::RUNTIMES)).unwrap_err().code, Code::Limit);
     }
 }
