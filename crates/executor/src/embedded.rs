@@ -11,6 +11,7 @@ mod pool;
 
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -53,6 +54,19 @@ impl Options {
     }
 }
 
+/// An attempt that left the build without an agent, for good.
+struct Unstarted {
+    error: Error,
+    /// By a signal that was not ours, before it owned the build.
+    was_killed: bool,
+}
+
+impl From<Error> for Unstarted {
+    fn from(error: Error) -> Unstarted {
+        Unstarted { error, was_killed: false }
+    }
+}
+
 #[derive(Debug)]
 pub struct Embedded {
     builds: PathBuf,
@@ -73,26 +87,42 @@ impl Embedded {
         Ok(Embedded { builds, patience, pool })
     }
 
-    async fn launch_in_fresh_folder(&self, uuid: &str, plan: &Plan) -> Result<Link> {
-        let folder = BuildFolder::create(&self.builds, uuid, plan)?;
-        let arrival =
-            Arrival::watch(folder.path(), agent::JOURNAL).map_err(Error::folder("watch", folder.path()))?;
-        let taken = self.take_agent(&folder).await;
-        self.pool.refill_soon();
-        let started = match taken {
-            Ok(agent) => self.await_journal(agent, arrival).await,
-            Err(error) => Err(error),
-        };
-        match started {
-            Ok(()) => reach(&folder).await.map_err(Error::Unreachable),
-            // The agent may have won the race against its own lateness after all.
-            Err(error) if folder.give_up()? => Err(sweep_unstarted(error, folder).await),
-            Err(_) => reach(&folder).await.map_err(Error::Unreachable),
+    /// A waiting agent may have been killed without our notice, and others with it: then one is started for this build alone.
+    async fn launch_surely(&self, uuid: &str, plan: &Plan) -> Result<Link> {
+        match self.launch_in_fresh_folder(uuid, plan, true).await {
+            Err(Unstarted { was_killed: true, .. }) => {
+                self.launch_in_fresh_folder(uuid, plan, false).await.map_err(|unstarted| unstarted.error)
+            }
+            launched => launched.map_err(|unstarted| unstarted.error),
         }
     }
 
-    async fn take_agent(&self, folder: &BuildFolder) -> Result<Agent> {
-        if let Some(agent) = self.pool.take_warm(folder.path()) {
+    async fn launch_in_fresh_folder(
+        &self,
+        uuid: &str,
+        plan: &Plan,
+        may_be_warm: bool,
+    ) -> std::result::Result<Link, Unstarted> {
+        let folder = BuildFolder::create(&self.builds, uuid, plan)?;
+        let arrival =
+            Arrival::watch(folder.path(), agent::JOURNAL).map_err(Error::folder("watch", folder.path()))?;
+        let taken = self.take_agent(&folder, may_be_warm).await;
+        self.pool.refill_soon();
+        let started = match taken {
+            Ok(agent) => self.await_journal(agent, arrival).await,
+            Err(error) => Err(error.into()),
+        };
+        match started {
+            // The agent may have won the race against its own lateness after all.
+            Err(Unstarted { error, was_killed }) if folder.give_up()? => {
+                Err(Unstarted { error: sweep_unstarted(error, folder).await, was_killed })
+            }
+            _ => Ok(reach(&folder).await.map_err(Error::Unreachable)?),
+        }
+    }
+
+    async fn take_agent(&self, folder: &BuildFolder, may_be_warm: bool) -> Result<Agent> {
+        if may_be_warm && let Some(agent) = self.pool.take_warm(folder.path()) {
             return Ok(agent);
         }
         let (pool, path) = (self.pool.clone(), folder.path().to_path_buf());
@@ -101,19 +131,24 @@ impl Embedded {
     }
 
     /// Waits until the agent has taken the build, and leaves somebody to reap it.
-    async fn await_journal(&self, agent: Agent, arrival: Arrival) -> Result<()> {
+    async fn await_journal(&self, agent: Agent, arrival: Arrival) -> std::result::Result<(), Unstarted> {
         let process = agent.process();
         let mut reaped = tokio::spawn(agent.ended());
+        let mut was_killed = false;
         let result = tokio::select! {
             arrived = arrival.wait() => arrived.map_err(|e| e.to_string()),
-            status = &mut reaped => Err(describe_end(status.expect("waiting for a child does not panic"))),
+            status = &mut reaped => {
+                let status = status.expect("waiting for a child does not panic");
+                was_killed = status.as_ref().is_ok_and(|status| status.signal().is_some());
+                Err(describe_end(status))
+            }
             () = tokio::time::sleep(self.patience) => {
                 // Not reaped yet, so the id is still its own.
                 let _ = kill_process(process, Signal::KILL);
                 Err(format!("nothing heard for {:?}", self.patience))
             }
         };
-        result.map_err(|reason| Error::NotStarted { reason })
+        result.map_err(|reason| Unstarted { error: Error::NotStarted { reason }, was_killed })
     }
 
     async fn adopt_from_folder(&self, uuid: &str) -> Result<Adopted> {
@@ -133,7 +168,7 @@ impl Embedded {
 
 impl Executor for Embedded {
     fn launch<'a>(&'a self, uuid: &'a str, plan: &'a Plan) -> Future<'a, Link> {
-        Box::pin(self.launch_in_fresh_folder(uuid, plan))
+        Box::pin(self.launch_surely(uuid, plan))
     }
 
     fn adopt<'a>(&'a self, uuid: &'a str) -> Future<'a, Adopted> {

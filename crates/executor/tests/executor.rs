@@ -52,6 +52,9 @@ fn be_an_agent(folder: &Path) {
             eprintln!("user namespaces are not permitted here");
             std::process::exit(3);
         }
+        "die if it waited" if std::env::args().any(|argument| argument == "--wait") => {
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
+        }
         "hang" => loop {
             std::thread::park();
         },
@@ -337,6 +340,17 @@ async fn an_agent_that_cannot_start_is_quoted() {
         assert!(reason.contains("user namespaces are not permitted here"), "{reason}");
         executor.remove(UUID).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_build_whose_waiting_agent_was_killed_gets_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 2);
+    let mut link = executor.launch(UUID, &plan("die if it waited")).await.unwrap();
+    until_lost(&mut link).await;
+    assert!(is_finished(&last_event(&link).await, Outcome::Succeeded));
+    executor.remove(UUID).await.unwrap();
+    assert_eq!(executor.remaining().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
