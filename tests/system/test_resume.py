@@ -59,11 +59,14 @@ def test_a_build_goes_on_from_the_phase_that_failed(anyones_project):
     staged(project)
     first = project.run().ended(1)
     assert first.output == [SEEN, "last 0"]
+    told = [line.split(maxsplit=2)[-1] for line in first.err.splitlines()[-2:]]
+    assert told == [f"buildyard shell --folder {project.folder}", f"buildyard run {project.folder} --from build"]
     project.write("ok", "")
     project.write("new", "")
     again = project.run("--from", "build").ended(0)
     assert again.output == [SEEN, "last 1"]
     assert list(again.phases()) == ["DOWNLOAD_SOURCE", "BUILD", "POST_BUILD", "UPLOAD_ARTIFACTS"]
+    assert "buildyard" not in again.err
     skipped = [line for line in again.service_lines if line.startswith("Skipping phase ")]
     assert len(skipped) == 2 and "INSTALL" in skipped[0] and "PRE_BUILD" in skipped[1]
     # Any phase of the build that went on can be gone back to as well.

@@ -96,6 +96,13 @@ pub(crate) fn sweep(data: &Path, kept: &Kept) -> io::Result<()> {
     Ok(())
 }
 
+/// The phase to go on from after this build failed, if one is kept: the failed one, or the nearest before it.
+pub(crate) fn way_on(record: &Record) -> Option<Phase> {
+    let failed = record.left.as_ref()?.failed?;
+    let kept = record.points.iter().filter(|(at, point)| **at <= failed && matches!(point, Point::Kept(_)));
+    kept.map(|(at, _)| *at).next_back()
+}
+
 /// That there is an environment before `phase`, or what to do instead.
 pub(crate) fn must_have(record: &Record, phase: Phase) -> Result<(), String> {
     let why = match record.points.get(&phase) {

@@ -39,6 +39,11 @@ impl Screen {
         self.out.flush()
     }
 
+    /// A line of ours, without colour.
+    pub(crate) fn tell(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out, "{text}")
+    }
+
     /// A closing line of ours.
     pub(crate) fn say(&mut self, text: &str, good: bool) -> io::Result<()> {
         match (self.coloured, good) {

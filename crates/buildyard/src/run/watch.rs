@@ -199,10 +199,30 @@ fn finish(arguments: &Arguments, build: &Build, seen: &Seen, interrupted: bool) 
     }
     let text = format!("{} {} in {:.1} s", build.plan.project_name, outcome.name(), took.as_secs_f64());
     closing.say(&text, outcome == Outcome::Succeeded).map_err(|e| e.to_string())?;
+    if outcome == Outcome::Failed
+        && let Some(ways) = ways_on(arguments, build)
+    {
+        closing.tell(&ways).map_err(|e| e.to_string())?;
+    }
     if let Some(ReportFormat::Json) = arguments.env_report {
         println!("{:#}", environment_report::json(&build.plan, &build.data, &seen.events, outcome));
     }
     Ok(outcome)
+}
+
+/// What to do after a command failed, if this build's environments are kept.
+fn ways_on(arguments: &Arguments, build: &Build) -> Option<String> {
+    let record = build.kept.as_ref()?.record().ok()?;
+    if record.build_id != build.plan.build_id {
+        return None;
+    }
+    let phase = kept::way_on(&record)?.name().to_ascii_lowercase();
+    let (mut run, mut shell) = (String::new(), String::new());
+    if arguments.folder != Path::new(".") {
+        let folder = arguments.folder.display();
+        (run, shell) = (format!(" {folder}"), format!(" --folder {folder}"));
+    }
+    Some(format!("Look around: buildyard shell{shell}\nGo on:       buildyard run{run} --from {phase}"))
 }
 
 fn took_ms(events: &[Event]) -> u64 {
