@@ -47,6 +47,12 @@ const TARGETS: &[Target] = &[
         dictionary: Some("fuzz/dictionaries/mask"),
         input_bytes: 512,
     },
+    Target {
+        name: "policy",
+        seeds: &["fuzz/seeds/policy"],
+        dictionary: Some("fuzz/dictionaries/policy"),
+        input_bytes: 2048,
+    },
 ];
 
 /// LLVM's coverage counters as libFuzzer reads them; what `cargo fuzz` sets, without the parts that need nightly Rust,

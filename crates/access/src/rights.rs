@@ -1,0 +1,165 @@
+//! What somebody may do: the decision.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::context::Context;
+use crate::policy::{Asked, Policy, Say};
+use crate::principal::Principal;
+
+/// Somebody who asks, with the policies that say what he may do and the circumstances under which he asks. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rights {
+    principal: Arc<Principal>,
+    policies: Arc<[Policy]>,
+    context: Context,
+}
+
+/// One thing that somebody wants to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request<'a> {
+    action: &'a str,
+    resource: &'a str,
+    about: Context,
+}
+
+/// Whose the resource is, and what it says itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Holder<'a> {
+    /// Twelve digits.
+    pub account: &'a str,
+    pub policy: Option<&'a Policy>,
+}
+
+/// A refusal. Its text is AWS's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Denied {
+    /// The caller's ARN.
+    pub arn: String,
+    pub action: String,
+    pub resource: String,
+    pub reason: Reason,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// No policy of the caller's allows it.
+    NoUserPolicy,
+    /// No policy of the resource allows it, and it is another account's.
+    NoResourcePolicy,
+    /// A policy of the caller's denies it.
+    UserPolicyDenies,
+    /// The policy of the resource denies it.
+    ResourcePolicyDenies,
+}
+
+impl<'a> Request<'a> {
+    /// `action` is of the form `codebuild:StartBuild`, `resource` an ARN, or `*` where an action has none.
+    pub fn new(action: &'a str, resource: &'a str) -> Request<'a> {
+        Request { action, resource, about: Context::default() }
+    }
+
+    /// With what is known of the resource and the wish, such as tags.
+    #[must_use]
+    pub fn about(self, about: Context) -> Request<'a> {
+        Request { about, ..self }
+    }
+}
+
+impl Rights {
+    pub fn new(principal: Principal, policies: impl Into<Arc<[Policy]>>) -> Rights {
+        let context = Context::default()
+            .with("aws:PrincipalArn", &principal.arn)
+            .with("aws:PrincipalAccount", &principal.account)
+            .with("aws:PrincipalType", principal.kind())
+            .with("aws:PrincipalIsAWSService", "false")
+            .with("aws:ViaAWSService", "false")
+            .with("aws:userid", &principal.user_id)
+            .with_all("aws:username", principal.user_name().map(str::to_owned));
+        Rights { principal: Arc::new(principal), policies: policies.into(), context }
+    }
+
+    /// Somebody who may do everything in the own account: the operator.
+    pub fn everything(principal: Principal) -> Rights {
+        let everything = r#"{"Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
+        Rights::new(principal, vec![Policy::of_user(everything).expect("the policy is sound")])
+    }
+
+    /// The same rights under these circumstances.
+    #[must_use]
+    pub fn under(mut self, circumstances: &Context) -> Rights {
+        self.context = self.context.and(circumstances);
+        self
+    }
+
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+
+    /// Whether this may be done with something of the own account that has no policy of its own.
+    ///
+    /// # Errors
+    /// [`Denied`], which says why.
+    pub fn may(&self, request: &Request<'_>) -> Result<(), Denied> {
+        self.may_with(request, Holder { account: &self.principal.account, policy: None })
+    }
+
+    /// Whether this may be done with a resource of anybody's. An explicit denial on either side is the last word. In the own
+    /// account either side may allow it; between accounts both must.
+    ///
+    /// # Errors
+    /// [`Denied`], which says why.
+    pub fn may_with(&self, request: &Request<'_>, holder: Holder<'_>) -> Result<(), Denied> {
+        let context = self.context.clone().and(&request.about).with("aws:ResourceAccount", holder.account);
+        let asked = Asked {
+            principal: &self.principal,
+            action: request.action,
+            resource: request.resource,
+            context: &context,
+        };
+        let user = self.policies.iter().map(|policy| policy.say(&asked)).max().unwrap_or(Say::Nothing);
+        let resource = holder.policy.map_or(Say::Nothing, |policy| policy.say(&asked));
+        let refused = match (user, resource) {
+            (Say::Denies, _) => Some(Reason::UserPolicyDenies),
+            (_, Say::Denies) => Some(Reason::ResourcePolicyDenies),
+            _ if holder.account == self.principal.account => {
+                (user.max(resource) < Say::Allows).then_some(Reason::NoUserPolicy)
+            }
+            (Say::Nothing | Say::AllowsAccount, _) => Some(Reason::NoUserPolicy),
+            (Say::Allows, Say::Nothing) => Some(Reason::NoResourcePolicy),
+            (Say::Allows, _) => None,
+        };
+        refused.map_or(Ok(()), |reason| Err(self.denied(request, reason)))
+    }
+
+    fn denied(&self, request: &Request<'_>, reason: Reason) -> Denied {
+        Denied {
+            arn: self.principal.arn.clone(),
+            action: request.action.to_owned(),
+            resource: request.resource.to_owned(),
+            reason,
+        }
+    }
+}
+
+// COMPAT: AP-004 the texts of AWS.
+impl fmt::Display for Denied {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Denied { arn, action, resource, reason } = self;
+        write!(formatter, "User: {arn} is not authorized to perform: {action} on resource: {resource} ")?;
+        match reason {
+            Reason::NoUserPolicy => {
+                write!(formatter, "because no identity-based policy allows the {action} action")
+            }
+            Reason::NoResourcePolicy => {
+                write!(formatter, "because no resource-based policy allows the {action} action")
+            }
+            Reason::UserPolicyDenies => {
+                formatter.write_str("with an explicit deny in an identity-based policy")
+            }
+            Reason::ResourcePolicyDenies => {
+                formatter.write_str("with an explicit deny in a resource-based policy")
+            }
+        }
+    }
+}
