@@ -8,7 +8,7 @@ use engine::config::{Config, Image, ResolveImage};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::Embedded;
-use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services};
+use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services, Tokens};
 use store::objects::Objects;
 use store::records::{Records, Vault};
 
@@ -57,6 +57,7 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
         Engine::start(config, records.clone(), Arc::new(executor)).await.map_err(|e| e.to_string())?;
 
     let keys: Keys = [access_key(settings, &key)].into_iter().collect();
+    let tokens = Tokens::new(&vault.derived_key("paging tokens"));
     let ready = Arc::new(AtomicBool::new(true));
     let now: server::time::Clock = Arc::new(move || clock.now_ms());
     let region = settings.region.as_str();
@@ -67,7 +68,7 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
         s3: S3::new(objects, keys.clone(), region, &settings.account, vec!["localhost".to_owned()]),
         secrets: Secrets::new(vault, region, now.clone()),
     };
-    let endpoint = Endpoint::new(endpoint_settings(settings, keys, now, ready.clone()), services);
+    let endpoint = Endpoint::new(endpoint_settings(settings, keys, now, tokens, ready.clone()), services);
     let url = format!("http://{address}");
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
@@ -161,6 +162,7 @@ fn endpoint_settings(
     settings: &Settings,
     keys: Keys,
     clock: server::time::Clock,
+    tokens: Tokens,
     ready: Arc<AtomicBool>,
 ) -> server::Settings {
     server::Settings {
@@ -168,6 +170,7 @@ fn endpoint_settings(
         skew_seconds: 300,
         keys,
         clock,
+        tokens,
         ready: Arc::new(move || ready.load(Ordering::Relaxed)),
     }
 }

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::Error;
-pub(crate) use answer::{Answer, internal_failure, json};
+pub(crate) use answer::{Answer, internal_failure};
 pub use dispatch::{Endpoint, Services, Settings};
 use opening::Opening;
 

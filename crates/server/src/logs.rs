@@ -18,15 +18,14 @@ use std::sync::Arc;
 
 use api::ServiceError;
 use api::logs::Operation;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use store::logs::{LogEvent, SegmentReader};
 use store::records::{LogGroup, LogStream, Records, Scope};
 use tokio::sync::watch;
 
-use crate::http::{Answer, json};
 use crate::keys::Caller;
+use crate::reply::Reply;
 use crate::time::Clock;
 use put::Writers;
 pub use wakes::Wakes;
@@ -74,26 +73,25 @@ impl Logs {
         caller: Caller,
         request: Value,
         closing: watch::Receiver<bool>,
-    ) -> Result<Answer, ServiceError> {
+    ) -> Result<Reply, ServiceError> {
         let call = Call { logs: self.inner.clone(), scope: self.inner.scope(caller) };
-        let answer = match operation {
-            Operation::StartLiveTail => return tail::start(call, typed(request)?, closing).await,
+        Ok(match operation {
+            Operation::StartLiveTail => Reply::Stream(tail::start(call, typed(request)?, closing).await?),
             Operation::CreateLogGroup => done(call.create_log_group(typed(request)?).await?),
             Operation::DeleteLogGroup => done(call.delete_log_group(typed(request)?).await?),
-            Operation::DescribeLogGroups => body(&call.describe_log_groups(typed(request)?).await?),
+            Operation::DescribeLogGroups => Reply::of(&call.describe_log_groups(typed(request)?).await?),
             Operation::CreateLogStream => done(call.create_log_stream(typed(request)?).await?),
             Operation::DeleteLogStream => done(call.delete_log_stream(typed(request)?).await?),
-            Operation::DescribeLogStreams => body(&call.describe_log_streams(typed(request)?).await?),
+            Operation::DescribeLogStreams => Reply::of(&call.describe_log_streams(typed(request)?).await?),
             Operation::PutRetentionPolicy => done(call.put_retention_policy(typed(request)?).await?),
             Operation::DeleteRetentionPolicy => done(call.delete_retention_policy(typed(request)?).await?),
             Operation::TagResource => done(call.tag_resource(typed(request)?).await?),
             Operation::UntagResource => done(call.untag_resource(typed(request)?).await?),
-            Operation::ListTagsForResource => body(&call.list_tags(typed(request)?).await?),
-            Operation::PutLogEvents => body(&call.put_log_events(typed(request)?).await?),
-            Operation::GetLogEvents => body(&call.get_log_events(typed(request)?).await?),
-            Operation::FilterLogEvents => body(&call.filter_log_events(typed(request)?).await?),
-        };
-        Ok(json(answer))
+            Operation::ListTagsForResource => Reply::of(&call.list_tags(typed(request)?).await?),
+            Operation::PutLogEvents => Reply::of(&call.put_log_events(typed(request)?).await?),
+            Operation::GetLogEvents => Reply::of(&call.get_log_events(typed(request)?).await?),
+            Operation::FilterLogEvents => Reply::of(&call.filter_log_events(typed(request)?).await?),
+        })
     }
 }
 
@@ -199,14 +197,10 @@ fn typed<T: DeserializeOwned>(request: Value) -> Result<T, ServiceError> {
     serde_json::from_value(request).map_err(|error| ServiceError::serialization(error.to_string()))
 }
 
-fn body(answer: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(answer).expect("generated types have string keys only")
-}
-
 /// The body of an answer that has no members.
 // COMPAT: AWS JSON 1.1 such operations of CloudWatch Logs answer with no body at all.
-fn done((): ()) -> Vec<u8> {
-    Vec::new()
+fn done((): ()) -> Reply {
+    Reply::Nothing
 }
 
 /// The model makes it required, and validation ran.

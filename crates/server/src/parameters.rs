@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::records::{Parameter as Stored, Scope, Vault};
 
-use crate::http::{Answer, json};
 use crate::keys::Caller;
+use crate::reply::Reply;
 use crate::time::Clock;
 use filters::Filters;
 use names::Asked;
@@ -75,22 +75,21 @@ impl Parameters {
         operation: Operation,
         caller: Caller,
         request: Value,
-    ) -> Result<Answer, ServiceError> {
+    ) -> Result<Reply, ServiceError> {
         let scope = Scope { account: caller.account, region: self.region.to_string() };
         let call = Call { parameters: self, scope, user: caller.arn };
-        let answer = match operation {
-            Operation::PutParameter => body(&call.put(typed(request)?).await?),
-            Operation::GetParameter => body(&call.get(typed(request)?).await?),
-            Operation::GetParameters => body(&call.get_some(typed(request)?).await?),
-            Operation::GetParametersByPath => body(&call.get_by_path(typed(request)?).await?),
-            Operation::DescribeParameters => body(&call.describe(typed(request)?).await?),
-            Operation::DeleteParameter => body(&call.delete(typed(request)?).await?),
-            Operation::DeleteParameters => body(&call.delete_some(typed(request)?).await?),
-            Operation::AddTagsToResource => body(&call.add_tags(typed(request)?).await?),
-            Operation::RemoveTagsFromResource => body(&call.remove_tags(typed(request)?).await?),
-            Operation::ListTagsForResource => body(&call.list_tags(typed(request)?).await?),
-        };
-        Ok(json(answer))
+        Ok(match operation {
+            Operation::PutParameter => Reply::of(&call.put(typed(request)?).await?),
+            Operation::GetParameter => Reply::of(&call.get(typed(request)?).await?),
+            Operation::GetParameters => Reply::of(&call.get_some(typed(request)?).await?),
+            Operation::GetParametersByPath => Reply::of(&call.get_by_path(typed(request)?).await?),
+            Operation::DescribeParameters => Reply::of(&call.describe(typed(request)?).await?),
+            Operation::DeleteParameter => Reply::of(&call.delete(typed(request)?).await?),
+            Operation::DeleteParameters => Reply::of(&call.delete_some(typed(request)?).await?),
+            Operation::AddTagsToResource => Reply::of(&call.add_tags(typed(request)?).await?),
+            Operation::RemoveTagsFromResource => Reply::of(&call.remove_tags(typed(request)?).await?),
+            Operation::ListTagsForResource => Reply::of(&call.list_tags(typed(request)?).await?),
+        })
     }
 }
 
@@ -369,10 +368,6 @@ fn refuse_twins(names: &[String]) -> Result<(), ServiceError> {
 /// A request, validated before, in its type.
 fn typed<T: serde::de::DeserializeOwned>(request: Value) -> Result<T, ServiceError> {
     serde_json::from_value(request).map_err(|error| ServiceError::serialization(error.to_string()))
-}
-
-fn body(answer: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(answer).expect("generated types have string keys only")
 }
 
 /// The model makes it required, and validation ran.

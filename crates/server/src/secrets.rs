@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::records::{Scope, Secret, SecretValue, Selection, Vault};
 
-use crate::http::{Answer, json};
 use crate::keys::Caller;
+use crate::reply::Reply;
 use crate::time::Clock;
 
 const CURRENT: &str = "AWSCURRENT";
@@ -73,22 +73,21 @@ impl Secrets {
         operation: Operation,
         caller: Caller,
         request: Value,
-    ) -> Result<Answer, ServiceError> {
+    ) -> Result<Reply, ServiceError> {
         let scope = Scope { account: caller.account, region: self.region.to_string() };
         let call = Call { secrets: self, scope };
-        let answer = match operation {
-            Operation::CreateSecret => body(&call.create(typed(request)?).await?),
-            Operation::PutSecretValue => body(&call.put_value(typed(request)?).await?),
-            Operation::UpdateSecret => body(&call.update(typed(request)?).await?),
-            Operation::GetSecretValue => body(&call.get_value(typed(request)?).await?),
-            Operation::DescribeSecret => body(&call.describe(typed(request)?).await?),
-            Operation::ListSecrets => body(&call.list(typed(request)?).await?),
-            Operation::DeleteSecret => body(&call.delete(typed(request)?).await?),
-            Operation::RestoreSecret => body(&call.restore(typed(request)?).await?),
-            Operation::TagResource => call.tag(typed(request)?).await.map(|()| Vec::new())?,
-            Operation::UntagResource => call.untag(typed(request)?).await.map(|()| Vec::new())?,
-        };
-        Ok(json(answer))
+        Ok(match operation {
+            Operation::CreateSecret => Reply::of(&call.create(typed(request)?).await?),
+            Operation::PutSecretValue => Reply::of(&call.put_value(typed(request)?).await?),
+            Operation::UpdateSecret => Reply::of(&call.update(typed(request)?).await?),
+            Operation::GetSecretValue => Reply::of(&call.get_value(typed(request)?).await?),
+            Operation::DescribeSecret => Reply::of(&call.describe(typed(request)?).await?),
+            Operation::ListSecrets => Reply::of(&call.list(typed(request)?).await?),
+            Operation::DeleteSecret => Reply::of(&call.delete(typed(request)?).await?),
+            Operation::RestoreSecret => Reply::of(&call.restore(typed(request)?).await?),
+            Operation::TagResource => call.tag(typed(request)?).await.map(|()| Reply::Nothing)?,
+            Operation::UntagResource => call.untag(typed(request)?).await.map(|()| Reply::Nothing)?,
+        })
     }
 }
 
@@ -191,10 +190,6 @@ fn refuse_deleted(secret: &Secret) -> Result<(), ServiceError> {
 /// A request, validated before, in its type.
 fn typed<T: serde::de::DeserializeOwned>(request: Value) -> Result<T, ServiceError> {
     serde_json::from_value(request).map_err(|error| ServiceError::serialization(error.to_string()))
-}
-
-fn body(answer: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(answer).expect("generated types have string keys only")
 }
 
 /// The model makes it required, and validation ran.

@@ -21,6 +21,7 @@ use server::sigv4::{self, Payload, Rules};
 use server::time::Clock;
 use server::{
     AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services, Session, Settings,
+    Tokens,
 };
 use store::logs::SegmentWriter;
 use store::objects::Objects;
@@ -88,6 +89,7 @@ impl Server {
             skew_seconds: 300,
             keys: keys(),
             clock,
+            tokens: Tokens::new(&[7; 32]),
             ready: Arc::new(|| true),
         };
         let vault =

@@ -10,6 +10,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use crate::reply::Reply;
+
 /// A body that may still be in the making while its beginning is sent.
 pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// What goes back to a client.
@@ -53,9 +55,13 @@ fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>
     answer
 }
 
-/// `200` with a JSON body.
-pub(crate) fn json(body: Vec<u8>) -> Answer {
-    answer(StatusCode::OK, JSON, body)
+/// `200` with a JSON body, or with none.
+pub(super) fn json_reply(reply: Reply) -> Answer {
+    match reply {
+        Reply::Members(members) => answer(StatusCode::OK, JSON, members.to_string()),
+        Reply::Nothing => answer(StatusCode::OK, JSON, Bytes::new()),
+        Reply::Stream(answer) => answer,
+    }
 }
 
 /// An error of a JSON service.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use api::operation::Service;
+use api::schema::Shape;
 use api::{ServiceError, codebuild, logs, query, secretsmanager, ssm, sts};
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::answer::{self, Answer, RequestId};
@@ -18,7 +19,9 @@ use super::{body, framing};
 use crate::codebuild::CodeBuild;
 use crate::keys::{Caller, Keys};
 use crate::logs::Logs;
+use crate::paging::Tokens;
 use crate::parameters::Parameters;
+use crate::reply::Reply;
 use crate::s3::S3;
 use crate::secrets::Secrets;
 use crate::sigv2;
@@ -40,6 +43,8 @@ pub struct Settings {
     pub keys: Keys,
     /// What time it is.
     pub clock: Clock,
+    /// Seals the paging tokens of lists.
+    pub tokens: Tokens,
     /// Whether the server can take work now: what `/readyz` answers.
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -172,28 +177,43 @@ impl Endpoint {
         if call.changes_something() && !self.admit(&verified) {
             return Err(Rejection::Replayed.json());
         }
-        self.perform(call, verified.caller, &bytes).await
+        let request = call.parse(&bytes)?;
+        Ok(answer::json_reply(self.perform(call, verified.caller, request).await?))
     }
 
-    async fn perform(&self, call: JsonCall, caller: Caller, bytes: &Bytes) -> Result<Answer, ServiceError> {
+    /// Does what a call asks for. Tokens of lists are the services' own behind here, and sealed before.
+    async fn perform(
+        &self,
+        call: JsonCall,
+        caller: Caller,
+        mut request: Value,
+    ) -> Result<Reply, ServiceError> {
+        let (service, Some((name, input))) = (call.service(), call.operation()) else {
+            return self.answer_of(call, caller, request).await;
+        };
+        let Some(list) = self.settings.tokens.list(&caller.account, service, name, input, &request) else {
+            return self.answer_of(call, caller, request).await;
+        };
+        list.open_in(input, &mut request)?;
+        let mut reply = self.answer_of(call, caller, request).await?;
+        if let Reply::Members(members) = &mut reply {
+            list.seal_in(members);
+        }
+        Ok(reply)
+    }
+
+    async fn answer_of(&self, call: JsonCall, caller: Caller, request: Value) -> Result<Reply, ServiceError> {
         match call {
             JsonCall::CodeBuild(operation) => {
-                let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
-                let answer = self.services.codebuild.call(operation, caller, request).await?;
-                Ok(answer::json(answer.to_string().into_bytes()))
+                self.services.codebuild.call(operation, caller, request).await.map(Reply::Members)
             }
             JsonCall::Logs(operation) => {
-                let request = parse(operation.service(), operation.input(), bytes, LOGS_CALL_MAX_BYTES)?;
                 self.services.logs.answer(operation, caller, request, self.closing.subscribe()).await
             }
             JsonCall::Parameters(operation) => {
-                let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
                 self.services.parameters.answer(operation, caller, request).await
             }
-            JsonCall::Secrets(operation) => {
-                let request = parse(operation.service(), operation.input(), bytes, CALL_MAX_BYTES)?;
-                self.services.secrets.answer(operation, caller, request).await
-            }
+            JsonCall::Secrets(operation) => self.services.secrets.answer(operation, caller, request).await,
             JsonCall::Unknown(service, name) => Err(not_there(service, &name)),
         }
     }
@@ -297,6 +317,26 @@ impl JsonCall {
         }
     }
 
+    /// The operation's name and input.
+    fn operation(&self) -> Option<(&'static str, &'static Shape)> {
+        match self {
+            JsonCall::CodeBuild(operation) => Some((operation.name(), operation.input())),
+            JsonCall::Logs(operation) => Some((operation.name(), operation.input())),
+            JsonCall::Parameters(operation) => Some((operation.name(), operation.input())),
+            JsonCall::Secrets(operation) => Some((operation.name(), operation.input())),
+            JsonCall::Unknown(..) => None,
+        }
+    }
+
+    /// A call's body as JSON that satisfies the model.
+    fn parse(&self, bytes: &[u8]) -> Result<Value, ServiceError> {
+        let Some((_, input)) = self.operation() else { return Ok(Value::Null) };
+        let answer = |error: api::Error| error.answer(self.service());
+        let request = api::json::parse(bytes, self.body_max_bytes()).map_err(answer)?;
+        api::validate(input, &request).map_err(answer)?;
+        Ok(request)
+    }
+
     fn body_max_bytes(&self) -> usize {
         match self {
             JsonCall::Logs(_) => LOGS_CALL_MAX_BYTES,
@@ -307,27 +347,8 @@ impl JsonCall {
     /// Whether playing the same request again would matter.
     fn changes_something(&self) -> bool {
         const READING: [&str; 7] = ["BatchGet", "Describe", "Filter", "Get", "List", "StartLiveTail", "Test"];
-        let name = match self {
-            JsonCall::CodeBuild(operation) => operation.name(),
-            JsonCall::Logs(operation) => operation.name(),
-            JsonCall::Parameters(operation) => operation.name(),
-            JsonCall::Secrets(operation) => operation.name(),
-            JsonCall::Unknown(..) => return false,
-        };
-        !READING.iter().any(|start| name.starts_with(start))
+        self.operation().is_some_and(|(name, _)| !READING.iter().any(|start| name.starts_with(start)))
     }
-}
-
-/// A call's body as JSON that satisfies the model.
-fn parse(
-    service: &Service,
-    shape: &'static api::schema::Shape,
-    bytes: &[u8],
-    limit: usize,
-) -> Result<serde_json::Value, ServiceError> {
-    let request = api::json::parse(bytes, limit).map_err(|error| error.answer(service))?;
-    api::validate(shape, &request).map_err(|error| error.answer(service))?;
-    Ok(request)
 }
 
 fn with_path(uri: &Uri, path: &str) -> Option<Uri> {

@@ -64,6 +64,11 @@ impl Vault {
         }
         Ok(Vault { records, key: Arc::new(key) })
     }
+
+    /// A key for another purpose, which says nothing about the vault's own or about that of any other purpose.
+    pub fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        self.key.derived(purpose)
+    }
 }
 
 impl Records {

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +21,8 @@ const HEADER: &str = "buildyard-key-1 ";
 pub(super) struct Key {
     id: String,
     key: LessSafeKey,
+    /// Makes keys for other purposes.
+    parent: hmac::Key,
     random: SystemRandom,
 }
 
@@ -48,7 +51,13 @@ impl Key {
     fn of(bytes: &[u8; BYTES]) -> Key {
         let digest = Sha256::new().chain_update(b"buildyard key id").chain_update(bytes).finalize();
         let key = UnboundKey::new(&AES_256_GCM, bytes).expect("the key has the algorithm's length");
-        Key { id: hex(&digest[..8]), key: LessSafeKey::new(key), random: SystemRandom::new() }
+        let parent = hmac::Key::new(hmac::HMAC_SHA256, bytes);
+        Key { id: hex(&digest[..8]), key: LessSafeKey::new(key), parent, random: SystemRandom::new() }
+    }
+
+    pub(super) fn derived(&self, purpose: &str) -> [u8; BYTES] {
+        let code = hmac::sign(&self.parent, format!("buildyard key for {purpose}").as_bytes());
+        code.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
     /// Tells keys apart and gives nothing of them away.
@@ -153,6 +162,14 @@ mod tests {
         for end in 0..sealed.len() {
             assert!(key.open(&["parameter", "a", "b", "1"], &sealed[..end]).is_err(), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn keys_for_other_purposes_differ_by_key_and_purpose_and_stay() {
+        let key = Key::of(&[7; BYTES]);
+        assert_eq!(key.derived("tokens"), Key::of(&[7; BYTES]).derived("tokens"));
+        assert_ne!(key.derived("tokens"), key.derived("sessions"));
+        assert_ne!(key.derived("tokens"), Key::of(&[8; BYTES]).derived("tokens"));
     }
 
     #[test]
