@@ -17,6 +17,13 @@ from waiting import Waiting
 ORDINARY = 64123
 
 
+def pytest_addoption(parser):
+    """For test_mutants.py; the whole form is in CONTRIBUTING.md."""
+    parser.addoption("--random-requests", type=int, default=3000, help="how many random requests are made")
+    parser.addoption("--seed", default="buildyard", help="what they are made from")
+    parser.addoption("--first", type=int, default=0, help="number of the first")
+
+
 def pytest_configure():
     if not os.access(BINARY, os.X_OK):
         pytest.exit(f"{BINARY} is not there; build it (cargo build --release) or set BUILDYARD", 2)

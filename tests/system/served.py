@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
+import strict
 from host import Traces, processes, wait_until
 from local import BINARY
 
@@ -79,8 +80,9 @@ class Server:
         return [line for line in inherited if "--wait" in line]
 
     def client(self, service, **settings):
+        """A boto3 client whose every answer is held against AWS's model."""
         defaults = {"retries": {"max_attempts": 0}, "s3": {"addressing_style": "path"}, "max_pool_connections": 50}
-        return boto3.client(
+        client = boto3.client(
             service,
             endpoint_url=self.endpoint,
             region_name=REGION,
@@ -88,6 +90,7 @@ class Server:
             aws_secret_access_key=SECRET,
             config=Config(**(defaults | settings)),
         )
+        return strict.watch(client)
 
     def environment(self):
         """Variables that point any AWS client here."""
