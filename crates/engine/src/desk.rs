@@ -64,11 +64,13 @@ pub(crate) struct Desk {
     queue: Queue,
     mail: HashMap<String, mpsc::UnboundedSender<Ask>>,
     unopened: HashMap<String, Unopened>,
+    /// How many builds are over while something of them is still there.
+    untidy: usize,
 }
 
 impl Desk {
     pub(crate) fn new(limits: Limits) -> Desk {
-        Desk { queue: Queue::new(limits), mail: HashMap::new(), unopened: HashMap::new() }
+        Desk { queue: Queue::new(limits), mail: HashMap::new(), unopened: HashMap::new(), untidy: 0 }
     }
 
     /// A place in the queue and a mailbox for a build that is about to be accepted; none if the queue is full.
@@ -153,15 +155,25 @@ impl Desk {
         self.queue.withdraw(build_id).then(|| self.take(build_id.to_string(), Why::Stopped))?
     }
 
-    /// A build is over, or its driver left it to the next server.
+    /// A driver lets go of its build, which has its place no more.
     pub(crate) fn leave(&mut self, build_id: &str) {
         self.queue.leave(build_id);
         self.mail.remove(build_id);
     }
 
-    /// Whether no build is being driven.
+    /// As [`Desk::leave`], by a driver that tidies up after a build that is over.
+    pub(crate) fn leave_untidy(&mut self, build_id: &str) {
+        self.leave(build_id);
+        self.untidy += 1;
+    }
+
+    pub(crate) fn tidied_up(&mut self) {
+        self.untidy -= 1;
+    }
+
+    /// Whether no build is being driven, nor tidied up after.
     pub(crate) fn is_idle(&self) -> bool {
-        self.mail.len() == self.unopened.len()
+        self.mail.len() == self.unopened.len() && self.untidy == 0
     }
 
     fn take(&mut self, build_id: String, why: Why) -> Option<Taken> {

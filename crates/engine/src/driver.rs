@@ -94,10 +94,15 @@ impl Driver {
             Ok(end) => end,
             Err(error) => self.fault(&error).await,
         };
-        // The place is free before the tidying up, which nobody has to wait for.
-        self.shared.leave(&self.live.id);
-        if driven == End::Over {
-            self.tidy_up().await;
+        // The place is free before the tidying up, which nobody has to wait for but who shuts down.
+        match driven {
+            End::Over => {
+                self.shared.desk().leave_untidy(&self.live.id);
+                self.shared.admit();
+                self.tidy_up().await;
+                self.shared.desk().tidied_up();
+            }
+            End::Left => self.shared.leave(&self.live.id),
         }
         self.shared.driver_left();
     }

@@ -221,7 +221,13 @@ impl Executor for Fake {
     }
 
     fn remove<'a>(&'a self, uuid: &'a str) -> Future<'a, ()> {
-        Box::pin(async move { self.forget(uuid) })
+        Box::pin(async move {
+            // As with any executor, others may run before it is done.
+            for _ in 0..16 {
+                tokio::task::yield_now().await;
+            }
+            self.forget(uuid)
+        })
     }
 
     fn remaining<'a>(&'a self) -> Future<'a, Vec<String>> {

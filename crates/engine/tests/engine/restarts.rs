@@ -107,6 +107,15 @@ async fn a_closing_engine_takes_no_builds() {
 }
 
 #[tokio::test]
+async fn an_engine_that_has_shut_down_has_tidied_up_after_every_build_that_ended() {
+    let tester = Tester::new().await;
+    let id = tester.start().await;
+    tester.done(&id).await;
+    tester.engine.shut_down().await;
+    assert!(tester.agents.is_removed(uuid(&id)));
+}
+
+#[tokio::test]
 async fn what_ended_builds_left_behind_is_removed_at_the_next_start() {
     let mut tester = Tester::new().await;
     tester.engine.shut_down().await;
@@ -118,7 +127,7 @@ async fn what_ended_builds_left_behind_is_removed_at_the_next_start() {
 
 #[test]
 fn accepted_builds_and_tokens_survive_an_engine_that_vanishes() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = fast_folder();
     let clock = ManualClock::new(START_MS);
     let life = |concurrent: usize| Tester::living_in(folder.path(), &clock, concurrent, Script::default());
     let with_token = |input: &mut StartBuildInput| input.idempotency_token = Some("once".to_string());
@@ -142,7 +151,7 @@ fn accepted_builds_and_tokens_survive_an_engine_that_vanishes() {
 // LC-072, BS-084
 #[test]
 fn no_kill_loses_or_doubles_a_next_try() {
-    let (folder, clock) = (tempfile::tempdir().unwrap(), ManualClock::new(START_MS));
+    let (folder, clock) = (fast_folder(), ManualClock::new(START_MS));
     let failure = Some((Phase::Build, Outcome::Failed, Context::default()));
     let script = Script { fail_in: failure, ..Script::default() };
     let life = || Tester::living_in(folder.path(), &clock, 2, script.clone());

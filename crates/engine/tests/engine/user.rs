@@ -30,6 +30,11 @@ pub(crate) struct Tester {
     pub(crate) caller: Caller,
 }
 
+/// In memory where that is possible: each change is synced, and a disk that others keep busy may take seconds for one.
+pub(crate) fn fast_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
 pub(crate) fn config(folder: &Path, clock: &ManualClock) -> Config {
     let mut config = Config::new("eu-west-1".parse().unwrap(), folder.join("objects"), folder.join("logs"));
     config.environment_types = vec![EnvironmentType::LinuxContainer];
@@ -58,7 +63,7 @@ impl Tester {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Tester {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = fast_folder();
         let clock = ManualClock::new(START_MS);
         let mut config = config(folder.path(), &clock);
         change(&mut config);
@@ -82,7 +87,7 @@ impl Tester {
         let (agents, records) = (agents(folder, clock), Records::open(folder).unwrap());
         agents.script(move |_| script.clone());
         let engine = Engine::start(config.clone(), records.clone(), Arc::new(agents.clone())).await.unwrap();
-        let unused = tempfile::tempdir().unwrap();
+        let unused = fast_folder();
         Tester { folder: unused, config, clock: clock.clone(), records, agents, engine, caller: caller() }
     }
 
