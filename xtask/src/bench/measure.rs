@@ -174,7 +174,7 @@ fn first_of(count: usize, command: &[String]) -> Option<Sample> {
     Sample::of((0..count).map_while(|_| one()).collect())
 }
 
-/// Memory with no build and with several; all else stays the same.
+/// Memory with no build and with several, each time with all agents waiting that shall wait.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) builds: usize,
@@ -185,7 +185,7 @@ pub(super) struct Running {
 pub(super) fn memory_of_builds(server: &Server) -> Result<Running, String> {
     let buildspec = json!({ "version": 0.2, "phases": { "build": { "commands": ["sleep 600"] } } });
     let mut client = server.project("memory", &buildspec)?;
-    let before = server.memory()?;
+    let before = server.memory_at_rest()?;
     let ids = (0..2).map(|_| start(&mut client, "memory")).collect::<Result<Vec<_>, _>>()?;
     for id in &ids {
         wait("a running build", || {
@@ -193,7 +193,10 @@ pub(super) fn memory_of_builds(server: &Server) -> Result<Running, String> {
             (answer["builds"][0]["currentPhase"] == "BUILD").then_some(())
         })?;
     }
-    let during = server.memory()?;
+    // The builds took over agents that waited; only when others wait in their place do the builds show.
+    let during = wait("an agent in the place of each that a build took", || {
+        server.memory_at_rest().ok().filter(|now| now.processes >= before.processes + ids.len())
+    })?;
     for id in &ids {
         client.codebuild("StopBuild", &json!({ "id": id }))?;
     }

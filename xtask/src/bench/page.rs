@@ -50,7 +50,7 @@ fn budget_lines(results: &Results) -> Vec<Line> {
     let throughput = &results.throughput;
     let per_second = throughput.succeeded as f64 / throughput.seconds;
     let lost = throughput.builds - throughput.succeeded;
-    let build = per_build(&results.running, |memory| memory.beside_shared);
+    let build = per_build(&results.running, |memory| memory.server + memory.beside_shared);
     vec![
         Line {
             what: "StartBuild answered → first command, p50",
@@ -199,7 +199,8 @@ fn memory(text: &mut String, results: &Results) {
          server's own binary, so most of their pages are the server's too.\n\n| | |\n|---|---|\n\
          | server, idle | {} |\n| server, after {} builds | {} |\n\
          | agents waiting for a build ({}) | {} ({} shared) |\n\
-         | each running build: agent and init | {} ({} shared) |\n",
+         | each running build: agent and init | {} ({} shared) |\n\
+         | each running build: in the server | {} |\n",
         mib(results.idle.server),
         results.first.after_answer.count() + results.first.without_rest.count() + 5,
         mib(running.before.server),
@@ -208,6 +209,7 @@ fn memory(text: &mut String, results: &Results) {
         mib(running.before.beside_shared),
         mib(per_build(running, |memory| memory.beside)),
         mib(per_build(running, |memory| memory.beside_shared)),
+        mib(per_build(running, |memory| memory.server)),
     );
 }
 

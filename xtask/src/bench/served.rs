@@ -10,6 +10,8 @@ use super::client::Client;
 use super::sign;
 
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Without a change for this long nothing is on its way.
+const REST: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Server {
@@ -91,6 +93,17 @@ impl Server {
             }
         }
         Ok(memory)
+    }
+
+    /// As [`Server::memory`], once processes have ceased to come and go.
+    pub(super) fn memory_at_rest(&self) -> Result<Memory, String> {
+        let mut last = self.memory()?;
+        wait("an end of starting and ending processes", || {
+            std::thread::sleep(REST);
+            let now = self.memory().ok()?;
+            let before = std::mem::replace(&mut last, now);
+            (before.processes == now.processes).then_some(now)
+        })
     }
 
     pub(super) fn stop(mut self) -> Result<(), String> {
