@@ -127,6 +127,9 @@ pub enum Event {
     ReferencesNeeded {
         parameters: Vec<String>,
         secrets: Vec<Secret>,
+        /// Whether git inside asks for credentials (BS-055).
+        #[serde(default)]
+        git: bool,
     },
     /// A phase failed whose `on-failure` says RETRY, and its pattern matches: the build may be tried again, so many
     /// times in all (BS-082..084).

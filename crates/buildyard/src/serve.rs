@@ -53,8 +53,9 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
     options.warm = config.concurrent_builds + 2;
     let executor = Embedded::open(options).map_err(|e| e.to_string())?;
-    let engine =
-        Engine::start(config, records.clone(), Arc::new(executor)).await.map_err(|e| e.to_string())?;
+    let engine = Engine::start(config, records.clone(), vault.clone(), Arc::new(executor))
+        .await
+        .map_err(|e| e.to_string())?;
 
     let keys: Keys = [access_key(settings, &key)].into_iter().collect();
     let tokens = Tokens::new(&vault.derived_key("paging tokens"));

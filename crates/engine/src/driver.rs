@@ -22,9 +22,10 @@ use crate::desk::{Ask, Mailbox};
 use crate::document;
 use crate::engine::Shared;
 use crate::error::{Error, Result};
+use crate::git::WithGit;
 use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
 use crate::plan::{Order, Stream};
-use crate::references::Lookup;
+use crate::references::{Lookup, References};
 use crate::retry;
 
 /// How much longer than the build's own timeout an agent gets to end the build by itself.
@@ -80,12 +81,15 @@ pub(crate) struct Driver {
     killed: Option<Outcome>,
     /// Readers know where the log is.
     stream_made: bool,
+    references: Arc<dyn References>,
 }
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, live: Box<Live>, mailbox: Mailbox) -> Driver {
         let closing = shared.closing.subscribe();
-        Driver { shared, live, mailbox, closing, killed: None, stream_made: false }
+        let (references, vault) = (shared.config.references.clone(), shared.vault.clone());
+        let references = Arc::new(WithGit::new(references, vault, &live.order.settings));
+        Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references }
     }
 
     /// Drives the build to its end, or until we shut down.
@@ -299,7 +303,7 @@ impl Driver {
 
     fn read_journal(&mut self, link: &Link, offset: u64, lookup: &mut Lookup) -> Result<u64> {
         let (reports, offset) = link.events_after(offset).map_err(Error::internal)?;
-        lookup.begin(&self.shared.config.references, &self.live.scope, &reports);
+        lookup.begin(&self.references, &self.live.scope, &reports);
         self.apply_reports(reports);
         Ok(offset)
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executor::{Adopted, Executor};
-use store::records::{IncompleteBuild, Records, Scope};
+use store::records::{IncompleteBuild, Records, Scope, Vault};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
@@ -26,6 +26,7 @@ pub struct Engine {
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) records: Records,
+    pub(crate) vault: Vault,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) closing: watch::Sender<bool>,
     desk: Mutex<Desk>,
@@ -51,7 +52,12 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Internal`] if the store cannot be read. A build that cannot be understood is reported and skipped.
-    pub async fn start(config: Config, records: Records, executor: Arc<dyn Executor>) -> Result<Engine> {
+    pub async fn start(
+        config: Config,
+        records: Records,
+        vault: Vault,
+        executor: Arc<dyn Executor>,
+    ) -> Result<Engine> {
         let desk = Desk::new(Limits {
             concurrent: config.concurrent_builds,
             waiting: config.queued_builds,
@@ -60,6 +66,7 @@ impl Engine {
         let shared = Arc::new(Shared {
             config: Arc::new(config),
             records,
+            vault,
             executor,
             closing: watch::Sender::new(false),
             desk: Mutex::new(desk),

@@ -3,6 +3,7 @@
 //! A request has been checked against the service model before it comes here.
 
 mod builds;
+mod credentials;
 mod projects;
 mod start;
 

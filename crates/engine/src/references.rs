@@ -38,6 +38,8 @@ pub struct Asked {
     /// Names, with `:version` where one is meant, or ARNs.
     pub parameters: Vec<String>,
     pub secrets: Vec<Secret>,
+    /// Credentials for the git servers of the build's sources (BS-055).
+    pub git: bool,
 }
 
 impl Asked {
@@ -46,8 +48,9 @@ impl Asked {
         let mut asked = None;
         for event in events {
             match event {
-                Event::ReferencesNeeded { parameters, secrets } => {
-                    asked = Some(Asked { parameters: parameters.clone(), secrets: secrets.clone() });
+                Event::ReferencesNeeded { parameters, secrets, git } => {
+                    let (parameters, secrets) = (parameters.clone(), secrets.clone());
+                    asked = Some(Asked { parameters, secrets, git: *git });
                 }
                 Event::PhaseEnded { phase: Phase::DownloadSource, .. } | Event::Finished { .. } => {
                     asked = None
@@ -103,6 +106,11 @@ impl References for Nowhere {
         let parameters = asked.parameters.iter().map(|name| format!("parameter {name}"));
         let secrets = asked.secrets.iter().map(|secret| format!("secret {}", secret.id));
         let names: Vec<String> = parameters.chain(secrets).collect();
+        if names.is_empty() {
+            let nothing =
+                Answer::Values { parameters: BTreeMap::new(), secrets: BTreeMap::new(), git: Vec::new() };
+            return Box::pin(async move { Ok(nothing) });
+        }
         let message = format!("cannot fetch {}: {}", names.join(", "), self.reason);
         let code = if asked.parameters.is_empty() { SECRETS_FAILED } else { PARAMETERS_FAILED };
         Box::pin(async move { Ok(refused(code, message)) })

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "Clippy knows test functions, not those they share")]
 
+#[path = "engine/credentials.rs"]
+mod credentials;
 #[path = "engine/images.rs"]
 mod images;
 #[path = "engine/life.rs"]

@@ -48,6 +48,8 @@ pub struct Script {
     pub artifacts: Vec<UploadedArtifact>,
     /// Asks for these in DOWNLOAD_SOURCE, and waits for the answer; a refusal fails the phase.
     pub references: Option<(Vec<String>, Vec<Secret>)>,
+    /// With `references`: git asks for credentials too.
+    pub git_credentials: bool,
     /// With `fail_in`: the phase's `on-failure` asks for so many tries.
     pub retry: Option<u32>,
 }
@@ -299,7 +301,8 @@ impl Inside {
         if phase != Phase::DownloadSource {
             return Ok(None);
         }
-        self.write(Event::ReferencesNeeded { parameters, secrets }).await?;
+        let git = self.script.git_credentials;
+        self.write(Event::ReferencesNeeded { parameters, secrets, git }).await?;
         while self.answer.is_none() && !self.stopped {
             let told = self.listen.recv().await.ok_or(Killed)?;
             self.take_in(told).await?;

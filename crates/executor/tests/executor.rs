@@ -203,7 +203,8 @@ async fn a_scripted_agent_waits_for_its_references_whoever_its_driver_is() {
 
 /// Follows the journal until it has the question.
 async fn until_asked(link: &mut Link, asked: &(Vec<String>, Vec<Secret>)) {
-    let question = Event::ReferencesNeeded { parameters: asked.0.clone(), secrets: asked.1.clone() };
+    let question =
+        Event::ReferencesNeeded { parameters: asked.0.clone(), secrets: asked.1.clone(), git: false };
     while !link.events_after(0).unwrap().0.contains(&question) {
         assert_ne!(link.signal().await, Signal::Lost, "it did not ask");
     }

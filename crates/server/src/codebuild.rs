@@ -74,11 +74,20 @@ async fn perform(
         Operation::BatchGetProjects => answer(engine.batch_get_projects(caller, typed(request)?).await),
         Operation::CreateProject => answer(engine.create_project(caller, typed(request)?).await),
         Operation::DeleteProject => answer(engine.delete_project(caller, typed(request)?).await),
+        Operation::DeleteSourceCredentials => {
+            answer(engine.delete_source_credentials(caller, typed(request)?).await)
+        }
+        Operation::ImportSourceCredentials => {
+            answer(engine.import_source_credentials(caller, typed(request)?).await)
+        }
         Operation::ListBuilds => answer(engine.list_builds(caller, typed(request)?).await),
         Operation::ListBuildsForProject => {
             answer(engine.list_builds_for_project(caller, typed(request)?).await)
         }
         Operation::ListProjects => answer(engine.list_projects(caller, typed(request)?).await),
+        Operation::ListSourceCredentials => {
+            answer(engine.list_source_credentials(caller, typed(request)?).await)
+        }
         Operation::RetryBuild => answer(engine.retry_build(caller, typed(request)?).await),
         Operation::StartBuild => answer(engine.start_build(caller, typed(request)?).await),
         Operation::StopBuild => answer(engine.stop_build(caller, typed(request)?).await),

@@ -24,7 +24,8 @@ pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
 pub use projects::{Project, ProjectSort};
 pub use vault::{
-    Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, Vault, VersionValue,
+    Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, SourceCredential, Vault,
+    VersionValue,
 };
 
 use crate::error::Result;

@@ -46,10 +46,11 @@ impl Build<'_> {
         if needs.is_empty() && !spec.env.git_credential_helper {
             return Ok(Ok(()));
         }
-        let (parameters, secrets, git) = match self.session.ask(&question(&needs))? {
-            Answer::Values { parameters, secrets, git } => (parameters, secrets, git),
-            Answer::Refused { status_code, message } => return Ok(Err(failed(&status_code, message))),
-        };
+        let (parameters, secrets, git) =
+            match self.session.ask(&question(&needs, spec.env.git_credential_helper))? {
+                Answer::Values { parameters, secrets, git } => (parameters, secrets, git),
+                Answer::Refused { status_code, message } => return Ok(Err(failed(&status_code, message))),
+            };
         let variables = match values(&needs, &parameters, &secrets) {
             Ok(variables) => variables,
             Err(context) => return Ok(Err(context)),
@@ -103,7 +104,7 @@ fn secret(reference: &SecretReference) -> Place {
 }
 
 /// Each parameter and secret once, in the order of need.
-fn question(needs: &[Need]) -> Event {
+fn question(needs: &[Need], git: bool) -> Event {
     let (mut parameters, mut secrets) = (Vec::new(), Vec::new());
     for need in needs {
         match &need.value {
@@ -112,7 +113,7 @@ fn question(needs: &[Need]) -> Event {
             _ => {}
         }
     }
-    Event::ReferencesNeeded { parameters, secrets }
+    Event::ReferencesNeeded { parameters, secrets, git }
 }
 
 fn values(
@@ -185,7 +186,8 @@ mod tests {
             ("H".into(), Reference::Parameter("/d".into())),
         ]);
         plan.service_variables = names(&[("AWS_REGION", "eu-west-1")]);
-        let Event::ReferencesNeeded { parameters, secrets } = question(&needs(&spec, &plan).unwrap()) else {
+        let question = question(&needs(&spec, &plan).unwrap(), true);
+        let Event::ReferencesNeeded { parameters, secrets, git: true } = question else {
             panic!("not a question");
         };
         assert_eq!(parameters, ["/d"]);

@@ -43,8 +43,11 @@ fn references_are_asked_for_and_reach_the_commands_masked() {
     .answered(answer(&[("/p", "p-value"), ("/h", "h-value")], &[("db", "{\"pass\": \"s-value\"}")]));
     build.plan.references = BTreeMap::from([("H".into(), Reference::Parameter("/h".into()))]);
     let ended = build.run().with(Outcome::Succeeded);
-    let asked =
-        Event::ReferencesNeeded { parameters: vec!["/h".into(), "/p".into()], secrets: vec![current("db")] };
+    let asked = Event::ReferencesNeeded {
+        parameters: vec!["/h".into(), "/p".into()],
+        secrets: vec![current("db")],
+        git: false,
+    };
     assert!(ended.events.contains(&asked), "{:?}", ended.events);
     assert_eq!(ended.output(), ["same", "*** *** *** shown project", "***"]);
     assert!(ended.said("Running command echo ***"), "{}", ended.log);

@@ -48,13 +48,13 @@ fn values(scope: &Scope, asked: &Asked) -> Answer {
 
 fn asked() -> Asked {
     let secret = Secret { id: "db".to_string(), stage: None, version: None };
-    Asked { parameters: vec!["/app/key".to_string()], secrets: vec![secret] }
+    Asked { parameters: vec!["/app/key".to_string()], secrets: vec![secret], git: false }
 }
 
 async fn tester(place: Arc<dyn References>) -> Tester {
     let tester = Tester::with(|config| config.references = place).await;
     tester.agents.script(|_| {
-        let Asked { parameters, secrets } = asked();
+        let Asked { parameters, secrets, .. } = asked();
         Script { references: Some((parameters, secrets)), ..Script::default() }
     });
     tester
@@ -100,7 +100,7 @@ async fn a_build_that_was_answered_is_not_looked_up_for_again() {
     let place = Place::new(true);
     let mut tester = tester(place.clone()).await;
     tester.agents.script(|_| {
-        let Asked { parameters, secrets } = asked();
+        let Asked { parameters, secrets, .. } = asked();
         let references = Some((parameters, secrets));
         Script { references, hold_in: Some(Phase::Build), ..Script::default() }
     });

@@ -241,7 +241,7 @@ async fn an_agent_that_cannot_be_reached_at_first_is_not_given_up() {
     // Twice: at the start, and when its driver asks.
     let forgetful = Forgetful { agents: tester.agents.clone(), fails: AtomicU32::new(2) };
     let (config, records) = (tester.config.clone(), tester.records.clone());
-    tester.engine = Engine::start(config, records, Arc::new(forgetful)).await.unwrap();
+    tester.engine = Engine::start(config, records, tester.vault.clone(), Arc::new(forgetful)).await.unwrap();
     assert_eq!(tester.get(&waiting).await.current_phase.as_deref(), Some("QUEUED"), "its place is taken");
     tester.stop(&id).await;
     let build = tester.done(&id).await;

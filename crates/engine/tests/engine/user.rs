@@ -11,7 +11,7 @@ use engine::clock::ManualClock;
 use engine::{Caller, Config, Engine};
 use executor::Fake;
 use executor::fake::Script;
-use store::records::{Records, Scope};
+use store::records::{Records, Scope, Vault};
 use tempfile::TempDir;
 
 pub(crate) const START_MS: i64 = 1_700_000_000_000;
@@ -25,6 +25,7 @@ pub(crate) struct Tester {
     pub(crate) config: Config,
     pub(crate) clock: ManualClock,
     pub(crate) records: Records,
+    pub(crate) vault: Vault,
     pub(crate) agents: Fake,
     pub(crate) engine: Engine,
     pub(crate) caller: Caller,
@@ -50,6 +51,12 @@ pub(crate) fn agents(folder: &Path, clock: &ManualClock) -> Fake {
     Fake::new(&folder.join("builds"), move || clock.now_ms())
 }
 
+async fn stores(folder: &Path) -> (Records, Vault) {
+    let records = Records::open(folder).unwrap();
+    let vault = Vault::open(records.clone(), &folder.join("secret.key")).await.unwrap();
+    (records, vault)
+}
+
 pub(crate) fn caller() -> Caller {
     Caller {
         account: "123456789012".parse().unwrap(),
@@ -67,10 +74,11 @@ impl Tester {
         let clock = ManualClock::new(START_MS);
         let mut config = config(folder.path(), &clock);
         change(&mut config);
-        let records = Records::open(folder.path()).unwrap();
+        let (records, vault) = stores(folder.path()).await;
         let agents = agents(folder.path(), &clock);
-        let engine = Engine::start(config.clone(), records.clone(), Arc::new(agents.clone())).await.unwrap();
-        let tester = Tester { folder, config, clock, records, agents, engine, caller: caller() };
+        let (config_too, executor) = (config.clone(), Arc::new(agents.clone()));
+        let engine = Engine::start(config_too, records.clone(), vault.clone(), executor).await.unwrap();
+        let tester = Tester { folder, config, clock, records, vault, agents, engine, caller: caller() };
         tester.create_project("demo", |_| {}).await.unwrap();
         tester
     }
@@ -84,11 +92,13 @@ impl Tester {
     ) -> Tester {
         let mut config = config(folder, clock);
         config.concurrent_builds = concurrent;
-        let (agents, records) = (agents(folder, clock), Records::open(folder).unwrap());
+        let (agents, (records, vault)) = (agents(folder, clock), stores(folder).await);
         agents.script(move |_| script.clone());
-        let engine = Engine::start(config.clone(), records.clone(), Arc::new(agents.clone())).await.unwrap();
+        let (config_too, executor) = (config.clone(), Arc::new(agents.clone()));
+        let engine = Engine::start(config_too, records.clone(), vault.clone(), executor).await.unwrap();
         let unused = fast_folder();
-        Tester { folder: unused, config, clock: clock.clone(), records, agents, engine, caller: caller() }
+        let clock = clock.clone();
+        Tester { folder: unused, config, clock, records, vault, agents, engine, caller: caller() }
     }
 
     /// The engine goes away, and another one starts with what is stored.
@@ -98,8 +108,8 @@ impl Tester {
     }
 
     pub(crate) async fn start_again(&mut self) {
-        let (config, records) = (self.config.clone(), self.records.clone());
-        self.engine = Engine::start(config, records, Arc::new(self.agents.clone())).await.unwrap();
+        let (config, records, vault) = (self.config.clone(), self.records.clone(), self.vault.clone());
+        self.engine = Engine::start(config, records, vault, Arc::new(self.agents.clone())).await.unwrap();
     }
 
     pub(crate) async fn create_project(

@@ -16,7 +16,8 @@ const FILE: &str = "records.sqlite";
 const LOCK: &str = "records.lock";
 
 /// Each brings the schema one further; `user_version` counts how many were run.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// Prepared statements kept per connection: more than there are texts.
 const STATEMENTS: usize = 128;

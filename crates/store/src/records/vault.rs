@@ -1,12 +1,14 @@
-//! The vault: parameters and secrets, whose values nobody can read who has the database without its key.
+//! The vault: parameters, secrets and source credentials, whose values nobody can read who has the database without
+//! its key.
 //!
 //! Values are sealed by [`key`] before they are written and opened when they are read; only here are they plain.
-//! Below: `parameters` and `secrets`, which is also how identifiers that clients write (names, ARNs, parts of ARNs)
-//! find their record. What the documents beside the values mean is their writer's business.
+//! Below: `source_credentials`, and `parameters` and `secrets`, which is also how identifiers that clients write
+//! (names, ARNs, parts of ARNs) find their record. What the documents beside the values mean is their writer's business.
 
 mod key;
 mod parameters;
 mod secrets;
+mod source_credentials;
 
 use std::fmt;
 use std::path::Path;
@@ -18,11 +20,12 @@ use crate::error::{Error, Result};
 use key::Key;
 pub use parameters::{NewParameter, Parameter};
 pub use secrets::{Draft, NewSecret, Secret, SecretValue, Selection, VersionValue};
+pub use source_credentials::SourceCredential;
 
 /// The setting that says which key the values were sealed with.
 const KEY_SETTING: &str = "vault.key";
 
-/// All parameters and secrets of a data folder, and the key to them. Cheap to clone.
+/// All parameters, secrets and source credentials of a data folder, and the key to them. Cheap to clone.
 #[derive(Clone)]
 pub struct Vault {
     records: Records,
@@ -73,11 +76,13 @@ impl Vault {
 
 impl Records {
     async fn holds_sealed(&self) -> Result<bool> {
-        self.read(|sql| Ok(any(sql, "parameter_versions")? || any(sql, "secret_versions")?)).await
+        let tables = ["parameter_versions", "secret_versions", "source_credentials"];
+        self.read(move |sql| tables.iter().try_fold(false, |any, table| Ok(any || holds_any(sql, table)?)))
+            .await
     }
 }
 
-fn any(sql: &Sql<'_>, table: &str) -> Result<bool> {
+fn holds_any(sql: &Sql<'_>, table: &str) -> Result<bool> {
     let query = format!("SELECT 1 FROM {table} WHERE sealed <> $1 LIMIT 1");
     Ok(sql.row(&query, [text("")], |row| row.get::<i64>(0))?.is_some())
 }

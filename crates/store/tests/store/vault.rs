@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use store::Error;
 use store::records::{
-    NewParameter, NewSecret, Order, Records, Scope, SecretValue, Selection, Vault, VersionValue,
+    NewParameter, NewSecret, Order, Records, Scope, SecretValue, Selection, SourceCredential, Vault,
+    VersionValue,
 };
 
 use crate::records::scope;
@@ -190,6 +191,8 @@ async fn no_file_but_the_key_gives_a_value_away() {
     let tester = Tester::new().await;
     tester.put("a", VALUE).await;
     tester.create("s", "v1", SecretValue::Text(VALUE.into())).await;
+    let kept = tester.vault.put_source_credential(&tester.scope, credential("GITHUB", VALUE), true).await;
+    assert!(kept.unwrap());
     // While it is open there is a WAL; afterwards everything is in the database's file.
     let look = |folder: &Path| {
         let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -248,4 +251,27 @@ async fn without_its_key_the_vault_does_not_open_and_says_which_file_is_missed()
     assert!(refusal(open(folder.path()).await).contains("not the key"));
     std::fs::write(&path, kept).unwrap();
     assert!(open(folder.path()).await.is_ok());
+}
+
+fn credential(server_type: &str, token: &str) -> SourceCredential {
+    SourceCredential { server_type: server_type.into(), token: token.into(), document: "{}".into() }
+}
+
+// SA-051
+#[tokio::test]
+async fn there_is_one_source_credential_of_a_server_type_in_each_account() {
+    let tester = Tester::new().await;
+    let (vault, scope) = (&tester.vault, &tester.scope);
+    assert!(vault.put_source_credential(scope, credential("GITHUB", "one"), false).await.unwrap());
+    assert!(!vault.put_source_credential(scope, credential("GITHUB", "two"), false).await.unwrap());
+    assert_eq!(vault.source_credentials(scope).await.unwrap(), [credential("GITHUB", "one")]);
+    assert!(vault.put_source_credential(scope, credential("GITHUB", "two"), true).await.unwrap());
+    assert!(vault.put_source_credential(scope, credential("BITBUCKET", "three"), true).await.unwrap());
+    let expect = [credential("BITBUCKET", "three"), credential("GITHUB", "two")];
+    assert_eq!(vault.source_credentials(scope).await.unwrap(), expect);
+    let elsewhere = Scope { account: "999999999999".into(), ..scope.clone() };
+    assert_eq!(vault.source_credentials(&elsewhere).await.unwrap(), []);
+    assert!(!vault.delete_source_credential(&elsewhere, "GITHUB").await.unwrap());
+    assert!(vault.delete_source_credential(scope, "GITHUB").await.unwrap());
+    assert!(!vault.delete_source_credential(scope, "GITHUB").await.unwrap());
 }
