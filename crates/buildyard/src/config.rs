@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use store::records::Address;
 
 use crate::aws_environment::Overrides;
 use crate::folders;
@@ -17,6 +18,7 @@ use crate::folders;
 pub(crate) struct File {
     listen: Option<SocketAddr>,
     data: Option<PathBuf>,
+    database: Option<Hidden>,
     account: Option<String>,
     region: Option<String>,
     concurrent_builds: Option<usize>,
@@ -34,6 +36,23 @@ pub(crate) struct File {
     /// Image names, as projects write them, to what they mean: a registry reference, or an OCI layout or archive here.
     #[serde(default)]
     images: BTreeMap<String, String>,
+}
+
+/// A text that may hold a password, and is not shown.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hidden(String);
+
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl From<String> for Hidden {
+    fn from(text: String) -> Hidden {
+        Hidden(text)
+    }
 }
 
 /// The `host` environment.
@@ -112,6 +131,9 @@ pub(crate) struct Flags {
     /// Folder of the database, objects and logs [default: /var/lib/buildyard, or ~/.local/share/buildyard].
     #[arg(long, value_name = "FOLDER", env = "BUILDYARD_DATA")]
     pub(crate) data: Option<PathBuf>,
+    /// URL of a PostgreSQL database for the records, as postgres://user@host/database [default: an SQLite file in the data folder].
+    #[arg(long, value_name = "URL", env = "BUILDYARD_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<Hidden>,
     /// Configuration file [default: buildyard.toml in the data folder, if there is one].
     #[arg(long, value_name = "FILE", env = "BUILDYARD_CONFIG")]
     pub(crate) config: Option<PathBuf>,
@@ -134,6 +156,8 @@ pub(crate) struct Flags {
 pub(crate) struct Settings {
     pub(crate) listen: SocketAddr,
     pub(crate) data: PathBuf,
+    /// Where records are, if not in the data folder.
+    pub(crate) database: Option<Address>,
     pub(crate) account: String,
     pub(crate) region: String,
     pub(crate) concurrent_builds: Option<usize>,
@@ -168,12 +192,15 @@ impl Settings {
             return Err("concurrent_builds must be at least 1".into());
         }
         check_concurrent_builds_of(&file.concurrent_builds_of)?;
+        let database = flags.database.or(file.database).map(|url| url.0.parse());
+        let database = database.transpose().map_err(|e| format!("database: {e}"))?;
         let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
         Ok(Settings {
             secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
             references: file.references.checked()?,
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
             data,
+            database,
             account,
             region,
             concurrent_builds,
@@ -217,7 +244,11 @@ fn read_file(flags: &Flags) -> Result<File, String> {
 }
 
 fn parse(text: &str, path: &Path) -> Result<File, String> {
-    toml::from_str(text).map_err(|e| format!("the configuration {} is wrong: {e}", path.display()))
+    toml::from_str(text).map_err(|e: toml::de::Error| {
+        // The line itself is not shown: there may be a password in it.
+        let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        format!("the configuration {} is wrong in line {line}: {}", path.display(), e.message())
+    })
 }
 
 #[cfg(test)]
@@ -253,9 +284,12 @@ mod tests {
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),
             ("[host]\nshare = []", "share"),
+            ("database = 'mysql://db/yard'", "postgres://"),
+            ("database = 'postgres://me:secret@db/yard?sslmode=require'", "sslmode"),
+            ("region = 'eu'\ndatabase = 'postgres://me:secret@db", "line 2"),
         ] {
             let message = settings(text, Flags::default()).unwrap_err();
-            assert!(message.contains(expect), "{message}");
+            assert!(message.contains(expect) && !message.contains("secret"), "{message}");
         }
     }
 }

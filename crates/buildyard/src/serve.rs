@@ -37,8 +37,7 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     let data = &settings.data;
     make_data_folder(data)?;
     let key = credentials::first_key(data)?;
-    let records =
-        Records::open(data).map_err(|e| format!("cannot open the data folder {}: {e}", data.display()))?;
+    let records = open_records(settings)?;
     let vault = Vault::open(records.clone(), &settings.secret_key).await.map_err(|e| e.to_string())?;
     let objects = Objects::open(&data.join("s3")).map_err(|e| e.to_string())?;
     objects.clean().map_err(|e| e.to_string())?;
@@ -64,7 +63,7 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     let region = settings.region.as_str();
     let services = Services {
         codebuild: CodeBuild::of(engine.clone()),
-        logs: Logs::new(records, data.join("logs"), region, now.clone(), bell),
+        logs: Logs::new(records.clone(), data.join("logs"), region, now.clone(), bell),
         parameters: Parameters::new(vault.clone(), region, now.clone()),
         s3: S3::new(objects, keys.clone(), region, &settings.account, vec!["localhost".to_owned()]),
         secrets: Secrets::new(vault, region, now.clone()),
@@ -74,9 +73,34 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
 
-    server::serve(listener, Arc::new(endpoint), stopped(ready)).await;
+    let lost = AtomicBool::new(false);
+    let stop = async {
+        tokio::select! {
+            () = stopped(ready.clone()) => {}
+            () = records.taken_over() => {
+                ready.store(false, Ordering::Relaxed);
+                lost.store(true, Ordering::Relaxed);
+            }
+        }
+    };
+    server::serve(listener, Arc::new(endpoint), stop).await;
+    if lost.load(Ordering::Relaxed) {
+        return Err("another server has taken over the database; this one leaves everything to it".into());
+    }
     engine.shut_down().await;
     Ok(())
+}
+
+fn open_records(settings: &Settings) -> Result<Records, String> {
+    let data = &settings.data;
+    match &settings.database {
+        Some(address) => {
+            Records::connect(address, data).map_err(|e| format!("cannot open the database {address}: {e}"))
+        }
+        None => {
+            Records::open(data).map_err(|e| format!("cannot open the data folder {}: {e}", data.display()))
+        }
+    }
 }
 
 fn make_data_folder(data: &Path) -> Result<(), String> {

@@ -41,6 +41,11 @@ impl From<store::Error> for Error {
     fn from(error: store::Error) -> Error {
         match error {
             store::Error::Full => Error::Unavailable("The disk is full".to_string()),
+            store::Error::Unavailable(_) | store::Error::TakenOver(_) => {
+                tracing::error!(%error, "a request could not be kept");
+                Error::Unavailable("The database is unavailable".to_string())
+            }
+            store::Error::InvalidText(rule) => Error::InvalidInput(format!("Invalid text: {rule}")),
             store::Error::InvalidToken(token) => Error::InvalidInput(format!("Invalid next token: {token}")),
             other => Error::internal(other),
         }

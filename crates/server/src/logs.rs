@@ -226,6 +226,11 @@ fn error(failed: store::Error) -> ServiceError {
         Error::Sealed(_) => {
             ServiceError::invalid_parameter("The log stream is complete and takes no more events.")
         }
+        Error::InvalidText(rule) => ServiceError::invalid_parameter(format!("Invalid text: {rule}.")),
+        failed @ (Error::Unavailable(_) | Error::TakenOver(_)) => {
+            tracing::error!(%failed, "a request could not be kept");
+            ServiceError::service_unavailable("The database is unavailable.")
+        }
         Error::Full => {
             tracing::error!("the disk that holds the logs is full");
             ServiceError::service_unavailable("There is no space left for log events.")

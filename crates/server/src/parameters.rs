@@ -404,6 +404,11 @@ fn error(failed: store::Error) -> ServiceError {
             format!("You have exceeded the number of parameters for this account: {limit}."),
             400,
         ),
+        Error::InvalidText(rule) => ServiceError::validation(format!("Invalid text: {rule}.")),
+        failed @ (Error::Unavailable(_) | Error::TakenOver(_)) => {
+            tracing::error!(%failed, "a request could not be kept");
+            ServiceError::service_unavailable("The database is unavailable.")
+        }
         Error::Full => {
             tracing::error!("the disk that holds the records is full");
             ServiceError::service_unavailable("There is no space left for parameters.")

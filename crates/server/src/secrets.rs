@@ -232,6 +232,11 @@ fn error(failed: store::Error) -> ServiceError {
         Error::TooMany { limit, .. } => {
             ServiceError::limit_exceeded(format!("You have exceeded the number of secrets: {limit}."))
         }
+        Error::InvalidText(rule) => ServiceError::invalid_parameter(format!("Invalid text: {rule}.")),
+        failed @ (Error::Unavailable(_) | Error::TakenOver(_)) => {
+            tracing::error!(%failed, "a request could not be kept");
+            ServiceError::service_unavailable("The database is unavailable.")
+        }
         Error::Full => {
             tracing::error!("the disk that holds the records is full");
             ServiceError::service_unavailable("There is no space left for secrets.")

@@ -65,7 +65,23 @@ pub enum Error {
 
     /// Another process (or another handle in this one) has it open for writing.
     #[error("{0} is in use by another process")]
-    Locked(PathBuf),
+    Locked(String),
+    /// Another process has owned the records since: whoever gets this has to leave them alone.
+    #[error("another process has taken over {0}")]
+    TakenOver(String),
+    /// The database cannot be reached, or has gone away in the middle. Nothing of the call was kept; later calls find
+    /// out by themselves whether it is back.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// A database that does not promise what the records rest on; says which rule it breaks.
+    #[error("the database {place} cannot be used: {rule}")]
+    Database { place: String, rule: String },
+    /// What should be the URL of a database. It is not shown, for it may hold a password.
+    #[error("that is not the URL of a database: {0}")]
+    InvalidAddress(&'static str),
+    /// A text that not every database can hold.
+    #[error("a text cannot be stored: {0}")]
+    InvalidText(&'static str),
     /// The records were written by a newer version than this one.
     #[error(
         "the records have schema {found}, this version knows schemas up to {known}; use the newer version"

@@ -1,11 +1,14 @@
-//! Records: the rows we remember, in one SQLite database in the data folder. All SQL of the project is here.
+//! Records: the rows we remember, in an SQLite database in the data folder or in a PostgreSQL database. All SQL of the
+//! project is here.
 //!
 //! An async face over threads: one writes, a few read. What several callers write at the same time is committed
 //! together, and nobody is answered before the commit is on the disk. Documents are JSON texts whose meaning is
 //! their writer's; times come from the caller, as milliseconds since the epoch.
 //!
-//! The SQL is meant to run on PostgreSQL too: numbered parameters, nothing of SQLite's own outside `migrations`.
+//! There is one text of each query and each migration, with numbered parameters and nothing of one database's own.
+//! `connection` is where the two differ: their settings, locks, types and failures.
 
+mod address;
 mod builds;
 mod connection;
 mod logs;
@@ -15,10 +18,12 @@ mod settings;
 mod sql;
 mod threads;
 mod vault;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
 
+pub use address::Address;
 pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewBuild, Succession, Token};
 pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
@@ -29,6 +34,7 @@ pub use vault::{
 };
 
 use crate::error::Result;
+use connection::Place;
 use sql::Sql;
 use threads::Threads;
 
@@ -40,7 +46,7 @@ pub struct Scope {
     pub region: String,
 }
 
-/// All records of a data folder. Cheap to clone; closed, after all that was asked is done, with the last clone.
+/// All records of a server. Cheap to clone; closed, after all that was asked is done, with the last clone.
 #[derive(Debug, Clone)]
 pub struct Records {
     threads: Arc<Threads>,
@@ -51,7 +57,20 @@ impl Records {
     /// `Locked` while another process (or another handle) has them, `NewerSchema` if a newer version wrote them.
     /// Blocks, though never for long: for start-up.
     pub fn open(folder: &Path) -> Result<Records> {
-        Ok(Records { threads: Arc::new(Threads::start(folder)?) })
+        Ok(Records { threads: Arc::new(Threads::start(&Place::Folder(folder.to_owned()))?) })
+    }
+
+    /// As [`Records::open`], in a PostgreSQL database, in the schema of the address's `search_path`. `folder` is locked
+    /// all the same. `Unavailable` if the database cannot be reached, `Database` if it does not promise enough.
+    pub fn connect(address: &Address, folder: &Path) -> Result<Records> {
+        let place = Place::Database(address.clone(), folder.to_owned());
+        Ok(Records { threads: Arc::new(Threads::start(&place)?) })
+    }
+
+    /// Completes when another process has taken the records over, while the connection to their database was lost.
+    /// From then on nothing can be written; whoever has them open should end.
+    pub async fn taken_over(&self) {
+        self.threads.taken_over().await;
     }
 
     /// Runs `work` in a transaction of its own kind: all of it is kept, or after an error nothing.

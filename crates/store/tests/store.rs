@@ -4,12 +4,18 @@
 
 #[path = "store/crash.rs"]
 mod crash;
+#[path = "store/databases.rs"]
+mod databases;
 #[path = "store/logs.rs"]
 mod logs;
 #[path = "store/objects.rs"]
 mod objects;
+#[path = "store/outages.rs"]
+mod outages;
 #[path = "store/records.rs"]
 mod records;
+#[path = "store/vault.rs"]
+mod vault;
 
 /// A small generator of numbers that look random, the same in every run with the same seed.
 #[derive(Debug)]
@@ -27,5 +33,3 @@ impl Dice {
         usize::try_from(self.0 % bound as u64).unwrap()
     }
 }
-#[path = "store/vault.rs"]
-mod vault;

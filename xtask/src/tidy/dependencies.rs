@@ -22,6 +22,7 @@ const ROOMS: &[&[&str]] = &[
 /// Libraries that only some rooms may use, in tests too.
 const RESERVED: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
+    ("tokio-postgres", &["store"]),
     ("hyper", &["server"]),
     ("hyper-util", &["server"]),
     ("axum", &["server"]),

@@ -32,7 +32,7 @@ const WALLS: &[Wall] = &[
         what: "unsafe code lives in `container` only",
     },
     Wall {
-        words: &["rusqlite", "sqlx"],
+        words: &["rusqlite", "tokio_postgres", "sqlx"],
         look: Where::Code,
         within: &[],
         except: &["crates/store/"],
@@ -72,7 +72,7 @@ const WALLS: &[Wall] = &[
         what: "this room is pure: no files, no network, no clock, no threads",
     },
     Wall {
-        words: &["Embedded", "embedded", "rusqlite", "sqlite"],
+        words: &["Embedded", "embedded", "rusqlite", "sqlite", "postgres"],
         look: Where::Code,
         within: &["crates/engine/src/"],
         except: &[],

@@ -231,7 +231,7 @@ impl SegmentWriter {
 
 fn lock(file: &File, path: &Path) -> Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => Err(Error::Locked(path.to_owned())),
+        Err(Errno::WOULDBLOCK) => Err(Error::Locked(path.display().to_string())),
         locked => locked.doing("locking a log segment"),
     }
 }

@@ -1,9 +1,7 @@
 //! Builds: accepted once, updated while they run, never changed again once complete.
 
-use rusqlite::types::Value;
-
 use super::page::{self, Order, Page, Paged};
-use super::sql::{Columns, Sql, count, text};
+use super::sql::{Columns, Sql, Value, count, in_order, one_of, text};
 use super::{Records, Scope};
 use crate::error::{Error, Result};
 
@@ -150,7 +148,14 @@ impl Records {
     /// Those of the builds that exist, in the order asked.
     pub async fn get_builds(&self, scope: &Scope, ids: &[String]) -> Result<Vec<Build>> {
         let (scope, ids) = (scope.clone(), ids.to_vec());
-        self.read(move |sql| ids.iter().filter_map(|id| get(sql, &scope, id).transpose()).collect()).await
+        self.read(move |sql| {
+            let mut parameters = vec![text(&scope.account), text(&scope.region)];
+            let one_of = one_of(&ids, &mut parameters);
+            let query =
+                format!("SELECT {COLUMNS} FROM builds WHERE account = $1 AND region = $2 AND id IN {one_of}");
+            Ok(in_order(&ids, sql.rows(&query, parameters, read)?, |build| &build.id))
+        })
+        .await
     }
 
     /// How a build was planned (JSON).
@@ -265,7 +270,7 @@ fn update(sql: &Sql<'_>, scope: &Scope, id: &str, change: &BuildUpdate) -> Resul
         [
             text(&change.status),
             change.complete.into(),
-            change.ended_ms.map_or(Value::Null, Value::Integer),
+            change.ended_ms.into(),
             text(&change.document),
             text(&change.lifecycle),
             text(&scope.account),

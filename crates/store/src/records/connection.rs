@@ -1,133 +1,172 @@
-//! Opening the database: the lock on the data folder, the settings durability rests on, and migrations.
+//! A connection to either database, with one face: statements, the control of transactions, and what became of it.
+//!
+//! [`sqlite`] and [`postgres`] are what the face hides; [`schema`] brings either up to date from one set of texts.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::time::{Duration, Instant};
+mod folder;
+mod postgres;
+mod schema;
+mod sqlite;
 
-use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use std::fs::File;
+use std::path::PathBuf;
 
-use super::sql::sql_error;
-use crate::error::{Doing, Error, Result};
+use tokio::sync::mpsc;
 
-const FILE: &str = "records.sqlite";
-const LOCK: &str = "records.lock";
+use super::address::Address;
+use super::sql::{Columns, Value};
+use crate::error::Result;
+use postgres::Postgres;
+use sqlite::Sqlite;
 
-/// Each brings the schema one further; `user_version` counts how many were run.
-const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/1.sql"), include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
+pub(super) enum Connection {
+    Sqlite(Sqlite),
+    Postgres(Postgres),
+}
 
-/// Prepared statements kept per connection: more than there are texts.
-const STATEMENTS: usize = 128;
+/// What moves a transaction on.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Control {
+    BeginReading,
+    BeginWriting,
+    Savepoint,
+    Release,
+    RollBackToSavepoint,
+    Commit,
+    RollBack,
+}
 
-/// How long a lock that somebody has is tried again. A process that a killed server was just starting has the server's
-/// files until it executes its program.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
-const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// What tells a transaction from all others, also after its connection has broken.
+#[derive(Debug, Clone)]
+pub(super) struct TransactionId(String);
 
-/// Held for as long as the returned file is open, and by one process at a time.
-pub(super) fn lock(folder: &Path) -> Result<File> {
-    let path = folder.join(LOCK);
-    let file = private_file(&path)?;
-    let begun = Instant::now();
-    loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_PAUSE),
-            Err(Errno::WOULDBLOCK) => return Err(Error::Locked(path)),
-            locked => return locked.doing("locking the records").map(|()| file),
+impl Connection {
+    /// Gives how many rows were changed.
+    pub(super) fn execute(&self, text: &str, parameters: &[Value]) -> Result<usize> {
+        match self {
+            Connection::Sqlite(sqlite) => sqlite.execute(text, parameters),
+            Connection::Postgres(postgres) => postgres.execute(text, parameters),
+        }
+    }
+
+    pub(super) fn query(
+        &self,
+        text: &str,
+        parameters: &[Value],
+        each: &mut dyn FnMut(&Columns<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Connection::Sqlite(sqlite) => sqlite.query(text, parameters, each),
+            Connection::Postgres(postgres) => postgres.query(text, parameters, each),
+        }
+    }
+
+    pub(super) fn control(&self, control: Control) -> Result<()> {
+        match self {
+            Connection::Sqlite(sqlite) => sqlite.control(control),
+            Connection::Postgres(postgres) => postgres.control(control),
+        }
+    }
+
+    /// Whether what has been begun can still be gone on with: a failure may have ended it.
+    pub(super) fn in_transaction(&self) -> bool {
+        match self {
+            Connection::Sqlite(sqlite) => sqlite.in_transaction(),
+            Connection::Postgres(postgres) => !postgres.is_lost(),
+        }
+    }
+
+    /// Whether nothing more will come of this connection.
+    pub(super) fn is_lost(&self) -> bool {
+        matches!(self, Connection::Postgres(postgres) if postgres.is_lost())
+    }
+
+    /// Waits for the next in a queue (`Some(None)` when it is closed), or until this connection is lost (`None`).
+    pub(super) fn next<T>(&self, queue: &mut mpsc::Receiver<T>) -> Option<Option<T>> {
+        match self {
+            Connection::Sqlite(_) => Some(queue.blocking_recv()),
+            Connection::Postgres(postgres) => postgres.until_lost(queue.recv()),
+        }
+    }
+
+    /// By which the transaction's end can be asked for on another connection; `None` if there is nothing to ask,
+    /// as a COMMIT that fails has not committed or nothing was written.
+    pub(super) fn transaction_id(&self) -> Result<Option<TransactionId>> {
+        match self {
+            Connection::Sqlite(_) => Ok(None),
+            Connection::Postgres(postgres) => postgres.transaction_id(),
+        }
+    }
+
+    /// Whether a transaction that another connection had was committed. `Unavailable` while that is open.
+    pub(super) fn committed(&self, transaction: &TransactionId) -> Result<bool> {
+        match self {
+            Connection::Sqlite(_) => Ok(false),
+            Connection::Postgres(postgres) => postgres.committed(transaction),
         }
     }
 }
 
-/// The one connection that writes.
-pub(super) fn open_writer(folder: &Path) -> Result<Connection> {
-    let path = folder.join(FILE);
-    // Made here, as SQLite would let others read it.
-    private_file(&path)?;
-    let mut connection = Connection::open(&path).map_err(sql_error("opening the records"))?;
-    let doing = sql_error("preparing the records");
-    connection
-        .execute_batch(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
-             PRAGMA foreign_keys = ON;
-             PRAGMA trusted_schema = OFF;
-             PRAGMA cell_size_check = ON;
-             PRAGMA journal_size_limit = 67108864;",
-        )
-        .map_err(&doing)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    migrate(&mut connection, MIGRATIONS)?;
-    Ok(connection)
+/// Where records are.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Folder(PathBuf),
+    /// The folder is what else the server has, and shared with nobody either.
+    Database(Address, PathBuf),
 }
 
-pub(super) fn open_reader(folder: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let doing = sql_error("opening the records for reading");
-    let connection = Connection::open_with_flags(folder.join(FILE), flags).map_err(&doing)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    Ok(connection)
+/// Whoever has the records. In a database the next owner has another number.
+#[derive(Debug)]
+pub(super) struct Owner {
+    number: Option<i64>,
+    /// Held as long as it is open.
+    _folder: File,
 }
 
-/// Documents may hold secrets: nobody but us reads these files.
-fn private_file(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .doing("opening the records")
-}
-
-fn migrate(connection: &mut Connection, migrations: &[&str]) -> Result<()> {
-    let doing = sql_error("migrating the records");
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(&doing)?;
-    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(&doing)?;
-    let known = i64::try_from(migrations.len()).expect("few migrations");
-    let done = usize::try_from(found).ok().filter(|done| *done <= migrations.len());
-    let done = done.ok_or(Error::NewerSchema { found, known })?;
-    for migration in &migrations[done..] {
-        transaction.execute_batch(migration).map_err(&doing)?;
-    }
-    transaction.pragma_update(None, "user_version", known).map_err(&doing)?;
-    transaction.commit().map_err(&doing)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn version(connection: &Connection) -> i64 {
-        connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+impl Place {
+    /// Takes the records, and brings their schema up to date.
+    /// `Locked` while somebody else has them, `NewerSchema` if a newer version wrote them.
+    pub(super) fn own(&self) -> Result<(Connection, Owner)> {
+        match self {
+            Place::Folder(data) => {
+                let folder = folder::lock(data)?;
+                let connection = Connection::Sqlite(Sqlite::own(data)?);
+                schema::migrate(&connection, schema::MIGRATIONS)?;
+                Ok((connection, Owner { number: None, _folder: folder }))
+            }
+            Place::Database(address, data) => {
+                let folder = folder::lock(data)?;
+                let postgres = Postgres::connect(address)?;
+                postgres.lock(address)?;
+                let connection = Connection::Postgres(postgres);
+                schema::migrate(&connection, schema::MIGRATIONS)?;
+                let number = schema::become_owner(&connection)?;
+                Ok((connection, Owner { number: Some(number), _folder: folder }))
+            }
+        }
     }
 
-    #[test]
-    fn migrations_run_once_each_and_all_or_none() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        migrate(&mut connection, &["CREATE TABLE a (x)"]).unwrap();
-        migrate(&mut connection, &["CREATE TABLE a (x)"]).unwrap();
-        assert_eq!(version(&connection), 1);
-        let broken = ["CREATE TABLE a (x)", "CREATE TABLE b (x)", "CREATE TABLE b (x)"];
-        assert!(migrate(&mut connection, &broken).is_err());
-        assert_eq!(version(&connection), 1);
-        assert!(connection.prepare("SELECT * FROM b").is_err());
-        migrate(&mut connection, &broken[..2]).unwrap();
-        assert_eq!(version(&connection), 2);
+    /// Another connection for the owner, whose own was lost.
+    /// `TakenOver` if somebody else has owned the records since, `Unavailable` while that is not known.
+    pub(super) fn own_again(&self, owner: &Owner) -> Result<Connection> {
+        match (self, owner.number) {
+            (Place::Database(address, _), Some(number)) => {
+                let postgres = Postgres::connect(address)?;
+                let locked = postgres.lock_again(address);
+                let connection = Connection::Postgres(postgres);
+                // Whoever has the lock may be our lost connection, whose end is on its way, or the next owner.
+                schema::check_owner(&connection, number, address)?;
+                locked.map(|()| connection)
+            }
+            // The connection to a file is not lost.
+            _ => self.own().map(|(connection, _)| connection),
+        }
     }
 
-    #[test]
-    fn a_newer_schema_is_refused_and_left_alone() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.pragma_update(None, "user_version", 7).unwrap();
-        let refused = migrate(&mut connection, &["CREATE TABLE a (x)"]);
-        assert!(matches!(refused, Err(Error::NewerSchema { found: 7, known: 1 })));
-        assert_eq!(version(&connection), 7);
-        assert!(connection.prepare("SELECT * FROM a").is_err());
+    /// A connection for reading.
+    pub(super) fn read(&self) -> Result<Connection> {
+        match self {
+            Place::Folder(folder) => Sqlite::read(folder).map(Connection::Sqlite),
+            Place::Database(address, _) => Postgres::connect(address).map(Connection::Postgres),
+        }
     }
 }

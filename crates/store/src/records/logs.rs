@@ -1,9 +1,7 @@
 //! Log groups and log streams: what they are called and where their segments lie. The bytes are in `crate::logs`.
 
-use rusqlite::types::Value;
-
 use super::page::{self, Order, Page, Paged, after_prefix};
-use super::sql::{Columns, Sql, count, text};
+use super::sql::{Columns, Sql, Value, count, text};
 use super::{Records, Scope};
 use crate::error::{Error, Result};
 
@@ -49,7 +47,7 @@ impl Records {
                     text(&scope.region),
                     text(&group.name),
                     group.created_ms.into(),
-                    group.retention_days.map_or(Value::Null, Value::Integer),
+                    group.retention_days.into(),
                     text(&group.tags),
                 ],
             )?;
@@ -91,7 +89,7 @@ impl Records {
 
     /// Sets for how many days events are kept; `None` for ever. `NotFound` if there is no such group.
     pub async fn set_log_retention(&self, scope: &Scope, group: &str, days: Option<i64>) -> Result<()> {
-        let days = days.map_or(Value::Null, Value::Integer);
+        let days = days.into();
         self.change_log_group(scope, group, "retention_days", days).await
     }
 

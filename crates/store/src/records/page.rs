@@ -1,7 +1,6 @@
 //! Lists in pages: each page says where the next begins, so that a page costs the same wherever it lies.
 
-use rusqlite::types::Value;
-
+use super::sql::Value;
 use crate::error::{Error, Result};
 
 /// Rows per page at most, whatever the caller asks for.

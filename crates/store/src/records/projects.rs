@@ -1,9 +1,7 @@
 //! Projects: a name, a document, and when it was made and changed.
 
-use rusqlite::types::Value;
-
 use super::page::{self, Order, Page, Paged};
-use super::sql::{Sql, text};
+use super::sql::{Columns, Sql, Value, in_order, one_of, text};
 use super::{Records, Scope};
 use crate::error::{Error, Result};
 
@@ -126,8 +124,12 @@ impl Records {
     /// Those of the named projects that exist, in the order asked.
     pub async fn get_projects(&self, scope: &Scope, names: &[String]) -> Result<Vec<Project>> {
         let (scope, names) = (scope.clone(), names.to_vec());
-        self.read(move |sql| names.iter().filter_map(|name| get(sql, &scope, name).transpose()).collect())
-            .await
+        self.read(move |sql| {
+            let mut parameters = vec![text(&scope.account), text(&scope.region)];
+            let query = format!("{SELECT} AND name IN {}", one_of(&names, &mut parameters));
+            Ok(in_order(&names, sql.rows(&query, parameters, read)?, |project| &project.name))
+        })
+        .await
     }
 
     /// Names of projects. `after` is the `next` of the page before, under the same sort and order.
@@ -159,18 +161,19 @@ impl Records {
     }
 }
 
+const SELECT: &str = "SELECT name, document, created_ms, modified_ms FROM projects
+     WHERE account = $1 AND region = $2";
+
 fn get(sql: &Sql<'_>, scope: &Scope, name: &str) -> Result<Option<Project>> {
-    sql.row(
-        "SELECT name, document, created_ms, modified_ms FROM projects
-         WHERE account = $1 AND region = $2 AND name = $3",
-        [text(&scope.account), text(&scope.region), text(name)],
-        |row| {
-            Ok(Project {
-                name: row.get(0)?,
-                document: row.get(1)?,
-                created_ms: row.get(2)?,
-                modified_ms: row.get(3)?,
-            })
-        },
-    )
+    let parameters = [text(&scope.account), text(&scope.region), text(name)];
+    sql.row(&format!("{SELECT} AND name = $3"), parameters, read)
+}
+
+fn read(row: &Columns<'_>) -> Result<Project> {
+    Ok(Project {
+        name: row.get(0)?,
+        document: row.get(1)?,
+        created_ms: row.get(2)?,
+        modified_ms: row.get(3)?,
+    })
 }

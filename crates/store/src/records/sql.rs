@@ -1,16 +1,81 @@
-//! Running SQL texts, and the place of database errors among ours.
+//! Running SQL texts inside a transaction, whichever database it is: values, columns, and nothing of a driver's.
 
-use rusqlite::types::{FromSql, Value};
-use rusqlite::{Connection, Row, params_from_iter};
+use std::collections::HashMap;
 
+use super::connection::Connection;
 use crate::error::{Error, Result};
 
-/// A row's columns, taken by place.
-pub(super) struct Columns<'r>(&'r Row<'r>);
+/// What a column or a parameter holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Value {
+        Value::Integer(value)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Value {
+        Value::Integer(value.into())
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Value {
+        value.map_or(Value::Null, Value::Integer)
+    }
+}
+
+/// What is made of a column.
+pub(super) trait Column: Sized {
+    fn of(value: Value) -> Option<Self>;
+}
+
+impl Column for i64 {
+    fn of(value: Value) -> Option<i64> {
+        if let Value::Integer(value) = value { Some(value) } else { None }
+    }
+}
+
+impl Column for bool {
+    fn of(value: Value) -> Option<bool> {
+        i64::of(value).map(|value| value != 0)
+    }
+}
+
+impl Column for String {
+    fn of(value: Value) -> Option<String> {
+        if let Value::Text(value) = value { Some(value) } else { None }
+    }
+}
+
+impl<T: Column> Column for Option<T> {
+    fn of(value: Value) -> Option<Option<T>> {
+        if value == Value::Null { Some(None) } else { T::of(value).map(Some) }
+    }
+}
+
+/// A row of either database.
+pub(super) enum Columns<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+    Postgres(&'r tokio_postgres::Row),
+}
 
 impl Columns<'_> {
-    pub(super) fn get<T: FromSql>(&self, index: usize) -> Result<T> {
-        self.0.get(index).map_err(sql_error("reading a record"))
+    /// A column, by its place.
+    pub(super) fn get<T: Column>(&self, index: usize) -> Result<T> {
+        let failed =
+            |error: Box<dyn std::error::Error + Send + Sync>| Error::internal("reading a record", error);
+        let value: Value = match self {
+            Columns::Sqlite(row) => row.get(index).map_err(|error| failed(error.into()))?,
+            Columns::Postgres(row) => row.try_get(index).map_err(|error| failed(error.into()))?,
+        };
+        T::of(value).ok_or_else(|| failed(format!("column {index} is of another type").into()))
     }
 
     /// Counts are never negative where we write them.
@@ -32,8 +97,8 @@ impl<'c> Sql<'c> {
 
     /// Gives how many rows were changed.
     pub(super) fn execute<const N: usize>(&self, text: &str, parameters: [Value; N]) -> Result<usize> {
-        let mut statement = self.prepare(text)?;
-        statement.execute(params_from_iter(parameters)).map_err(sql_error("changing a record"))
+        check(text, &parameters)?;
+        self.connection.execute(text, &parameters)
     }
 
     pub(super) fn rows<T>(
@@ -42,12 +107,13 @@ impl<'c> Sql<'c> {
         parameters: impl IntoIterator<Item = Value>,
         read: impl Fn(&Columns<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
-        let mut statement = self.prepare(text)?;
-        let mut rows = statement.query(params_from_iter(parameters)).map_err(sql_error("reading records"))?;
+        let parameters: Vec<Value> = parameters.into_iter().collect();
+        check(text, &parameters)?;
         let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(sql_error("reading records"))? {
-            found.push(read(&Columns(row))?);
-        }
+        self.connection.query(text, &parameters, &mut |row| {
+            found.push(read(row)?);
+            Ok(())
+        })?;
         Ok(found)
     }
 
@@ -60,10 +126,15 @@ impl<'c> Sql<'c> {
     ) -> Result<Option<T>> {
         Ok(self.rows(text, parameters, read)?.into_iter().next())
     }
+}
 
-    fn prepare(&self, text: &str) -> Result<rusqlite::CachedStatement<'c>> {
-        debug_assert!(numbered_in_order(text), "{text}");
-        self.connection.prepare_cached(text).map_err(sql_error("preparing a statement"))
+/// PostgreSQL cannot hold a NUL in a text. SQLite could, but a record shall fit into either.
+fn check(text: &str, parameters: &[Value]) -> Result<()> {
+    debug_assert!(numbered_in_order(text), "{text}");
+    let holds_nul = |value: &Value| matches!(value, Value::Text(text) if text.contains('\0'));
+    match parameters.iter().any(holds_nul) {
+        true => Err(Error::InvalidText("it holds the character U+0000")),
+        false => Ok(()),
     }
 }
 
@@ -78,16 +149,21 @@ fn numbered_in_order(text: &str) -> bool {
     })
 }
 
-pub(super) fn sql_error(doing: &'static str) -> impl Fn(rusqlite::Error) -> Error {
-    move |error| {
-        /// The index file of the log could not grow.
-        const SHARED_MEMORY_SIZE: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
-        match error.sqlite_error() {
-            Some(found) if found.code == rusqlite::ErrorCode::DiskFull => Error::Full,
-            Some(found) if found.extended_code == SHARED_MEMORY_SIZE => Error::Full,
-            _ => Error::internal(doing, error),
-        }
-    }
+/// `($n, $n+1, ...)` for as many values, to stand behind IN; the values are added to `parameters`. Lists of a
+/// similar length make the same text, so that few statements are prepared.
+pub(super) fn one_of(values: &[String], parameters: &mut Vec<Value>) -> String {
+    let width = values.len().max(1).next_power_of_two();
+    let first = parameters.len() + 1;
+    let padding = values.last().map(String::as_str).unwrap_or_default();
+    parameters.extend((0..width).map(|index| text(values.get(index).map_or(padding, String::as_str))));
+    let numbers: Vec<String> = (first..first + width).map(|number| format!("${number}")).collect();
+    format!("({})", numbers.join(", "))
+}
+
+/// What was found, in the order in which it was asked for: each as often as it was.
+pub(super) fn in_order<T: Clone>(asked: &[String], found: Vec<T>, name: impl Fn(&T) -> &String) -> Vec<T> {
+    let by_name: HashMap<&String, &T> = found.iter().map(|found| (name(found), found)).collect();
+    asked.iter().filter_map(|asked| by_name.get(asked).map(|found| (*found).clone())).collect()
 }
 
 pub(super) fn text(text: &str) -> Value {
@@ -110,5 +186,15 @@ mod tests {
         assert!(!numbered_in_order("SELECT $2, $1"));
         assert!(!numbered_in_order("SELECT $1, $3"));
         assert!(!numbered_in_order("SELECT $x"));
+    }
+
+    #[test]
+    fn lists_of_similar_lengths_make_the_same_text() {
+        let values = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+        let mut parameters = vec![text("before")];
+        assert_eq!(one_of(&values(3), &mut parameters), "($2, $3, $4, $5)");
+        assert_eq!(parameters, ["before", "0", "1", "2", "2"].map(text));
+        assert_eq!(one_of(&values(1), &mut Vec::new()), "($1)");
+        assert_eq!(one_of(&values(4), &mut vec![text("before")]), "($2, $3, $4, $5)");
     }
 }

@@ -1,30 +1,29 @@
-//! The threads that own the connections: one that writes, in groups, and a few that read.
+//! The threads that own the connections: one that writes, in groups ([`writer`](super::writer)), and a few that read.
 
 use std::fmt;
-use std::fs::File;
-use std::path::Path;
+use std::sync::mpsc as handover;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection;
-use super::sql::{Sql, sql_error};
+use super::connection::{Connection, Control, Place};
+use super::sql::Sql;
+use super::writer::Writer;
 use crate::error::{Doing, Error, Result};
 
 /// Calls that may wait for the writer, or for the readers; more wait at their callers.
 const QUEUE_LIMIT: usize = 1024;
-/// Calls committed together at most.
-const GROUP_LIMIT: usize = 256;
 const READERS: usize = 2;
 
 type Queue = mpsc::Sender<Box<dyn Call>>;
+pub(super) type Calls = mpsc::Receiver<Box<dyn Call>>;
 
 pub(super) struct Threads {
     /// Taken away to let the threads end.
     queues: Option<(Queue, Queue)>,
     handles: Vec<JoinHandle<()>>,
+    taken_over: watch::Receiver<bool>,
 }
 
 impl fmt::Debug for Threads {
@@ -34,26 +33,40 @@ impl fmt::Debug for Threads {
 }
 
 impl Threads {
-    pub(super) fn start(folder: &Path) -> Result<Threads> {
-        let lock = connection::lock(folder)?;
-        let writer = connection::open_writer(folder)?;
-        let readers: Vec<_> = (0..READERS).map(|_| connection::open_reader(folder)).collect::<Result<_>>()?;
+    /// Each thread makes its own connection; what goes wrong with the first ones is told here.
+    pub(super) fn start(place: &Place) -> Result<Threads> {
         let (writes, write_queue) = mpsc::channel(QUEUE_LIMIT);
         let (reads, read_queue) = mpsc::channel(QUEUE_LIMIT);
+        let (taken, taken_over) = watch::channel(false);
+        let mut threads = Threads { queues: Some((writes, reads)), handles: Vec::new(), taken_over };
+        let own = place.clone();
+        threads.spawn("records-write", move |ready| {
+            if let Some(writer) = told(&ready, Writer::open(own, taken)) {
+                writer.run(write_queue);
+            }
+        })?;
         let read_queue = Arc::new(Mutex::new(read_queue));
-        let mut threads = Threads { queues: Some((writes, reads)), handles: Vec::new() };
-        for reader in readers {
-            let queue = read_queue.clone();
-            threads.spawn("records-read", move || read_all(&reader, &queue))?;
+        for _ in 0..READERS {
+            let (place, queue) = (place.clone(), read_queue.clone());
+            threads.spawn("records-read", move |ready| {
+                if let Some(connection) = told(&ready, place.read()) {
+                    read_all(&place, connection, &queue);
+                }
+            })?;
         }
-        threads.spawn("records-write", move || write_all(writer, write_queue, lock))?;
         Ok(threads)
     }
 
-    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    /// Waits until the thread is ready, or has failed to be.
+    fn spawn(
+        &mut self,
+        name: &str,
+        body: impl FnOnce(handover::Sender<Result<()>>) + Send + 'static,
+    ) -> Result<()> {
+        let (ready, opened) = handover::channel();
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || body(ready));
         self.handles.push(thread.doing("starting a thread")?);
-        Ok(())
+        opened.recv().map_err(|_| stopped())?
     }
 
     pub(super) async fn write<T: Send + 'static>(
@@ -69,6 +82,14 @@ impl Threads {
     ) -> Result<T> {
         ask(self.queues.as_ref().map(|(_, reads)| reads), work).await
     }
+
+    pub(super) async fn taken_over(&self) {
+        let mut taken_over = self.taken_over.clone();
+        if taken_over.wait_for(|taken_over| *taken_over).await.is_err() {
+            // The writer is gone, and nobody can take from it what it does not have.
+            std::future::pending().await
+        }
+    }
 }
 
 impl Drop for Threads {
@@ -80,6 +101,16 @@ impl Drop for Threads {
             let _ = handle.join();
         }
     }
+}
+
+fn told<T>(ready: &handover::Sender<Result<()>>, opened: Result<T>) -> Option<T> {
+    let (opened, told) = match opened {
+        Ok(opened) => (Some(opened), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    // Whoever starts the threads waits for this.
+    let _ = ready.send(told);
+    opened
 }
 
 async fn ask<T: Send + 'static>(
@@ -98,7 +129,7 @@ fn stopped() -> Error {
 }
 
 /// One caller's work, whatever its result.
-trait Call: Send {
+pub(super) trait Call: Send {
     fn run(&mut self, sql: &Sql<'_>);
     /// Why nothing of what was done is to be kept, if so.
     fn failure(&self) -> Option<&Error>;
@@ -132,89 +163,38 @@ impl<T: Send, F: FnOnce(&Sql<'_>) -> Result<T> + Send> Call for Waiting<T, F> {
     }
 }
 
-fn read_all(connection: &Connection, queue: &Mutex<mpsc::Receiver<Box<dyn Call>>>) {
+fn read_all(place: &Place, first: Connection, queue: &Mutex<Calls>) {
+    let mut connection = Some(first);
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(mut call) = next else { return };
-        let failure = match connection.unchecked_transaction() {
-            Ok(transaction) => {
-                call.run(&Sql::new(&transaction));
+        let failure = match begin_reading(place, &mut connection) {
+            Ok(begun) => {
+                call.run(&Sql::new(begun));
+                // There is nothing to keep; what could not even be ended shows in `is_lost`.
+                let _ = begun.control(Control::RollBack);
                 None
             }
-            Err(error) => Some(sql_error("reading records")(error)),
+            Err(error) => Some(error),
         };
+        connection = connection.filter(|connection| !connection.is_lost());
         call.answer(failure);
     }
 }
 
-fn write_all(connection: Connection, mut queue: mpsc::Receiver<Box<dyn Call>>, lock: File) {
-    while let Some(first) = queue.blocking_recv() {
-        let mut group = vec![first];
-        while group.len() < GROUP_LIMIT
-            && let Ok(next) = queue.try_recv()
-        {
-            group.push(next);
+/// What became of an idle connection is seen when it is needed: then another is made, once.
+fn begin_reading<'c>(place: &Place, connection: &'c mut Option<Connection>) -> Result<&'c Connection> {
+    if let Some(idle) = &*connection
+        && let Err(error) = idle.control(Control::BeginReading)
+    {
+        if !idle.is_lost() {
+            return Err(error);
         }
-        let mut waiting = group.into_iter();
-        while waiting.len() > 0 {
-            commit_group(&connection, &mut waiting);
-        }
+        *connection = None;
+    } else if let Some(begun) = connection {
+        return Ok(begun);
     }
-    drop(connection);
-    drop(lock);
-}
-
-/// Runs calls in one transaction until it is committed, or has failed: then none of them has happened.
-fn commit_group(connection: &Connection, waiting: &mut impl Iterator<Item = Box<dyn Call>>) {
-    let mut done = Vec::new();
-    let committed = run_group(connection, waiting, &mut done);
-    if committed.is_err() && !connection.is_autocommit() {
-        // Nothing more can be done than to report the first failure.
-        let _ = connection.execute_batch("ROLLBACK");
-    }
-    let failure = committed.err();
-    if done.is_empty() {
-        // The transaction could not even begin: whoever is first hears of it, so that there is progress.
-        done.extend(waiting.next());
-    }
-    for call in done {
-        call.answer(failure.as_ref().map(again));
-    }
-}
-
-fn run_group(
-    connection: &Connection,
-    waiting: &mut impl Iterator<Item = Box<dyn Call>>,
-    done: &mut Vec<Box<dyn Call>>,
-) -> Result<()> {
-    let control = |text: &str| {
-        let statement = connection.prepare_cached(text).and_then(|mut statement| statement.execute([]));
-        statement.map(|_| ()).map_err(sql_error("committing records"))
-    };
-    control("BEGIN IMMEDIATE")?;
-    for mut call in waiting {
-        let savepoint = control("SAVEPOINT call");
-        if savepoint.is_ok() {
-            call.run(&Sql::new(connection));
-        }
-        let failed = call.failure().map(again);
-        done.push(call);
-        savepoint?;
-        match failed {
-            None => {}
-            // SQLite gives up the whole transaction after some errors, a full disk among them.
-            Some(error) if connection.is_autocommit() => return Err(error),
-            Some(_) => control("ROLLBACK TO call")?,
-        }
-        control("RELEASE call")?;
-    }
-    control("COMMIT")
-}
-
-/// The same failure, for the next caller of its group.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Full => Error::Full,
-        other => Error::internal("committing records", other.to_string()),
-    }
+    let made = connection.insert(place.read()?);
+    made.control(Control::BeginReading)?;
+    Ok(made)
 }

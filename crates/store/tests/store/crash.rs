@@ -1,6 +1,7 @@
 //! What survives `kill -9`, and a disk that takes no more. Each test runs this very binary again as a child that
 //! writes, tells us on its standard output what was acknowledged, and is killed in the middle of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,9 +12,12 @@ use store::logs::{FrameKind, Position, SegmentReader, SegmentWriter};
 use store::objects::{Metadata, Objects};
 use store::records::{Acceptance, Project, Records};
 
+use crate::databases::{Home, on_each_database, open};
 use crate::records::{new_build, scope};
 
 const FOLDER: &str = "STORE_CRASH_FOLDER";
+/// The URL of a PostgreSQL database; without it, records are in the folder.
+const DATABASE: &str = "STORE_CRASH_DATABASE";
 
 /// The folder to write to, in the child; `None` in an ordinary run of the tests.
 fn childs_folder() -> Option<PathBuf> {
@@ -33,7 +37,10 @@ fn spawn(mut command: Command, test: &str, folder: &Path) -> Child {
 
 /// Kills the child after it has acknowledged `lines` times; gives all it acknowledged.
 fn killed_after(lines: usize, test: &str, folder: &Path) -> Vec<String> {
-    let mut child = spawn(Command::new(std::env::current_exe().unwrap()), test, folder);
+    kill_after(lines, spawn(Command::new(std::env::current_exe().unwrap()), test, folder))
+}
+
+fn kill_after(lines: usize, mut child: Child) -> Vec<String> {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut ledger = Vec::new();
     let mut line = String::new();
@@ -54,7 +61,7 @@ fn child_accepts_builds() {
     let Some(folder) = childs_folder() else { return };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
     runtime.block_on(async {
-        let records = Records::open(&folder).unwrap();
+        let records = open(&folder, std::env::var(DATABASE).ok().as_deref()).unwrap();
         let project = Project { name: "p".into(), document: "{}".into(), created_ms: 1, modified_ms: 1 };
         let _ = records.insert_project(&scope(), project).await;
         let first = records.incomplete_builds().await.unwrap().len();
@@ -79,23 +86,35 @@ fn child_accepts_builds() {
     });
 }
 
+fn accepting_builds(home: &Home) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    if let Some(url) = &home.url {
+        command.env(DATABASE, url);
+    }
+    spawn(command, "crash::child_accepts_builds", home.folder.path())
+}
+
+/// That everything acknowledged is there, and that build numbers have no gaps.
+async fn check(records: &Records, ledger: &[String]) {
+    let found = records.incomplete_builds().await.unwrap();
+    let numbers: Vec<u64> = found.iter().map(|found| found.build.number).collect();
+    assert_eq!(numbers, (1..=found.len() as u64).collect::<Vec<_>>(), "unique, increasing, without gaps");
+    let kept: BTreeSet<String> =
+        found.iter().map(|found| format!("{} {}", found.build.number, found.build.id)).collect();
+    for line in ledger {
+        assert!(kept.contains(line), "{line} was acknowledged and is lost");
+    }
+}
+
 #[test]
 fn every_acknowledged_build_is_there_after_a_kill() {
-    let folder = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut ledger = Vec::new();
-    for kill in 0..6 {
-        ledger.extend(killed_after(10 + kill * 23, "crash::child_accepts_builds", folder.path()));
-        let records = Records::open(folder.path()).unwrap();
-        let found = runtime.block_on(records.incomplete_builds()).unwrap();
-        let numbers: Vec<u64> = found.iter().map(|found| found.build.number).collect();
-        assert_eq!(numbers, (1..=found.len() as u64).collect::<Vec<_>>(), "unique, increasing, without gaps");
-        let kept: std::collections::BTreeSet<String> =
-            found.iter().map(|found| format!("{} {}", found.build.number, found.build.id)).collect();
-        for line in &ledger {
-            assert!(kept.contains(line), "{line} was acknowledged and is lost");
+    on_each_database(async |home| {
+        let mut ledger = Vec::new();
+        for kill in 0..6 {
+            ledger.extend(kill_after(10 + kill * 23, accepting_builds(&home)));
+            check(&home.open().unwrap(), &ledger).await;
         }
-    }
+    });
 }
 
 #[test]

@@ -1,10 +1,8 @@
 //! Parameters: names with numbered versions, each a sealed value and a document.
 
-use rusqlite::types::Value;
-
 use super::super::Scope;
 use super::super::page::{self, Order, Page, Paged, after_prefix};
-use super::super::sql::{Columns, Sql, text};
+use super::super::sql::{Columns, Sql, Value, text};
 use super::Vault;
 use super::key::Key;
 use crate::error::{Error, Result};

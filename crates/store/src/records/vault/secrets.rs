@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::types::Value;
-
 use super::super::Scope;
 use super::super::page::{self, Order, Page, Paged};
-use super::super::sql::{Columns, Sql, text};
+use super::super::sql::{Columns, Sql, Value, text};
 use super::Vault;
 use super::key::Key;
 use crate::error::{Error, Result};
@@ -406,7 +404,7 @@ fn upsert(sql: &Sql<'_>, scope: &Scope, secret: &Secret) -> Result<()> {
             text(&secret.suffix),
             secret.created_ms.into(),
             secret.changed_ms.into(),
-            secret.deletion_ms.map_or(Value::Null, Value::Integer),
+            secret.deletion_ms.into(),
             Value::Text(stages),
             text(&secret.document),
         ],

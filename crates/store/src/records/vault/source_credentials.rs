@@ -2,10 +2,8 @@
 
 use std::fmt;
 
-use rusqlite::types::Value;
-
 use super::super::Scope;
-use super::super::sql::{Columns, Sql, text};
+use super::super::sql::{Columns, Sql, Value, text};
 use super::Vault;
 use super::key::Key;
 use crate::error::{Error, Result};

@@ -1,0 +1,133 @@
+//! SQLite: the settings durability rests on, and its values and errors among ours.
+
+use std::path::Path;
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{OpenFlags, ToSql, params_from_iter};
+
+use super::super::sql::{Columns, Value};
+use super::{Control, folder};
+use crate::error::{Error, Result};
+
+const FILE: &str = "records.sqlite";
+
+/// Prepared statements kept per connection: more than there are texts.
+const STATEMENTS: usize = 256;
+
+pub(in super::super) struct Sqlite(rusqlite::Connection);
+
+impl Sqlite {
+    /// The one connection that writes.
+    pub(super) fn own(data: &Path) -> Result<Sqlite> {
+        let path = data.join(FILE);
+        // Made here, as SQLite would let others read it.
+        folder::private_file(&path)?;
+        let connection = rusqlite::Connection::open(&path).map_err(failed("opening the records"))?;
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode = WAL;
+                 PRAGMA synchronous = FULL;
+                 PRAGMA foreign_keys = ON;
+                 PRAGMA trusted_schema = OFF;
+                 PRAGMA cell_size_check = ON;
+                 PRAGMA journal_size_limit = 67108864;",
+            )
+            .map_err(failed("preparing the records"))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(Sqlite(connection))
+    }
+
+    pub(super) fn read(data: &Path) -> Result<Sqlite> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = rusqlite::Connection::open_with_flags(data.join(FILE), flags)
+            .map_err(failed("opening the records for reading"))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        Ok(Sqlite(connection))
+    }
+
+    pub(super) fn execute(&self, text: &str, parameters: &[Value]) -> Result<usize> {
+        let changed = self.prepare(text)?.execute(params_from_iter(parameters));
+        changed.map_err(failed("changing a record"))
+    }
+
+    pub(super) fn query(
+        &self,
+        text: &str,
+        parameters: &[Value],
+        each: &mut dyn FnMut(&Columns<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let doing = failed("reading records");
+        let mut statement = self.prepare(text)?;
+        let mut rows = statement.query(params_from_iter(parameters)).map_err(&doing)?;
+        while let Some(row) = rows.next().map_err(&doing)? {
+            each(&Columns::Sqlite(row))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn control(&self, control: Control) -> Result<()> {
+        let text = match control {
+            Control::BeginReading => "BEGIN",
+            Control::BeginWriting => "BEGIN IMMEDIATE",
+            Control::Savepoint => "SAVEPOINT call",
+            Control::Release => "RELEASE call",
+            Control::RollBackToSavepoint => "ROLLBACK TO call",
+            Control::Commit => "COMMIT",
+            Control::RollBack => "ROLLBACK",
+        };
+        let done = self.prepare(text)?.execute([]);
+        done.map(drop).map_err(failed("committing records"))
+    }
+
+    /// Several statements that give nothing.
+    pub(super) fn batch(&self, text: &str) -> Result<()> {
+        self.0.execute_batch(text).map_err(failed("migrating the records"))
+    }
+
+    /// False after some errors, a full disk among them: then the whole transaction was given up.
+    pub(super) fn in_transaction(&self) -> bool {
+        !self.0.is_autocommit()
+    }
+
+    fn prepare(&self, text: &str) -> Result<rusqlite::CachedStatement<'_>> {
+        self.0.prepare_cached(text).map_err(failed("preparing a statement"))
+    }
+
+    #[cfg(test)]
+    pub(super) fn in_memory() -> Sqlite {
+        Sqlite(rusqlite::Connection::open_in_memory().unwrap())
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> Error {
+    move |error| {
+        /// The index file of the log could not grow.
+        const SHARED_MEMORY_SIZE: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+        match error.sqlite_error() {
+            Some(found) if found.code == rusqlite::ErrorCode::DiskFull => Error::Full,
+            Some(found) if found.extended_code == SHARED_MEMORY_SIZE => Error::Full,
+            _ => Error::internal(doing, error),
+        }
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Value::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            Value::Integer(value) => ToSqlOutput::Borrowed(ValueRef::Integer(*value)),
+            Value::Text(value) => ToSqlOutput::Borrowed(ValueRef::Text(value.as_bytes())),
+        })
+    }
+}
+
+impl FromSql for Value {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Value> {
+        match value {
+            ValueRef::Null => Ok(Value::Null),
+            ValueRef::Integer(value) => Ok(Value::Integer(value)),
+            ValueRef::Text(_) => value.as_str().map(|text| Value::Text(text.to_owned())),
+            ValueRef::Real(_) | ValueRef::Blob(_) => Err(FromSqlError::InvalidType),
+        }
+    }
+}
