@@ -41,6 +41,7 @@ const TARGETS: &[Target] = &[
         dictionary: Some("fuzz/dictionaries/buildspec"),
         input_bytes: 4096,
     },
+    Target { name: "cbor", seeds: &["fuzz/seeds/cbor"], dictionary: None, input_bytes: 4096 },
     Target {
         name: "mask",
         seeds: &["fuzz/seeds/mask"],

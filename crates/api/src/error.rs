@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use serde_json::json;
 
 use crate::operation::Service;
+use crate::schema::Shape;
 
 /// A request that does not have the form its operation asks for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +46,8 @@ impl Error {
         }
     }
 }
+
+static UNSHAPED: Shape = Shape::structure("Error", &[]);
 
 /// An error as it goes over the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -119,6 +122,13 @@ impl ServiceError {
     pub fn to_json(&self) -> Vec<u8> {
         json!({ "__type": self.code, "message": self.message }).to_string().into_bytes()
     }
+
+    // COMPAT: AP-003 in CBOR the type is a shape's whole id; clients take what is behind the `#`.
+    /// The body that clients of smithy-rpc-v2-cbor expect.
+    pub fn to_cbor(&self) -> Vec<u8> {
+        let id = format!("com.amazonaws.codebuild#{}", self.code);
+        crate::cbor::encode(&UNSHAPED, &json!({ "__type": id, "message": self.message }))
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +144,10 @@ mod tests {
             br#"{"__type":"InvalidInputException","message":"Invalid project name"}"#
         );
         assert_eq!(error.http_status, 400);
+        assert_eq!(
+            error.to_cbor(),
+            b"\xa2\x66__type\x78\x2dcom.amazonaws.codebuild#InvalidInputException\x67message\x74Invalid project name"
+        );
     }
 
     #[test]

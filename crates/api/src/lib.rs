@@ -2,13 +2,14 @@
 //!
 //! [`codebuild`], [`logs`], [`ssm`], [`secretsmanager`] and [`sts`] are generated from the trimmed service models in `models/`
 //! (`cargo xtask codegen`); everything else is the hand-written machinery they fill in. A request
-//! goes bytes -> [`json::parse`] -> [`json::decode`] (which is [`validate`] and then serde) -> a typed input;
+//! goes bytes -> [`json::parse`] or [`cbor::parse`] -> [`json::decode`] (which is [`validate`] and then serde) -> a typed input;
 //! an answer goes typed output -> [`json::encode`] -> bytes.
 //!
 //! The crate is pure: no files, no network, no clock, no runtime. What an operation *does*, HTTP and
 //! signatures live in `server` and `engine`.
 
 pub mod arn;
+pub mod cbor;
 pub mod error;
 pub mod event_stream;
 mod generated;

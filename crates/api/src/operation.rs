@@ -11,8 +11,9 @@ pub struct Service {
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// AWS JSON 1.1 (AP-001): `X-Amz-Target: <target_prefix>.<Operation>`.
-    Json { target_prefix: &'static str },
+    /// AWS JSON 1.1 (AP-001): `X-Amz-Target: <target_prefix>.<Operation>`; where the model declares it, also
+    /// smithy-rpc-v2-cbor: `/service/<target_prefix>/operation/<Operation>`.
+    Json { target_prefix: &'static str, cbor: bool },
     /// AWS Query: form in, XML out.
     Query { xml_namespace: &'static str },
 }
@@ -21,9 +22,14 @@ impl Service {
     /// The operation's name in an `X-Amz-Target` header, if the header is this service's.
     pub fn target<'a>(&self, header: &'a str) -> Option<&'a str> {
         match self.protocol {
-            Protocol::Json { target_prefix } => header.strip_prefix(target_prefix)?.strip_prefix('.'),
+            Protocol::Json { target_prefix, .. } => header.strip_prefix(target_prefix)?.strip_prefix('.'),
             Protocol::Query { .. } => None,
         }
+    }
+
+    /// Whether its model declares smithy-rpc-v2-cbor.
+    pub fn speaks_cbor(&self) -> bool {
+        matches!(self.protocol, Protocol::Json { cbor: true, .. })
     }
 
     /// The error code that tells of a request breaking the model's constraints.

@@ -1,14 +1,16 @@
 //! The HTTP front: one listener, HTTP/1.1 and HTTP/2 by prior knowledge, limits, orderly shutdown.
 //!
 //! Below: `framing` (requests that two readers could understand differently are refused), `dispatch` (which
-//! service a request is for), `answer` (each protocol's shapes), `body` (bounded reading), `opening` (a client
-//! must start talking soon). What an operation does is in the services' own modules.
+//! service a request is for), `wire` (operations called by name, in JSON and in CBOR), `answer` (the other protocols'
+//! shapes), `body` (bounded reading), `opening` (a client must start talking soon). What an operation does is in the
+//! services' own modules.
 
 mod answer;
 mod body;
 mod dispatch;
 mod framing;
 mod opening;
+mod wire;
 
 use std::convert::Infallible;
 use std::io;

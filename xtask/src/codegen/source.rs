@@ -68,7 +68,10 @@ impl<'a> Generator<'a> {
     fn service(&self) -> Result<String, Error> {
         let metadata = &self.model.metadata;
         let protocol = match (&metadata.target_prefix, &metadata.json_version, &metadata.xml_namespace) {
-            (Some(target), Some(_), _) => format!("Protocol::Json {{ target_prefix: {target:?} }}"),
+            (Some(target), Some(_), _) => {
+                let cbor = metadata.protocols.iter().any(|protocol| protocol == "smithy-rpc-v2-cbor");
+                format!("Protocol::Json {{ target_prefix: {target:?}, cbor: {cbor} }}")
+            }
             (None, None, Some(namespace)) => {
                 format!("Protocol::Query {{ xml_namespace: {namespace:?} }}")
             }

@@ -13,7 +13,7 @@ use crate::value::wire_enum;
 pub static SERVICE: Service = Service {
     signing_name: "codebuild",
     api_version: "2016-10-06",
-    protocol: Protocol::Json { target_prefix: "CodeBuild_20161006" },
+    protocol: Protocol::Json { target_prefix: "CodeBuild_20161006", cbor: true },
 };
 
 operations! {

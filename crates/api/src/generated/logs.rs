@@ -13,7 +13,7 @@ use crate::value::wire_enum;
 pub static SERVICE: Service = Service {
     signing_name: "logs",
     api_version: "2014-03-28",
-    protocol: Protocol::Json { target_prefix: "Logs_20140328" },
+    protocol: Protocol::Json { target_prefix: "Logs_20140328", cbor: false },
 };
 
 operations! {

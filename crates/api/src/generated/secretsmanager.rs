@@ -14,7 +14,7 @@ use crate::value::wire_enum;
 pub static SERVICE: Service = Service {
     signing_name: "secretsmanager",
     api_version: "2017-10-17",
-    protocol: Protocol::Json { target_prefix: "secretsmanager" },
+    protocol: Protocol::Json { target_prefix: "secretsmanager", cbor: false },
 };
 
 operations! {

@@ -12,7 +12,7 @@ use crate::value::wire_enum;
 pub static SERVICE: Service = Service {
     signing_name: "ssm",
     api_version: "2014-11-06",
-    protocol: Protocol::Json { target_prefix: "AmazonSSM" },
+    protocol: Protocol::Json { target_prefix: "AmazonSSM", cbor: false },
 };
 
 operations! {

@@ -10,8 +10,6 @@ use http_body_util::{BodyExt, Full};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
-use crate::reply::Reply;
-
 /// A body that may still be in the making while its beginning is sent.
 pub(crate) type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// What goes back to a client.
@@ -19,7 +17,6 @@ pub(crate) type Answer = Response<AnswerBody>;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const S3_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
-const JSON: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.1");
 
 /// The id of one request, which a user quotes and the server's log knows.
 #[derive(Debug, Clone)]
@@ -34,11 +31,19 @@ impl RequestId {
         &self.0
     }
 
-    /// Marks an answer with this id, under both names that SDKs look for.
+    // COMPAT: AP-003
+    /// Marks an answer with this id.
     pub(super) fn mark(&self, answer: &mut Answer) {
-        let value = HeaderValue::from_str(&self.0).expect("a UUID is plain ASCII");
-        answer.headers_mut().insert(REQUEST_ID, value.clone());
-        answer.headers_mut().insert(S3_REQUEST_ID, value);
+        answer.headers_mut().insert(REQUEST_ID, self.value());
+    }
+
+    /// Marks an answer of S3, which has a name of its own for this.
+    pub(super) fn mark_s3(&self, answer: &mut Answer) {
+        answer.headers_mut().insert(S3_REQUEST_ID, self.value());
+    }
+
+    fn value(&self) -> HeaderValue {
+        HeaderValue::from_str(&self.0).expect("a UUID is plain ASCII")
     }
 }
 
@@ -48,26 +53,11 @@ pub(crate) fn whole(bytes: impl Into<Bytes>) -> AnswerBody {
     Full::new(bytes.into()).map_err(never).boxed_unsync()
 }
 
-fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Answer {
+pub(super) fn answer(status: StatusCode, content_type: HeaderValue, bytes: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(whole(bytes));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
     answer
-}
-
-/// `200` with a JSON body, or with none.
-pub(super) fn json_reply(reply: Reply) -> Answer {
-    match reply {
-        Reply::Members(members) => answer(StatusCode::OK, JSON, members.to_string()),
-        Reply::Nothing => answer(StatusCode::OK, JSON, Bytes::new()),
-        Reply::Stream(answer) => answer,
-    }
-}
-
-/// An error of a JSON service.
-// COMPAT: AP-003 `{"__type":"...","message":"..."}`.
-pub(super) fn json_error(error: &ServiceError) -> Answer {
-    answer(status(error), JSON, error.to_json())
 }
 
 /// `200` with an XML body.
@@ -106,7 +96,7 @@ pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
     answer(status, HeaderValue::from_static("text/plain; charset=utf-8"), text)
 }
 
-fn status(error: &ServiceError) -> StatusCode {
+pub(super) fn status(error: &ServiceError) -> StatusCode {
     StatusCode::from_u16(error.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 

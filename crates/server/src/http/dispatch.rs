@@ -15,11 +15,12 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::answer::{self, Answer, RequestId};
+use super::wire::Named;
 use super::{body, framing};
 use crate::codebuild::CodeBuild;
 use crate::keys::{Caller, Keys};
 use crate::logs::Logs;
-use crate::paging::Tokens;
+use crate::paging::{List, Tokens};
 use crate::parameters::Parameters;
 use crate::reply::Reply;
 use crate::s3::S3;
@@ -74,7 +75,7 @@ pub struct Endpoint {
     closing: watch::Sender<bool>,
 }
 
-/// A service of the JSON 1.1 protocol.
+/// A call of an operation by its name.
 enum JsonCall {
     CodeBuild(codebuild::Operation),
     Logs(logs::Operation),
@@ -82,6 +83,13 @@ enum JsonCall {
     Secrets(secretsmanager::Operation),
     /// No operation of ours, though the service is.
     Unknown(&'static Service, String),
+}
+
+/// What a model says of an operation.
+struct Operation {
+    name: &'static str,
+    input: &'static Shape,
+    output: &'static Shape,
 }
 
 impl Endpoint {
@@ -134,9 +142,9 @@ impl Endpoint {
         if let Some(answer) = self.probe(&parts) {
             return answer;
         }
-        if let Some(target) = parts.headers.get("x-amz-target") {
-            let target = target.to_str().unwrap_or_default().to_owned();
-            return self.json(&target, &parts, body).await;
+        if let Some(named) = Named::of(&parts) {
+            let wire = named.wire;
+            return self.call(named, &parts, body).await.unwrap_or_else(|error| wire.error(&error));
         }
         if parts.method == Method::POST && parts.uri.path() == "/" && is_form(&parts) {
             return self.query(&parts, body, id).await;
@@ -159,26 +167,19 @@ impl Endpoint {
         }
     }
 
-    async fn json(&self, target: &str, parts: &Parts, body: Incoming) -> Answer {
-        match self.json_call(target, parts, body).await {
-            Ok(answer) => answer,
-            Err(error) => answer::json_error(&error),
-        }
-    }
-
-    async fn json_call(&self, target: &str, parts: &Parts, body: Incoming) -> Result<Answer, ServiceError> {
-        // COMPAT: AP-001 the service and operation are named by X-Amz-Target.
-        let call = JsonCall::from_target(target).ok_or_else(unknown_operation)?;
-        if parts.method != Method::POST || parts.uri.path() != "/" {
-            return Err(unknown_operation());
-        }
+    async fn call(&self, named: Named, parts: &Parts, body: Incoming) -> Result<Answer, ServiceError> {
+        let wire = named.wire;
+        let call = JsonCall::named(named).ok_or_else(unknown_operation)?;
         let bytes = body::read(body, call.body_max_bytes()).await?;
         let verified = self.verify(parts, Payload::Body(&bytes), call.service()).map_err(|why| why.json())?;
         if call.changes_something() && !self.admit(&verified) {
             return Err(Rejection::Replayed.json());
         }
-        let request = call.parse(&bytes)?;
-        Ok(answer::json_reply(self.perform(call, verified.caller, request).await?))
+        let Operation { input, output, .. } = call.operation().ok_or_else(|| call.not_there())?;
+        let (limit, service) = (call.body_max_bytes(), call.service());
+        let request = wire.parse(parts, &bytes, limit, service, input)?;
+        api::validate(input, &request).map_err(|error| error.answer(service))?;
+        Ok(wire.reply(output, self.perform(call, verified.caller, request).await?))
     }
 
     /// Does what a call asks for. Tokens of lists are the services' own behind here, and sealed before.
@@ -188,18 +189,21 @@ impl Endpoint {
         caller: Caller,
         mut request: Value,
     ) -> Result<Reply, ServiceError> {
-        let (service, Some((name, input))) = (call.service(), call.operation()) else {
-            return self.answer_of(call, caller, request).await;
-        };
-        let Some(list) = self.settings.tokens.list(&caller.account, service, name, input, &request) else {
-            return self.answer_of(call, caller, request).await;
-        };
-        list.open_in(input, &mut request)?;
+        let list = self.list(&call, &caller, &request);
+        if let Some((list, input)) = &list {
+            list.open_in(input, &mut request)?;
+        }
         let mut reply = self.answer_of(call, caller, request).await?;
-        if let Reply::Members(members) = &mut reply {
+        if let (Some((list, _)), Reply::Members(members)) = (&list, &mut reply) {
             list.seal_in(members);
         }
         Ok(reply)
+    }
+
+    fn list(&self, call: &JsonCall, caller: &Caller, request: &Value) -> Option<(List<'_>, &'static Shape)> {
+        let Operation { name, input, .. } = call.operation()?;
+        let list = self.settings.tokens.list(&caller.account, call.service(), name, input, request)?;
+        Some((list, input))
     }
 
     async fn answer_of(&self, call: JsonCall, caller: Caller, request: Value) -> Result<Reply, ServiceError> {
@@ -214,7 +218,7 @@ impl Endpoint {
                 self.services.parameters.answer(operation, caller, request).await
             }
             JsonCall::Secrets(operation) => self.services.secrets.answer(operation, caller, request).await,
-            JsonCall::Unknown(service, name) => Err(not_there(service, &name)),
+            JsonCall::Unknown(..) => Err(call.not_there()),
         }
     }
 
@@ -245,10 +249,12 @@ impl Endpoint {
 
     async fn s3(&self, mut parts: Parts, body: Incoming, id: &RequestId) -> Answer {
         let resource = parts.uri.path().to_owned();
-        match self.verify_s3(&mut parts) {
+        let mut answer = match self.verify_s3(&mut parts) {
             Ok(()) => self.services.s3.answer(Request::from_parts(parts, body)).await,
             Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
-        }
+        };
+        id.mark_s3(&mut answer);
+        answer
     }
 
     fn rules<'a>(&'a self, service: &'a str) -> Rules<'a> {
@@ -293,11 +299,12 @@ impl Endpoint {
 }
 
 impl JsonCall {
-    /// `None` when no service of ours has this prefix.
-    fn from_target(target: &str) -> Option<JsonCall> {
+    /// `None` when no service of ours has this prefix, or it does not speak this protocol.
+    fn named(named: Named) -> Option<JsonCall> {
+        let target = named.target?;
         let services = [&codebuild::SERVICE, &logs::SERVICE, &secretsmanager::SERVICE, &ssm::SERVICE];
-        let (service, name) =
-            services.into_iter().find_map(|service| Some((service, service.target(target)?)))?;
+        let mut services = services.into_iter().filter(|service| named.wire.is_of(service));
+        let (service, name) = services.find_map(|service| Some((service, service.target(&target)?)))?;
         let call = match service.signing_name {
             "codebuild" => codebuild::Operation::from_name(name).map(JsonCall::CodeBuild),
             "logs" => logs::Operation::from_name(name).map(JsonCall::Logs),
@@ -317,24 +324,38 @@ impl JsonCall {
         }
     }
 
-    /// The operation's name and input.
-    fn operation(&self) -> Option<(&'static str, &'static Shape)> {
+    /// The operation; `None` if it is not ours.
+    fn operation(&self) -> Option<Operation> {
+        macro_rules! operation {
+            ($operation:ident) => {
+                Some(Operation {
+                    name: $operation.name(),
+                    input: $operation.input(),
+                    output: $operation.output(),
+                })
+            };
+        }
         match self {
-            JsonCall::CodeBuild(operation) => Some((operation.name(), operation.input())),
-            JsonCall::Logs(operation) => Some((operation.name(), operation.input())),
-            JsonCall::Parameters(operation) => Some((operation.name(), operation.input())),
-            JsonCall::Secrets(operation) => Some((operation.name(), operation.input())),
+            JsonCall::CodeBuild(operation) => operation!(operation),
+            JsonCall::Logs(operation) => operation!(operation),
+            JsonCall::Parameters(operation) => operation!(operation),
+            JsonCall::Secrets(operation) => operation!(operation),
             JsonCall::Unknown(..) => None,
         }
     }
 
-    /// A call's body as JSON that satisfies the model.
-    fn parse(&self, bytes: &[u8]) -> Result<Value, ServiceError> {
-        let Some((_, input)) = self.operation() else { return Ok(Value::Null) };
-        let answer = |error: api::Error| error.answer(self.service());
-        let request = api::json::parse(bytes, self.body_max_bytes()).map_err(answer)?;
-        api::validate(input, &request).map_err(answer)?;
-        Ok(request)
+    /// The refusal of an operation that is not ours. Those of services of which we speak a part are refused by name.
+    fn not_there(&self) -> ServiceError {
+        let JsonCall::Unknown(service, name) = self else { return unknown_operation() };
+        let code = match service.signing_name {
+            "ssm" => "UnsupportedOperationException",
+            "secretsmanager" => "InvalidRequestException",
+            _ => return unknown_operation(),
+        };
+        match !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            true => ServiceError::new(code, format!("{name} is not available in this version"), 400),
+            false => unknown_operation(),
+        }
     }
 
     fn body_max_bytes(&self) -> usize {
@@ -347,7 +368,8 @@ impl JsonCall {
     /// Whether playing the same request again would matter.
     fn changes_something(&self) -> bool {
         const READING: [&str; 7] = ["BatchGet", "Describe", "Filter", "Get", "List", "StartLiveTail", "Test"];
-        self.operation().is_some_and(|(name, _)| !READING.iter().any(|start| name.starts_with(start)))
+        let changes = |name: &str| !READING.iter().any(|start| name.starts_with(start));
+        self.operation().is_some_and(|operation| changes(operation.name))
     }
 }
 
@@ -370,19 +392,6 @@ fn signed(parts: &Parts) -> sigv4::Request<'_> {
 
 fn unknown_operation() -> ServiceError {
     ServiceError::unknown_operation("")
-}
-
-/// An operation that is not ours. Those of services of which we speak a part are refused by name.
-fn not_there(service: &Service, name: &str) -> ServiceError {
-    let code = match service.signing_name {
-        "ssm" => "UnsupportedOperationException",
-        "secretsmanager" => "InvalidRequestException",
-        _ => return unknown_operation(),
-    };
-    match !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        true => ServiceError::new(code, format!("{name} is not available in this version"), 400),
-        false => unknown_operation(),
-    }
 }
 
 fn is_form(parts: &Parts) -> bool {
