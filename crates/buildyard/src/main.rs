@@ -1,6 +1,7 @@
 //! The one binary: reads configuration, wires the rooms together, speaks to the terminal. No behaviour of its own.
 
 mod aws_environment;
+mod builds;
 mod check;
 mod clean;
 mod config;
@@ -10,6 +11,7 @@ mod folders;
 mod images;
 mod kept;
 mod leftovers;
+mod logs;
 mod run;
 mod screen;
 mod serve;
@@ -50,7 +52,11 @@ enum Command {
     /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
     Serve(config::Flags),
     /// Say what a build waits for, what it does, or why it ended as it did.
-    Why(why::Arguments),
+    Why(builds::Asked),
+    /// Print a build's log, and with --follow go on until the build has ended.
+    ///
+    /// Exit codes: 0, or with --follow those of `run`; 4 if the log could not be read to its end.
+    Logs(logs::Arguments),
     /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
     Env(config::Flags),
     /// Run one build; for Buildyard's own use.
@@ -71,7 +77,8 @@ fn main() -> ExitCode {
         Command::Shell(arguments) => shell::shell(&arguments),
         Command::Clean(arguments) => told(clean::clean(&arguments)),
         Command::Serve(flags) => told(serve::serve(flags)),
-        Command::Why(arguments) => told(why::why(arguments)),
+        Command::Why(arguments) => told(why::why(&arguments)),
+        Command::Logs(arguments) => logs::logs(&arguments),
         Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {
             print!("{}", credentials::environment(&settings)?);
             Ok(())

@@ -1,74 +1,34 @@
-//! `buildyard why`: what a build waits for, does, or ended of, in words. It asks the public API, so it works from anywhere.
+//! `buildyard why`: what a build waits for, does, or ended of, in words.
 
-use std::path::PathBuf;
-
-use aws::{Client, Credentials, Endpoints};
+use aws::Client;
 use engine::clock::{Clock, SystemClock};
 use serde_json::{Value, json};
 
-use crate::aws_environment::{Environment, Overrides};
-use crate::config::{Flags, Settings};
-use crate::credentials;
+use crate::builds::{self, Asked};
 
 /// Lines of the log that are shown.
 const LINES: usize = 15;
 /// Events that are fetched to find them; the last lines may be empty or a program's progress.
 const EVENTS: usize = 60;
 
-#[derive(Debug, clap::Args)]
-pub(crate) struct Arguments {
-    /// The build's id, `project:uuid`, or its ARN.
-    #[arg(value_name = "BUILD-ID")]
-    build: String,
-    /// The server's data folder, for whom to ask; not needed where AWS_ENDPOINT_URL is set.
-    #[arg(long, value_name = "FOLDER", env = "BUILDYARD_DATA")]
-    data: Option<PathBuf>,
-}
-
-/// Prints the explanation; an error says whom could not be asked, or that there is no such build.
-pub(crate) fn why(arguments: Arguments) -> Result<(), String> {
+/// Prints the explanation.
+pub(crate) fn why(asked: &Asked) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let text = runtime.map_err(|e| e.to_string())?.block_on(explained(arguments))?;
+    let text = runtime.map_err(|e| e.to_string())?.block_on(explained(asked))?;
     print!("{text}");
     Ok(())
 }
 
-async fn explained(arguments: Arguments) -> Result<String, String> {
-    let client = Client::new(config(arguments.data)?);
-    let asked = json!({ "ids": [arguments.build] });
-    let answer = client.call(&aws::CODEBUILD, "BatchGetBuilds", &asked).await.map_err(|e| e.to_string())?;
-    let build = answer["builds"].get(0).ok_or_else(|| format!("there is no build {}", arguments.build))?;
-    let log = last_lines(&client, build).await;
-    Ok(explain(build, &log, SystemClock::new().now_ms()))
-}
-
-/// The environment's endpoint if it names one, or else the server of the data folder, as `buildyard env` finds it.
-fn config(data: Option<PathBuf>) -> Result<aws::Config, String> {
-    let environment = Environment::ours();
-    if data.is_none() && environment.names_an_endpoint() {
-        return environment.config(&Overrides::default());
-    }
-    let settings = Settings::read(Flags { data, ..Flags::default() })?;
-    let (endpoint, key) = credentials::server(&settings)?;
-    let clock = SystemClock::new();
-    Ok(aws::Config {
-        region: settings.region,
-        credentials: Credentials {
-            access_key_id: key.id,
-            secret_access_key: key.secret,
-            session_token: None,
-        },
-        endpoints: Endpoints::everything_at(endpoint),
-        clock: std::sync::Arc::new(move || clock.now_ms()),
-    })
+async fn explained(asked: &Asked) -> Result<String, String> {
+    let client = asked.client()?;
+    let build = asked.build(&client).await?;
+    let log = last_lines(&client, &build).await;
+    Ok(explain(&build, &log, SystemClock::new().now_ms()))
 }
 
 /// What the build printed last; nothing if it has no log, or none that we may read.
 async fn last_lines(client: &Client, build: &Value) -> Vec<String> {
-    let (group, stream) = (&build["logs"]["groupName"], &build["logs"]["streamName"]);
-    if !group.is_string() || !stream.is_string() {
-        return Vec::new();
-    }
+    let Some((group, stream)) = builds::log_of(build) else { return Vec::new() };
     let asked =
         json!({ "logGroupName": group, "logStreamName": stream, "startFromHead": false, "limit": EVENTS });
     let answer = client.call(&aws::LOGS, "GetLogEvents", &asked).await.unwrap_or_default();

@@ -1,0 +1,63 @@
+"""`buildyard logs`: a build's log in a shell, of a build that has ended and of one that goes on, even while the server is away."""
+
+import json
+import subprocess
+
+from local import BINARY, spec
+from served import Codebuild
+
+
+def command(server, build_id, *more):
+    return [str(BINARY), "logs", build_id, "--data", str(server.data), *more]
+
+
+def shown(server, build_id, *more):
+    return subprocess.run(command(server, build_id, *more), capture_output=True, text=True, timeout=60)
+
+
+def test_the_log_of_a_build_is_printed_as_it_was_written(codebuild, server, name):
+    codebuild.create_project(name, json.dumps(spec(build=["printf 'no newline'; echo; seq 30000; echo é"])))
+    build = codebuild.run(name)
+    told = shown(server, build["id"])
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout == codebuild.log(build)
+    assert "\nno newline\n1\n2\n" in told.stdout and "\n30000\né\n" in told.stdout
+    assert shown(server, build["arn"]).stdout == told.stdout
+
+
+def test_whoever_follows_a_build_misses_nothing_while_the_server_is_killed_and_hears_how_it_ended(make_server):
+    server = make_server()
+    codebuild = Codebuild(server)
+    lines = "for line in $(seq 400); do echo line $line; sleep 0.005; done; exit 3"
+    codebuild.create_project("talks", json.dumps(spec(build=[lines])))
+    build_id = codebuild.start("talks")["id"]
+    with subprocess.Popen(command(server, build_id, "--follow"), stdout=subprocess.PIPE, text=True) as follower:
+        read = [follower.stdout.readline()]
+        while read[-1] != "line 40\n":
+            assert read[-1], read
+            read.append(follower.stdout.readline())
+        server.kill()
+        server.start()
+        read += follower.stdout.readlines()
+        assert follower.wait(timeout=60) == 1
+    assert [line for line in read if line.startswith("line ")] == [f"line {number}\n" for number in range(1, 401)]
+    assert "".join(read) == codebuild.log(codebuild.build(build_id))
+
+
+def test_a_build_that_is_not_there_is_named(server):
+    unknown = "nothing:00000000-0000-4000-8000-000000000000"
+    told = shown(server, unknown, "-f")
+    assert (told.returncode, told.stdout) == (4, "")
+    assert f"there is no build {unknown}" in told.stderr
+
+
+def test_a_reader_that_leaves_ends_it(codebuild, server, name):
+    codebuild.create_project(name, json.dumps(spec(build=["seq 100000"])))
+    build = codebuild.run(name)
+    head = subprocess.run(
+        ["bash", "-c", 'set -o pipefail; "$@" | head -n 1', "logs", *command(server, build["id"])],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (head.returncode, head.stderr) == (0, "")
