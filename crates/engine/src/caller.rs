@@ -1,5 +1,6 @@
 //! Who asks.
 
+use access::{Principal, Rights};
 use api::{AccountId, Arn};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,6 +11,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// What the caller may do; what is of the own account, everything.
+    pub(crate) fn rights(&self) -> Rights {
+        let (account, arn) = (self.account.to_string(), self.arn.clone());
+        Rights::everything(Principal { account, arn, user_id: String::new() })
+    }
+
     /// COMPAT: LC-009 what a build shows as its initiator: the user's name, or role and session.
     pub(crate) fn initiator(&self) -> String {
         let arn: Option<Arn> = self.arn.parse().ok();

@@ -10,6 +10,7 @@ mod candidate;
 pub mod clock;
 pub mod config;
 mod credentials;
+mod curated;
 mod desk;
 mod document;
 mod driver;

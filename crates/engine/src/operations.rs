@@ -5,7 +5,9 @@
 mod builds;
 mod credentials;
 mod projects;
+mod sharing;
 mod start;
+mod visibility;
 
 use api::arn::Resource;
 use api::codebuild::SortOrderType;

@@ -18,7 +18,11 @@ mod references;
 mod restarts;
 #[path = "engine/retries.rs"]
 mod retries;
+#[path = "engine/sharing.rs"]
+mod sharing;
 #[path = "engine/stopping.rs"]
 mod stopping;
 #[path = "engine/user.rs"]
 mod user;
+#[path = "engine/visibility.rs"]
+mod visibility;

@@ -74,24 +74,39 @@ async fn perform(
         Operation::BatchGetProjects => answer(engine.batch_get_projects(caller, typed(request)?).await),
         Operation::CreateProject => answer(engine.create_project(caller, typed(request)?).await),
         Operation::DeleteProject => answer(engine.delete_project(caller, typed(request)?).await),
+        Operation::DeleteResourcePolicy => {
+            answer(engine.delete_resource_policy(caller, typed(request)?).await)
+        }
         Operation::DeleteSourceCredentials => {
             answer(engine.delete_source_credentials(caller, typed(request)?).await)
         }
+        Operation::GetResourcePolicy => answer(engine.get_resource_policy(caller, typed(request)?).await),
         Operation::ImportSourceCredentials => {
             answer(engine.import_source_credentials(caller, typed(request)?).await)
+        }
+        Operation::InvalidateProjectCache => {
+            answer(engine.invalidate_project_cache(caller, typed(request)?).await)
         }
         Operation::ListBuilds => answer(engine.list_builds(caller, typed(request)?).await),
         Operation::ListBuildsForProject => {
             answer(engine.list_builds_for_project(caller, typed(request)?).await)
         }
+        Operation::ListCuratedEnvironmentImages => {
+            answer(engine.list_curated_environment_images(caller, typed(request)?).await)
+        }
         Operation::ListProjects => answer(engine.list_projects(caller, typed(request)?).await),
+        Operation::ListSharedProjects => answer(engine.list_shared_projects(caller, typed(request)?).await),
         Operation::ListSourceCredentials => {
             answer(engine.list_source_credentials(caller, typed(request)?).await)
         }
+        Operation::PutResourcePolicy => answer(engine.put_resource_policy(caller, typed(request)?).await),
         Operation::RetryBuild => answer(engine.retry_build(caller, typed(request)?).await),
         Operation::StartBuild => answer(engine.start_build(caller, typed(request)?).await),
         Operation::StopBuild => answer(engine.stop_build(caller, typed(request)?).await),
         Operation::UpdateProject => answer(engine.update_project(caller, typed(request)?).await),
+        Operation::UpdateProjectVisibility => {
+            answer(engine.update_project_visibility(caller, typed(request)?).await)
+        }
         other => {
             Err(ServiceError::invalid_input(format!("{} is not available in this version", other.name())))
         }

@@ -15,6 +15,7 @@ mod logs;
 mod page;
 mod projects;
 mod settings;
+mod sharing;
 mod sql;
 mod threads;
 mod vault;
@@ -27,7 +28,8 @@ pub use address::Address;
 pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewBuild, Succession, Token};
 pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
-pub use projects::{Project, ProjectSort};
+pub use projects::{Project, ProjectDeletion, ProjectSort};
+pub use sharing::ForeignPolicy;
 pub use vault::{
     Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, SourceCredential, Vault,
     VersionValue,

@@ -1,9 +1,11 @@
 //! StopBuild, BatchGetBuilds, ListBuilds, ListBuildsForProject, BatchDeleteBuilds.
 
+use api::Arn;
+use api::arn::Resource;
 use api::codebuild::{
     BatchDeleteBuildsInput, BatchDeleteBuildsOutput, BatchGetBuildsInput, BatchGetBuildsOutput, Build,
     BuildNotDeleted, ListBuildsForProjectInput, ListBuildsForProjectOutput, ListBuildsInput,
-    ListBuildsOutput, StopBuildInput, StopBuildOutput,
+    ListBuildsOutput, Operation, StopBuildInput, StopBuildOutput,
 };
 use store::records::{Deletion, Order};
 use tokio::sync::oneshot;
@@ -55,16 +57,33 @@ impl Engine {
             }
         }
         let found = self.shared.records.get_builds(&self.scope(caller), &ids).await?;
-        let is_found = |text: &String| {
-            let id = self.build_id(caller, text);
-            id.is_some_and(|id| found.iter().any(|build| build.id == id))
-        };
-        let missing = asked.iter().filter(|text| !is_found(text)).cloned().collect();
         let builds = found.iter().map(|build| self.shown(&build.id, &build.document));
-        Ok(BatchGetBuildsOutput {
-            builds: Some(builds.collect::<Result<_>>()?),
-            builds_not_found: Some(missing),
-        })
+        let mut builds = builds.collect::<Result<Vec<Build>>>()?;
+        let mut missing = Vec::new();
+        for text in asked {
+            let own = self.build_id(caller, &text);
+            if own.is_some_and(|id| found.iter().any(|build| build.id == id)) {
+                continue;
+            }
+            match self.foreign_build(caller, &text).await? {
+                Some(build) if !builds.iter().any(|one| one.arn == build.arn) => builds.push(build),
+                Some(_) => {}
+                None => missing.push(text),
+            }
+        }
+        Ok(BatchGetBuildsOutput { builds: Some(builds), builds_not_found: Some(missing) })
+    }
+
+    /// A build of a project that another account shares with the caller.
+    async fn foreign_build(&self, caller: &Caller, arn: &str) -> Result<Option<Build>> {
+        let operation = Operation::BatchGetBuilds;
+        let Some((scope, _)) = self.shared_project(caller, arn, operation).await? else { return Ok(None) };
+        let parsed: Option<Arn> = arn.parse().ok();
+        let Some(Resource::Build(id)) = parsed.as_ref().and_then(Arn::codebuild_resource) else {
+            return Ok(None);
+        };
+        let found = self.shared.records.get_build(&scope, id).await?;
+        found.map(|found| self.shown(id, &found.document)).transpose()
     }
 
     /// A build as it is now. Why it waits is known here and not stored.
@@ -100,12 +119,23 @@ impl Engine {
         input: ListBuildsForProjectInput,
     ) -> Result<ListBuildsForProjectOutput> {
         let given = required(input.project_name, "projectName")?;
-        let project = self.project(caller, &given).await?;
-        let name = required(project.name, "name")?;
+        let operation = Operation::ListBuildsForProject;
+        let shared = self.shared_project(caller, &given, operation).await?;
+        let is_foreign = shared.is_some();
+        let (scope, name) = match shared {
+            Some(shared) => shared,
+            None => (self.scope(caller), required(self.project(caller, &given).await?.name, "name")?),
+        };
         let order = order(input.sort_order.as_ref(), Order::Descending);
         let after = paging::decode(input.next_token.as_deref())?;
-        let (records, scope) = (&self.shared.records, self.scope(caller));
-        let page = records.list_builds_for_project(&scope, &name, order, after.as_deref(), PAGE).await?;
+        let records = &self.shared.records;
+        let mut page = records.list_builds_for_project(&scope, &name, order, after.as_deref(), PAGE).await?;
+        if is_foreign {
+            // An id alone would name nothing to the caller.
+            let account = scope.account.parse().map_err(Error::internal)?;
+            let arn = |id: &String| Arn::codebuild(self.region(), &account, Resource::Build(id)).to_string();
+            page.items = page.items.iter().map(arn).collect();
+        }
         Ok(ListBuildsForProjectOutput {
             next_token: page.next.as_deref().map(paging::encode),
             ids: Some(page.items),

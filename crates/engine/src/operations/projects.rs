@@ -5,7 +5,8 @@ use api::codebuild::{
     DeleteProjectInput, DeleteProjectOutput, ListProjectsInput, ListProjectsOutput, Project,
     ProjectSortByType, UpdateProjectInput, UpdateProjectOutput,
 };
-use store::records::{self, Order, ProjectSort};
+use api::{Timestamp, codebuild};
+use store::records::{self, Order, ProjectDeletion, ProjectSort};
 
 use super::order;
 use crate::caller::Caller;
@@ -53,34 +54,53 @@ impl Engine {
         input: UpdateProjectInput,
     ) -> Result<UpdateProjectOutput> {
         let given = required(input.name.clone(), "name")?;
+        let change = |project| project::update(project, input.clone(), self.setting(caller));
+        let project = self.change_project(caller, &given, change).await?;
+        Ok(UpdateProjectOutput { project: Some(project) })
+    }
+
+    /// Puts what `change` makes of a project in its place.
+    pub(super) async fn change_project(
+        &self,
+        caller: &Caller,
+        given: &str,
+        change: impl Fn(Project) -> Result<Project>,
+    ) -> Result<Project> {
         let scope = self.scope(caller);
         // Each round is one that somebody else has won, so it ends.
         loop {
-            let stored = self.stored_project(caller, &given).await?;
-            let setting = self.setting(caller);
-            let project = project::update(serde_json::from_str(&stored.document)?, input.clone(), setting)?;
+            let stored = self.stored_project(caller, given).await?;
+            let project = change(serde_json::from_str(&stored.document)?)?;
+            let modified_ms = project.last_modified.map_or(stored.modified_ms, Timestamp::millis);
             let document = serde_json::to_string(&project)?;
             let (records, name) = (&self.shared.records, &stored.name);
-            match records.update_project(&scope, name, &stored.document, &document, setting.now_ms).await {
-                Ok(true) => return Ok(UpdateProjectOutput { project: Some(project) }),
+            match records.update_project(&scope, name, &stored.document, &document, modified_ms).await {
+                Ok(true) => return Ok(project),
                 Ok(false) => {}
-                Err(store::Error::NotFound { .. }) => return Err(self.no_such_project(caller, &given)),
+                Err(store::Error::NotFound { .. }) => return Err(self.no_such_project(caller, given)),
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// Deletes a project; its builds stay (LC-006). One that is not there is deleted as well (AP-062).
+    /// Deletes a project; its builds stay (LC-006). One that is not there is deleted as well, one that has builds and
+    /// is shared is not (AP-062).
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for one that has builds and a resource policy.
     pub async fn delete_project(
         &self,
         caller: &Caller,
         input: DeleteProjectInput,
     ) -> Result<DeleteProjectOutput> {
         let given = required(input.name, "name")?;
-        if let Some(name) = self.project_name(caller, &given) {
-            self.shared.records.delete_project(&self.scope(caller), &name).await?;
+        let Some(name) = self.project_name(caller, &given) else { return Ok(DeleteProjectOutput::default()) };
+        match self.shared.records.delete_project(&self.scope(caller), &name).await? {
+            ProjectDeletion::Deleted | ProjectDeletion::Unknown => Ok(DeleteProjectOutput::default()),
+            ProjectDeletion::Shared => Error::invalid(format!(
+                "Project {name} has builds and a resource policy: delete its builds or its policy first"
+            )),
         }
-        Ok(DeleteProjectOutput::default())
     }
 
     /// The projects there are of those asked for, by name or ARN. COMPAT: AP-005, AP-063.
@@ -97,16 +117,29 @@ impl Engine {
             }
         }
         let found = self.shared.records.get_projects(&self.scope(caller), &names).await?;
-        let is_found = |text: &String| {
-            let name = self.project_name(caller, text);
-            name.is_some_and(|name| found.iter().any(|project| project.name == name))
-        };
-        let missing = asked.iter().filter(|text| !is_found(text)).cloned().collect();
         let projects = found.iter().map(|project| Ok(serde_json::from_str(&project.document)?));
-        Ok(BatchGetProjectsOutput {
-            projects: Some(projects.collect::<Result<_>>()?),
-            projects_not_found: Some(missing),
-        })
+        let mut projects = projects.collect::<Result<Vec<Project>>>()?;
+        let mut missing = Vec::new();
+        for text in asked {
+            let own = self.project_name(caller, &text);
+            if own.is_some_and(|name| found.iter().any(|project| project.name == name)) {
+                continue;
+            }
+            match self.foreign_project(caller, &text).await? {
+                Some(project) if !projects.contains(&project) => projects.push(project),
+                Some(_) => {}
+                None => missing.push(text),
+            }
+        }
+        Ok(BatchGetProjectsOutput { projects: Some(projects), projects_not_found: Some(missing) })
+    }
+
+    /// A project of another account that shares it with the caller.
+    async fn foreign_project(&self, caller: &Caller, arn: &str) -> Result<Option<Project>> {
+        let operation = codebuild::Operation::BatchGetProjects;
+        let Some((scope, name)) = self.shared_project(caller, arn, operation).await? else { return Ok(None) };
+        let found = self.shared.records.get_project(&scope, &name).await?;
+        Ok(found.map(|found| serde_json::from_str(&found.document)).transpose()?)
     }
 
     /// Names of projects, 100 a page. COMPAT: AP-064.

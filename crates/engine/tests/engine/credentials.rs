@@ -183,10 +183,7 @@ async fn accounts_do_not_see_each_others_credentials() {
     })
     .await;
     import(&tester, "GITHUB", "PERSONAL_ACCESS_TOKEN", "one").await.unwrap();
-    let other = engine::Caller {
-        account: "999999999999".parse().unwrap(),
-        arn: "arn:aws:iam::999999999999:user/eve".to_string(),
-    };
+    let other = caller_of("999999999999", "eve");
     let input = ListSourceCredentialsInput::default();
     let listed = tester.engine.list_source_credentials(&other, input).await.unwrap();
     assert_eq!(listed.source_credentials_infos.unwrap(), []);

@@ -58,10 +58,11 @@ async fn stores(folder: &Path) -> (Records, Vault) {
 }
 
 pub(crate) fn caller() -> Caller {
-    Caller {
-        account: "123456789012".parse().unwrap(),
-        arn: "arn:aws:iam::123456789012:user/alice".to_string(),
-    }
+    caller_of("123456789012", "alice")
+}
+
+pub(crate) fn caller_of(account: &str, user: &str) -> Caller {
+    Caller { account: account.parse().unwrap(), arn: format!("arn:aws:iam::{account}:user/{user}") }
 }
 
 impl Tester {

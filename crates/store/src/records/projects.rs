@@ -2,7 +2,7 @@
 
 use super::page::{self, Order, Page, Paged};
 use super::sql::{Columns, Sql, Value, in_order, one_of, text};
-use super::{Records, Scope};
+use super::{Records, Scope, sharing};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +12,15 @@ pub struct Project {
     pub document: String,
     pub created_ms: i64,
     pub modified_ms: i64,
+}
+
+/// What became of a project that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProjectDeletion {
+    Deleted,
+    Unknown,
+    /// It has builds and is shared by a policy (AP-062).
+    Shared,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,15 +112,36 @@ impl Records {
     }
 
     // COMPAT: LC-006 deleting a project does not delete its builds.
-    /// False if there was none. Its builds stay, and so does its build counter.
-    pub async fn delete_project(&self, scope: &Scope, name: &str) -> Result<bool> {
+    /// Its builds stay, and so does its build counter; its policy and its alias go. One that has both builds and a
+    /// policy stays (AP-062).
+    pub async fn delete_project(&self, scope: &Scope, name: &str) -> Result<ProjectDeletion> {
+        let (scope, name) = (scope.clone(), name.to_owned());
+        self.write(move |sql| delete(sql, &scope, &name)).await
+    }
+
+    /// What was cached for the project's builds is no longer good. False if there is no such project.
+    pub async fn invalidate_project_cache(&self, scope: &Scope, name: &str) -> Result<bool> {
         let (scope, name) = (scope.clone(), name.to_owned());
         self.write(move |sql| {
-            let deleted = sql.execute(
-                "DELETE FROM projects WHERE account = $1 AND region = $2 AND name = $3",
+            let changed = sql.execute(
+                "UPDATE projects SET cache_generation = cache_generation + 1
+                 WHERE account = $1 AND region = $2 AND name = $3",
                 [text(&scope.account), text(&scope.region), text(&name)],
             )?;
-            Ok(deleted == 1)
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// How often the project's cache was invalidated; `None` if there is no such project.
+    pub async fn cache_generation(&self, scope: &Scope, name: &str) -> Result<Option<i64>> {
+        let (scope, name) = (scope.clone(), name.to_owned());
+        self.read(move |sql| {
+            sql.row(
+                "SELECT cache_generation FROM projects WHERE account = $1 AND region = $2 AND name = $3",
+                [text(&scope.account), text(&scope.region), text(&name)],
+                |row| row.get(0),
+            )
         })
         .await
     }
@@ -163,6 +193,29 @@ impl Records {
 
 const SELECT: &str = "SELECT name, document, created_ms, modified_ms FROM projects
      WHERE account = $1 AND region = $2";
+
+fn delete(sql: &Sql<'_>, scope: &Scope, name: &str) -> Result<ProjectDeletion> {
+    let resource = format!("project/{name}");
+    if sharing::policy(sql, scope, &resource)?.is_some() && has_builds(sql, scope, name)? {
+        return Ok(ProjectDeletion::Shared);
+    }
+    sharing::delete_policy(sql, scope, &resource)?;
+    sharing::delete_alias(sql, scope, name)?;
+    let deleted = sql.execute(
+        "DELETE FROM projects WHERE account = $1 AND region = $2 AND name = $3",
+        [text(&scope.account), text(&scope.region), text(name)],
+    )?;
+    Ok(if deleted == 1 { ProjectDeletion::Deleted } else { ProjectDeletion::Unknown })
+}
+
+fn has_builds(sql: &Sql<'_>, scope: &Scope, project: &str) -> Result<bool> {
+    let found = sql.row(
+        "SELECT number FROM builds WHERE account = $1 AND region = $2 AND project = $3 LIMIT 1",
+        [text(&scope.account), text(&scope.region), text(project)],
+        |row| row.get::<i64>(0),
+    )?;
+    Ok(found.is_some())
+}
 
 fn get(sql: &Sql<'_>, scope: &Scope, name: &str) -> Result<Option<Project>> {
     let parameters = [text(&scope.account), text(&scope.region), text(name)];

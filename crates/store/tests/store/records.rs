@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use store::Error;
 use store::records::{
     Acceptance, Build, BuildUpdate, Deletion, LogGroup, LogStream, NewBuild, Order, Page, Project,
-    ProjectSort, Records, Scope, StreamOrder, Succession, Token,
+    ProjectDeletion, ProjectSort, Records, Scope, StreamOrder, Succession, Token,
 };
 
 use crate::databases::{Home, on_each_database};
@@ -118,8 +118,8 @@ fn projects_are_made_changed_read_and_deleted() {
         assert_eq!(records.get_project(scope, "one").await.unwrap(), Some(one.clone()));
         let names = ["two".to_owned(), "one".to_owned()];
         assert_eq!(records.get_projects(scope, &names).await.unwrap(), [one]);
-        assert!(records.delete_project(scope, "one").await.unwrap());
-        assert!(!records.delete_project(scope, "one").await.unwrap());
+        assert_eq!(records.delete_project(scope, "one").await.unwrap(), ProjectDeletion::Deleted);
+        assert_eq!(records.delete_project(scope, "one").await.unwrap(), ProjectDeletion::Unknown);
     });
 }
 
@@ -573,5 +573,70 @@ fn texts_are_ordered_byte_by_byte_whatever_the_database_speaks() {
         let (sort, order) = (ProjectSort::Name, Order::Ascending);
         let found = tester.records.list_projects(&tester.scope, sort, order, None, 100).await.unwrap();
         assert_eq!(found.items, ["-", "B", "Z", "_", "a", "z", "ä", "é"]);
+    });
+}
+
+// AP-062, AP-113
+#[test]
+fn a_project_with_builds_and_a_policy_is_not_deleted() {
+    on_each_database(async |home| {
+        let tester = Tester::new(home);
+        let (records, scope) = (&tester.records, &tester.scope);
+        tester.project("p", 1, 1).await;
+        tester.number("p:1").await;
+        records.put_policy(scope, "project/p", "{}", 5).await.unwrap();
+        assert_eq!(records.delete_project(scope, "p").await.unwrap(), ProjectDeletion::Shared);
+        assert_eq!(records.get_policy(scope, "project/p").await.unwrap().as_deref(), Some("{}"));
+        assert!(records.delete_policy(scope, "project/p").await.unwrap());
+        assert!(!records.delete_policy(scope, "project/p").await.unwrap());
+        assert_eq!(records.delete_project(scope, "p").await.unwrap(), ProjectDeletion::Deleted);
+        let gone = records.put_policy(scope, "project/p", "{}", 5).await;
+        assert!(matches!(gone, Err(Error::NotFound { .. })));
+    });
+}
+
+// AP-065
+#[test]
+fn the_policies_of_others_are_those_of_the_region_and_go_with_their_projects() {
+    on_each_database(async |home| {
+        let tester = Tester::new(home);
+        let (records, scope) = (&tester.records, &tester.scope);
+        tester.project("p", 1, 7).await;
+        records.put_policy(scope, "project/p", "old", 5).await.unwrap();
+        records.put_policy(scope, "project/p", "new", 6).await.unwrap();
+        assert_eq!(records.foreign_policies(scope).await.unwrap(), []);
+        let other = Scope { account: "999999999999".into(), ..scope.clone() };
+        let found = records.foreign_policies(&other).await.unwrap();
+        let policy = |found: &store::records::ForeignPolicy| {
+            (found.scope.clone(), found.project.clone(), found.modified_ms, found.policy.clone())
+        };
+        let expect = (scope.clone(), "p".to_owned(), 7, "new".to_owned());
+        assert_eq!(found.iter().map(policy).collect::<Vec<_>>(), [expect]);
+        let elsewhere = Scope { region: "us-east-1".into(), ..other.clone() };
+        assert_eq!(records.foreign_policies(&elsewhere).await.unwrap(), []);
+        records.delete_project(scope, "p").await.unwrap();
+        assert_eq!(records.foreign_policies(&other).await.unwrap(), []);
+        tester.project("p", 1, 7).await;
+        assert_eq!(records.get_policy(scope, "project/p").await.unwrap(), None);
+    });
+}
+
+// AP-066, AP-067
+#[test]
+fn a_project_has_one_alias_and_a_generation_of_its_cache() {
+    on_each_database(async |home| {
+        let tester = Tester::new(home);
+        let (records, scope) = (&tester.records, &tester.scope);
+        tester.project("p", 1, 1).await;
+        assert_eq!(records.project_alias(scope, "p", "first").await.unwrap(), "first");
+        assert_eq!(records.project_alias(scope, "p", "second").await.unwrap(), "first");
+        assert_eq!(records.project_of_alias("first").await.unwrap(), Some((scope.clone(), "p".to_owned())));
+        assert_eq!(records.project_of_alias("second").await.unwrap(), None);
+        assert_eq!(records.cache_generation(scope, "p").await.unwrap(), Some(0));
+        assert!(records.invalidate_project_cache(scope, "p").await.unwrap());
+        assert!(!records.invalidate_project_cache(scope, "q").await.unwrap());
+        assert_eq!(records.cache_generation(scope, "p").await.unwrap(), Some(1));
+        records.delete_project(scope, "p").await.unwrap();
+        assert_eq!(records.project_of_alias("first").await.unwrap(), None);
     });
 }

@@ -10,7 +10,7 @@ CREATE TABLE source_credentials (
     PRIMARY KEY (account, region, server_type)
 );
 
--- By the ARN of what the policy is about.
+-- By the end of an ARN, what the policy is about: 'project/demo'.
 CREATE TABLE resource_policies (
     account     TEXT   NOT NULL,
     region      TEXT   NOT NULL,
