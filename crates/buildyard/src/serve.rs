@@ -51,6 +51,7 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     let mut options = executor::embedded::Options::new(data.join("builds"));
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
     options.warm = config.concurrent_builds + 2;
+    options.hidden = ["BUILDYARD_DATABASE", "BUILDYARD_SECRET_ACCESS_KEY"].map(Into::into).into();
     let executor = Embedded::open(options).map_err(|e| e.to_string())?;
     let engine = Engine::start(config, records.clone(), vault.clone(), Arc::new(executor))
         .await

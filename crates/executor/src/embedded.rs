@@ -36,6 +36,8 @@ pub struct Options {
     pub program: PathBuf,
     /// Its arguments before the build folder or `--wait`: `agent`.
     pub arguments: Vec<OsString>,
+    /// Environment variables that are not theirs to know.
+    pub hidden: Vec<OsString>,
     /// How many agents wait, already started, for a build.
     pub warm: usize,
     /// How long an agent may take from being told of its build to owning it.
@@ -48,6 +50,7 @@ impl Options {
             builds,
             program: PathBuf::from("/proc/self/exe"),
             arguments: vec![OsString::from("agent")],
+            hidden: Vec::new(),
             warm: 2,
             patience: Duration::from_secs(30),
         }

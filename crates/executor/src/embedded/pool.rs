@@ -125,6 +125,9 @@ impl Pool {
         let errors = errors.map_err(Error::folder("make", log))?;
         let mut command = Command::new(&self.options.program);
         command.args(&self.options.arguments).stdout(Stdio::null()).stderr(errors);
+        for name in &self.options.hidden {
+            command.env_remove(name);
+        }
         Ok(command)
     }
 
