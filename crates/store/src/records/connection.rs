@@ -170,3 +170,27 @@ impl Place {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) fn migrations() -> usize {
+    schema::MIGRATIONS.len()
+}
+
+#[cfg(test)]
+impl Place {
+    /// Makes a database of version `examples.len()`, each version having left its example before the next one came.
+    pub(super) fn leave_examples(&self, examples: &[&str]) -> Result<()> {
+        let connection = match self {
+            Place::Folder(data) => Connection::Sqlite(Sqlite::own(data)?),
+            Place::Database(address, _) => Connection::Postgres(Postgres::connect(address)?),
+        };
+        for (before, example) in examples.iter().enumerate() {
+            schema::migrate(&connection, &schema::MIGRATIONS[..=before])?;
+            match &connection {
+                Connection::Sqlite(sqlite) => sqlite.batch(example)?,
+                Connection::Postgres(postgres) => postgres.batch(example)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -7,6 +7,7 @@ use crate::Error;
 #[allow(dead_code, reason = "the tests outside need more of it")]
 #[path = "../../tests/store/databases.rs"]
 mod databases;
+mod migrations;
 
 use databases::{Home, on_each_database};
 

@@ -20,10 +20,15 @@ type Queue = mpsc::Sender<Box<dyn Call>>;
 pub(super) type Calls = mpsc::Receiver<Box<dyn Call>>;
 
 pub(super) struct Threads {
-    /// Taken away to let the threads end.
-    queues: Option<(Queue, Queue)>,
-    handles: Vec<JoinHandle<()>>,
+    /// Each with its threads; the queue is taken away to let them end.
+    reading: Group,
+    writing: Group,
     taken_over: watch::Receiver<bool>,
+}
+
+struct Group {
+    queue: Option<Queue>,
+    handles: Vec<JoinHandle<()>>,
 }
 
 impl fmt::Debug for Threads {
@@ -38,9 +43,9 @@ impl Threads {
         let (writes, write_queue) = mpsc::channel(QUEUE_LIMIT);
         let (reads, read_queue) = mpsc::channel(QUEUE_LIMIT);
         let (taken, taken_over) = watch::channel(false);
-        let mut threads = Threads { queues: Some((writes, reads)), handles: Vec::new(), taken_over };
+        let mut threads = Threads { reading: Group::of(reads), writing: Group::of(writes), taken_over };
         let own = place.clone();
-        threads.spawn("records-write", move |ready| {
+        threads.writing.spawn("records-write", move |ready| {
             if let Some(writer) = told(&ready, Writer::open(own, taken)) {
                 writer.run(write_queue);
             }
@@ -48,13 +53,50 @@ impl Threads {
         let read_queue = Arc::new(Mutex::new(read_queue));
         for _ in 0..READERS {
             let (place, queue) = (place.clone(), read_queue.clone());
-            threads.spawn("records-read", move |ready| {
+            threads.reading.spawn("records-read", move |ready| {
                 if let Some(connection) = told(&ready, place.read()) {
                     read_all(&place, connection, &queue);
                 }
             })?;
         }
         Ok(threads)
+    }
+
+    pub(super) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sql<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        ask(self.writing.queue.as_ref(), work).await
+    }
+
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Sql<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        ask(self.reading.queue.as_ref(), work).await
+    }
+
+    pub(super) async fn taken_over(&self) {
+        let mut taken_over = self.taken_over.clone();
+        if taken_over.wait_for(|taken_over| *taken_over).await.is_err() {
+            // The writer is gone, and nobody can take from it what it does not have.
+            std::future::pending().await
+        }
+    }
+}
+
+impl Drop for Threads {
+    /// Waits until everything asked is done and the lock is free again. The writer goes last: SQLite's last connection
+    /// brings everything into the database's file.
+    fn drop(&mut self) {
+        self.reading.end();
+        self.writing.end();
+    }
+}
+
+impl Group {
+    fn of(queue: Queue) -> Group {
+        Group { queue: Some(queue), handles: Vec::new() }
     }
 
     /// Waits until the thread is ready, or has failed to be.
@@ -69,33 +111,8 @@ impl Threads {
         opened.recv().map_err(|_| stopped())?
     }
 
-    pub(super) async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Sql<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        ask(self.queues.as_ref().map(|(writes, _)| writes), work).await
-    }
-
-    pub(super) async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Sql<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        ask(self.queues.as_ref().map(|(_, reads)| reads), work).await
-    }
-
-    pub(super) async fn taken_over(&self) {
-        let mut taken_over = self.taken_over.clone();
-        if taken_over.wait_for(|taken_over| *taken_over).await.is_err() {
-            // The writer is gone, and nobody can take from it what it does not have.
-            std::future::pending().await
-        }
-    }
-}
-
-impl Drop for Threads {
-    /// Waits until everything asked is done and the lock is free again.
-    fn drop(&mut self) {
-        self.queues = None;
+    fn end(&mut self) {
+        self.queue = None;
         for handle in self.handles.drain(..) {
             // A thread that panicked has said so already.
             let _ = handle.join();
