@@ -246,8 +246,7 @@ impl Driver {
     async fn follow_link(&mut self, link: &mut Link) -> Result<End> {
         let (mut offset, mut lookup) = (0, Lookup::default());
         let clock = self.shared.config.clock.clone();
-        let timeout_ms = i64::try_from(self.live.order.plan.timeout_seconds * 1000).unwrap_or(i64::MAX);
-        let mut overdue = clock.sleep_until(clock.uptime_ms().saturating_add(timeout_ms + OVERDUE_MS));
+        let mut overdue = clock.sleep_until(self.overdue_ms());
         if self.live.state.stop_requested {
             link.stop().await;
             overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
@@ -324,8 +323,11 @@ impl Driver {
     }
 
     /// What became of the build's agent, asked for as long as it cannot be told: an agent that may be alive must not be given
-    /// up, or its commands would go on with nobody to stop them. None: we are shutting down.
+    /// up, or its commands would go on with nobody to stop them. Once the build's time is over, it is not: an agent ends its
+    /// build in time, whoever can reach it. None: we are shutting down.
     async fn find_agent(&mut self) -> Option<Adopted> {
+        let clock = self.shared.config.clock.clone();
+        let mut overdue = clock.sleep_until(self.overdue_ms());
         let mut patience = Patience::new("what became of the build's agent cannot be told; asking on");
         loop {
             match self.shared.executor.adopt(self.uuid()).await {
@@ -339,8 +341,16 @@ impl Driver {
                 Some(ask) = self.mailbox.recv() => {
                     self.hear(ask).await;
                 }
+                () = &mut overdue => return Some(Adopted::Dead { events: Vec::new() }),
             }
         }
+    }
+
+    /// The uptime at which the agent must have ended the build by itself.
+    fn overdue_ms(&self) -> i64 {
+        let timeout_ms = self.live.order.plan.timeout_seconds.saturating_mul(1000);
+        let timeout_ms = i64::try_from(timeout_ms).unwrap_or(i64::MAX);
+        self.shared.config.clock.uptime_ms().saturating_add(timeout_ms.saturating_add(OVERDUE_MS))
     }
 
     /// Goes on with a build whose agent could not be found at first.

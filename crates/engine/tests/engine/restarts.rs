@@ -204,7 +204,7 @@ fn no_kill_loses_or_doubles_a_next_try() {
 #[derive(Debug)]
 struct Forgetful {
     agents: Fake,
-    fails: AtomicU32,
+    fails: Arc<AtomicU32>,
 }
 
 impl Executor for Forgetful {
@@ -239,7 +239,7 @@ async fn an_agent_that_cannot_be_reached_at_first_is_not_given_up() {
     let waiting = tester.start().await;
     tester.engine.shut_down().await;
     // Twice: at the start, and when its driver asks.
-    let forgetful = Forgetful { agents: tester.agents.clone(), fails: AtomicU32::new(2) };
+    let forgetful = Forgetful { agents: tester.agents.clone(), fails: Arc::new(AtomicU32::new(2)) };
     let (config, records) = (tester.config.clone(), tester.records.clone());
     tester.engine = Engine::start(config, records, tester.vault.clone(), Arc::new(forgetful)).await.unwrap();
     assert_eq!(tester.get(&waiting).await.current_phase.as_deref(), Some("QUEUED"), "its place is taken");
@@ -247,4 +247,25 @@ async fn an_agent_that_cannot_be_reached_at_first_is_not_given_up() {
     let build = tester.done(&id).await;
     assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("STOPPED", 1));
     assert_eq!(phases(&build)[6..], ["BUILD STOPPED", "FINALIZING SUCCEEDED", "COMPLETED -"]);
+}
+
+#[tokio::test]
+async fn a_build_whose_agent_is_never_found_ends_once_its_time_is_over() {
+    let mut tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    tester.in_phase(&id, "BUILD").await;
+    tester.engine.shut_down().await;
+    let fails = Arc::new(AtomicU32::new(u32::MAX));
+    let forgetful = Forgetful { agents: tester.agents.clone(), fails: fails.clone() };
+    let (config, records) = (tester.config.clone(), tester.records.clone());
+    tester.engine = Engine::start(config, records, tester.vault.clone(), Arc::new(forgetful)).await.unwrap();
+    // At the start, and when its driver asks.
+    while fails.load(Relaxed) > u32::MAX - 2 {
+        tokio::task::yield_now().await;
+    }
+    tester.clock.advance(Duration::from_secs(60 * 60));
+    assert_eq!(status(&tester.get(&id).await), "IN_PROGRESS");
+    tester.clock.advance(Duration::from_secs(30));
+    assert_eq!(status(&tester.done(&id).await), "FAULT");
 }
