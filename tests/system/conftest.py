@@ -13,6 +13,7 @@ import pytest
 from local import BINARY, Project
 from served import Codebuild, Server
 from waiting import Waiting
+from world import World
 
 ORDINARY = 64123
 
@@ -102,6 +103,15 @@ def make_server(tmp_path):
     yield make
     for server in servers:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A server with something for every operation, for the tests of one file."""
+    world = World(tmp_path_factory.mktemp("world") / "data")
+    yield world
+    world.stop()
+    assert "panicked" not in world.server.log.read_text(errors="replace")
 
 
 @pytest.fixture
