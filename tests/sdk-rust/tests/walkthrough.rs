@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use aws_sdk_codebuild::operation::create_project::builders::CreateProjectFluentBuilder;
 use aws_sdk_codebuild::types::{
-    ArtifactPackaging, ArtifactsType, Build, BuildPhaseType, ComputeType, EnvironmentType,
-    EnvironmentVariable, ProjectArtifacts, ProjectEnvironment, ProjectSource, SourceType, StatusType,
+    ArtifactPackaging, ArtifactsType, AuthType, Build, BuildPhaseType, ComputeType, EnvironmentType,
+    EnvironmentVariable, ProjectArtifacts, ProjectEnvironment, ProjectSource, ProjectVisibilityType,
+    ServerType, SortOrderType, SourceType, StatusType, Tag,
 };
 use aws_smithy_http_client::Builder;
 
@@ -160,12 +162,7 @@ impl Clients {
         let start = self.codebuild.start_build().project_name("codebuild-demo-project");
         let started = start.environment_variables_override(name).send().await.unwrap().build_value.unwrap();
         assert_eq!(started.build_status, Some(StatusType::InProgress));
-        let id = started.id.unwrap();
-        wait_for("end of the build", async || {
-            let found = self.codebuild.batch_get_builds().ids(&id).send().await.unwrap();
-            found.builds.unwrap().pop().filter(|build| build.build_complete)
-        })
-        .await
+        self.ended(started.id().unwrap()).await
     }
 
     async fn log(&self, build: &Build) -> String {
@@ -232,12 +229,163 @@ async fn the_walk_through_works_with_the_aws_sdk_for_rust() {
     assert_eq!(run_artifact(archive), "Hi!artifact\n");
 }
 
+/// A project that can be built at once: its buildspec prints a line.
+fn inline(clients: &Clients, name: &str) -> CreateProjectFluentBuilder {
+    let buildspec = "{version: 0.2, phases: {build: {commands: [echo hello]}}}";
+    let source = ProjectSource::builder().r#type(SourceType::NoSource).buildspec(buildspec);
+    let environment = ProjectEnvironment::builder()
+        .r#type(EnvironmentType::LinuxContainer)
+        .image("aws/codebuild/standard:7.0")
+        .compute_type(ComputeType::BuildGeneral1Small);
+    clients
+        .codebuild
+        .create_project()
+        .name(name)
+        .source(source.build().unwrap())
+        .artifacts(ProjectArtifacts::builder().r#type(ArtifactsType::NoArtifacts).build().unwrap())
+        .environment(environment.build().unwrap())
+        .service_role("arn:aws:iam::123456789012:role/CodeBuildServiceRole")
+}
+
+impl Clients {
+    async fn ended(&self, id: &str) -> Build {
+        wait_for("end of the build", async || {
+            let found = self.codebuild.batch_get_builds().ids(id).send().await.unwrap();
+            found.builds.unwrap().pop().filter(|build| build.build_complete)
+        })
+        .await
+    }
+}
+
+// AP-002, AP-005, AP-009, AP-053, AP-061..067
+#[tokio::test]
+async fn projects_are_made_changed_shown_and_deleted() {
+    let server = Server::start().await;
+    let clients = Clients::of(&server);
+    let codebuild = &clients.codebuild;
+    let tags = ["b", "a"].map(|key| Tag::builder().key(key).value("").build());
+    let made = inline(&clients, "rust").set_tags(Some(tags.to_vec())).send().await.unwrap().project.unwrap();
+    assert_eq!(made.tags(), tags);
+    assert_eq!(made.badge.as_ref().map(|badge| badge.badge_enabled), Some(false));
+    assert_eq!((made.description(), made.project_visibility()), (None, Some(&ProjectVisibilityType::Private)));
+
+    let change = codebuild.update_project().name("rust").description("changed").set_tags(Some(Vec::new()));
+    let changed = change.send().await.unwrap().project.unwrap();
+    assert_eq!((changed.description(), changed.tags()), (Some("changed"), [].as_slice()));
+    assert_eq!((changed.source(), changed.created()), (made.source(), made.created()));
+    assert!(changed.last_modified() >= made.last_modified());
+
+    let arn = made.arn().unwrap();
+    let found = codebuild.batch_get_projects().names(arn).names("nobody").send().await.unwrap();
+    assert_eq!(found.projects(), [changed]);
+    assert_eq!(found.projects_not_found(), ["nobody"]);
+    codebuild.invalidate_project_cache().project_name("rust").send().await.unwrap();
+    let public = codebuild.update_project_visibility().project_arn(arn);
+    let public = public.project_visibility(ProjectVisibilityType::PublicRead).resource_access_role("r");
+    assert!(public.send().await.unwrap().public_project_alias().is_some_and(|alias| !alias.is_empty()));
+    let images = codebuild.list_curated_environment_images().send().await.unwrap();
+    assert!(images.platforms().iter().any(|platform| !platform.languages().is_empty()));
+    for _ in 0..2 {
+        codebuild.delete_project().name("rust").send().await.unwrap();
+    }
+    assert!(codebuild.list_projects().send().await.unwrap().projects().is_empty());
+}
+
+// AP-006, AP-064, AP-065
+#[tokio::test]
+async fn paginators_go_through_all_pages() {
+    let server = Server::start().await;
+    let clients = Clients::of(&server);
+    let names: Vec<String> = (0..205).map(|number| format!("page-{number:03}")).collect();
+    for name in &names {
+        inline(&clients, name).send().await.unwrap();
+    }
+    let mut pages = clients.codebuild.list_projects().into_paginator().send();
+    let (mut sizes, mut listed) = (Vec::new(), Vec::new());
+    while let Some(page) = pages.next().await {
+        let page = page.unwrap().projects.unwrap();
+        sizes.push(page.len());
+        listed.extend(page);
+    }
+    assert_eq!((sizes, listed), (vec![100, 100, 5], names));
+    let shared = clients.codebuild.list_shared_projects().into_paginator().page_size(1).items().send();
+    assert_eq!(shared.collect::<Vec<_>>().await.len(), 0);
+}
+
+// AP-008, AP-073..078
+#[tokio::test]
+async fn builds_are_started_once_tried_again_listed_and_deleted() {
+    let server = Server::start().await;
+    let clients = Clients::of(&server);
+    let codebuild = &clients.codebuild;
+    inline(&clients, "built").send().await.unwrap();
+    let start = codebuild.start_build().project_name("built").idempotency_token("token");
+    let first = start.clone().send().await.unwrap().build_value.unwrap();
+    let same = start.send().await.unwrap().build_value.unwrap();
+    assert_eq!((first.id(), first.build_number()), (same.id(), same.build_number()));
+    let id = first.id().unwrap();
+    assert_eq!(clients.ended(id).await.build_status, Some(StatusType::Succeeded));
+    let stopped = codebuild.stop_build().id(id).send().await.unwrap().build_value.unwrap();
+    assert_eq!(stopped.build_status, Some(StatusType::Succeeded));
+
+    let again = codebuild.retry_build().id(id).send().await.unwrap().build_value.unwrap();
+    assert_eq!(again.build_number, Some(2));
+    let second = again.id().unwrap();
+    clients.ended(second).await;
+    let pages = codebuild.list_builds_for_project().project_name("built").into_paginator().items().send();
+    assert_eq!(pages.try_collect().await.unwrap(), [second, id]);
+    let pages = codebuild.list_builds().sort_order(SortOrderType::Ascending).into_paginator().items().send();
+    assert_eq!(pages.try_collect().await.unwrap(), [id, second]);
+    let deleted = codebuild.batch_delete_builds().ids(id).ids(second).send().await.unwrap();
+    assert_eq!(deleted.builds_deleted().len(), 2);
+    let found = codebuild.batch_get_builds().ids(id).send().await.unwrap();
+    assert_eq!(found.builds_not_found(), [id]);
+}
+
+// AP-110..115
+#[tokio::test]
+async fn credentials_and_policies_are_kept_and_given_up() {
+    let server = Server::start().await;
+    let clients = Clients::of(&server);
+    let codebuild = &clients.codebuild;
+    let import = codebuild.import_source_credentials().server_type(ServerType::Github).token("secret");
+    let import = import.auth_type(AuthType::PersonalAccessToken);
+    let arn = import.clone().send().await.unwrap().arn.unwrap();
+    let taken = import.should_overwrite(false).send().await.unwrap_err();
+    assert!(taken.into_service_error().is_resource_already_exists_exception());
+    let listed = codebuild.list_source_credentials().send().await.unwrap();
+    assert_eq!(listed.source_credentials_infos()[0].arn(), Some(arn.as_str()));
+    codebuild.delete_source_credentials().arn(&arn).send().await.unwrap();
+    let missing = codebuild.delete_source_credentials().arn(&arn).send().await.unwrap_err();
+    assert!(missing.into_service_error().is_resource_not_found_exception());
+
+    let project = inline(&clients, "shared").send().await.unwrap().project.unwrap().arn.unwrap();
+    let policy = format!(
+        r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":{{"AWS":"210987654321"}},
+            "Action":["codebuild:BatchGetProjects"],"Resource":"{project}"}}]}}"#
+    );
+    codebuild.put_resource_policy().resource_arn(&project).policy(policy).send().await.unwrap();
+    let kept = codebuild.get_resource_policy().resource_arn(&project).send().await.unwrap();
+    assert!(kept.policy().is_some_and(|text| text.contains("210987654321")));
+    codebuild.delete_resource_policy().resource_arn(&project).send().await.unwrap();
+    let gone = codebuild.get_resource_policy().resource_arn(&project).send().await.unwrap_err();
+    assert!(gone.into_service_error().is_resource_not_found_exception());
+}
+
+// AP-003, AP-004
 #[tokio::test]
 async fn errors_have_the_types_of_the_model() {
     let server = Server::start().await;
     let clients = Clients::of(&server);
     let missing = clients.codebuild.start_build().project_name("nobody").send().await.unwrap_err();
     assert!(missing.into_service_error().is_resource_not_found_exception());
+    let wrong = clients.codebuild.stop_build().id("wrong").send().await.unwrap_err();
+    assert!(wrong.into_service_error().is_invalid_input_exception());
+    inline(&clients, "twice").send().await.unwrap();
+    let twice = inline(&clients, "twice").send().await.unwrap_err();
+    assert!(twice.into_service_error().is_resource_already_exists_exception());
+    let token = clients.codebuild.list_projects().next_token("made up").send().await.unwrap_err();
+    assert!(token.into_service_error().is_invalid_input_exception());
     let bad = clients.codebuild.batch_get_builds().set_ids(Some(Vec::new())).send().await.unwrap_err();
     assert_eq!(bad.into_service_error().meta().code(), Some("ValidationException"));
     let missing = clients.s3.get_object().bucket("nobody").key("x").send().await.unwrap_err();
