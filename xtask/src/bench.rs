@@ -3,6 +3,7 @@
 //! Here: the order of the measurements. [`measure`] takes them, [`page`] writes them down with the budgets.
 
 mod client;
+mod history;
 mod host;
 mod measure;
 mod page;
@@ -14,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, at};
 
-pub(crate) const USAGE: &str = "[--quick]    measure the release binary and write docs/benchmarks.md";
+pub(crate) const USAGE: &str = "[--quick | --history]    measure the release binary and write docs/benchmarks.md, or only what history costs";
 
 /// How often each thing is measured.
 #[derive(Debug, Clone, Copy)]
@@ -25,18 +26,36 @@ struct Effort {
     builds: usize,
     logs: usize,
     log_bytes: u64,
+    history: history::Amount,
 }
 
-const FULL: Effort =
-    Effort { first_commands: 200, containers: 100, builds: 300, logs: 5, log_bytes: 100_000_000 };
+const FULL: Effort = Effort {
+    first_commands: 200,
+    containers: 100,
+    builds: 300,
+    logs: 5,
+    log_bytes: 100_000_000,
+    history: history::Amount { few: 1_000, many: 100_000, requests: 1_000 },
+};
 /// Shows that the benchmark works; its numbers mean little and are not written down.
-const QUICK: Effort =
-    Effort { first_commands: 10, containers: 10, builds: 10, logs: 1, log_bytes: 1_000_000 };
+const QUICK: Effort = Effort {
+    first_commands: 10,
+    containers: 10,
+    builds: 10,
+    logs: 1,
+    log_bytes: 1_000_000,
+    history: history::Amount { few: 1_000, many: 2_000, requests: 20 },
+};
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let quick = match arguments {
         [] => false,
         [only] if only == "--quick" => true,
+        [only] if only == "--history" => {
+            let answers = release_binary().and_then(|binary| history::measure(&binary, FULL.history));
+            print!("{}", page::history(FULL.history, &answers.map_err(Error::Bench)?));
+            return Ok(());
+        }
         _ => return Err(Error::Usage(format!("  cargo xtask bench {USAGE}"))),
     };
     let results = measure_all(if quick { QUICK } else { FULL }).map_err(Error::Bench)?;
@@ -67,6 +86,7 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
     server.stop()?;
     eprintln!("containers alone, {} times", effort.containers);
     let containers = measure::containers(effort.containers)?;
+    let answers = history::measure(&binary, effort.history)?;
     Ok(page::Results {
         host: host::describe(),
         idle,
@@ -77,6 +97,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
         throughput,
         log,
         containers,
+        history: effort.history,
+        answers,
     })
 }
 

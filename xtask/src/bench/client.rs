@@ -26,6 +26,12 @@ impl Client {
         self.call("codebuild", &format!("CodeBuild_20161006.{operation}"), input)
     }
 
+    /// The status and the body of an answer, whatever they are.
+    pub(super) fn codebuild_bytes(&mut self, operation: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
+        let target = format!("CodeBuild_20161006.{operation}");
+        self.exchange("codebuild", &target, body).map_err(|e| format!("{target}: {e}"))
+    }
+
     /// All of a build's log, from its beginning.
     pub(super) fn log(&mut self, build: &Value) -> Result<String, String> {
         let mut input = json!({

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::history::{Amount, Answers};
 use super::measure::{Containers, First, Log, Running, Throughput};
 use super::served::Memory;
 use super::statistics::Sample;
@@ -18,11 +19,13 @@ pub(super) struct Results {
     pub(super) throughput: Throughput,
     pub(super) log: Log,
     pub(super) containers: Containers,
+    pub(super) history: Amount,
+    pub(super) answers: Vec<Answers>,
 }
 
 /// One thing that has a budget.
 struct Line {
-    what: &'static str,
+    what: String,
     measured: String,
     budget: &'static str,
     held: bool,
@@ -39,6 +42,7 @@ pub(super) fn text(results: &Results) -> String {
     containers(&mut text, &results.containers);
     log(&mut text, &results.log);
     memory(&mut text, results);
+    text.push_str(&history(results.history, &results.answers));
     text
 }
 
@@ -51,50 +55,106 @@ fn budget_lines(results: &Results) -> Vec<Line> {
     let per_second = throughput.succeeded as f64 / throughput.seconds;
     let lost = throughput.builds - throughput.succeeded;
     let build = per_build(&results.running, |memory| memory.server + memory.beside_shared);
-    vec![
+    let mut lines = vec![
         Line {
-            what: "StartBuild answered → first command, p50",
+            what: "StartBuild answered → first command, p50".into(),
             measured: format!("{:.1} ms", first.median()),
             budget: "≤ 10 ms",
             held: first.median() <= 10.0,
         },
         Line {
-            what: "the same, p99",
+            what: "the same, p99".into(),
             measured: format!("{:.1} ms", first.percentile(99)),
             budget: "≤ 40 ms",
             held: first.percentile(99) <= 40.0,
         },
         Line {
-            what: "no-op builds, StartBuild to SUCCEEDED, 2 clients",
+            what: "no-op builds, StartBuild to SUCCEEDED, 2 clients".into(),
             measured: format!("{per_second:.0} a second, {lost} lost of {}", throughput.builds),
             budget: "≥ 50 a second, none lost",
             held: per_second >= 50.0 && lost == 0,
         },
         Line {
-            what: "output of 80-byte lines to the durable log",
+            what: "output of 80-byte lines to the durable log".into(),
             measured: format!("{rate:.0} MB/s"),
             budget: "≥ 200 MB/s",
             held: rate >= 200.0,
         },
         Line {
-            what: "the same against `sh -c … > file`",
+            what: "the same against `sh -c … > file`".into(),
             measured: format!("{ratio:.2} ×"),
             budget: "≤ 1.5 ×",
             held: ratio <= 1.5,
         },
         Line {
-            what: "memory of the idle server",
+            what: "memory of the idle server".into(),
             measured: mib(results.idle.server),
             budget: "≤ 20 MiB",
             held: results.idle.server <= 20 << 10,
         },
         Line {
-            what: "memory for each running build, outside its own processes",
+            what: "memory for each running build, outside its own processes".into(),
             measured: mib(build),
             budget: "≤ 4 MiB",
             held: build <= 4 << 10,
         },
-    ]
+    ];
+    lines.extend(results.answers.iter().map(|answers| history_line(results.history, answers)));
+    lines
+}
+
+/// Milliseconds that an answer may take, p99.
+const ANSWER: f64 = 5.0;
+/// Answers are as quick over many builds as over few, but for what the measurement itself varies by.
+const GROWTH: f64 = 1.5;
+
+fn history_line(amount: Amount, answers: &Answers) -> Line {
+    let (p99, growth) = (answers.many.percentile(99), growth(answers));
+    Line {
+        what: format!(
+            "{} over {} builds, {}, p99, and against {}",
+            answers.what, amount.many, answers.database, amount.few
+        ),
+        measured: format!("{p99:.1} ms, {growth:.2} ×"),
+        budget: "≤ 5 ms, ≤ 1.5 ×",
+        held: p99 <= ANSWER && growth <= GROWTH,
+    }
+}
+
+fn growth(answers: &Answers) -> f64 {
+    answers.many.median() / answers.few.median()
+}
+
+/// The section about answers over much history.
+pub(super) fn history(amount: Amount, answers: &[Answers]) -> String {
+    let mut text = format!(
+        "\n## Answers over much history\n\n{} requests of each kind, one after the other on one connection, over {} and over {} \
+         stored builds of 10 projects; milliseconds from the signing of a request to the last byte of its answer.\n\n",
+        amount.requests, amount.few, amount.many
+    );
+    let _ = writeln!(
+        text,
+        "| | {few} builds: p50 | p99 | {many} builds: p50 | p99 | growth |\n|---|---|---|---|---|---|",
+        few = amount.few,
+        many = amount.many
+    );
+    for answers in answers {
+        let _ = writeln!(
+            text,
+            "| {}, {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} × |",
+            answers.database,
+            answers.what,
+            answers.few.median(),
+            answers.few.percentile(99),
+            answers.many.median(),
+            answers.many.percentile(99),
+            growth(answers)
+        );
+    }
+    if answers.iter().all(|answers| answers.database == "SQLite") {
+        text.push_str("| PostgreSQL | not installed here | | | | |\n");
+    }
+    text
 }
 
 fn budgets(text: &mut String, lines: &[Line]) {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -32,13 +33,30 @@ pub(super) struct Memory {
 
 impl Server {
     pub(super) fn start(binary: &Path) -> Result<Server, String> {
-        let folder = std::env::temp_dir().join(format!("buildyard-bench-{}", std::process::id()));
+        let folder = own_folder();
+        Server::start_in(folder.clone(), binary, &folder.join("data"), None)
+    }
+
+    /// On a data folder that stays when it ends, and with the records in a database, if it is said which.
+    pub(super) fn start_on(binary: &Path, data: &Path, database: Option<&str>) -> Result<Server, String> {
+        Server::start_in(own_folder(), binary, data, database)
+    }
+
+    fn start_in(
+        folder: PathBuf,
+        binary: &Path,
+        data: &Path,
+        database: Option<&str>,
+    ) -> Result<Server, String> {
         std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let own = folder.join("buildyard");
         std::fs::copy(binary, &own).map_err(|e| format!("{}: {e}", binary.display()))?;
-        let process = Command::new(&own)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(folder.join("data"))
+        let mut command = Command::new(&own);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        if let Some(url) = database {
+            command.args(["--database", url]);
+        }
+        let process = command
             .env("BUILDYARD_ACCESS_KEY_ID", sign::KEY_ID)
             .env("BUILDYARD_SECRET_ACCESS_KEY", sign::SECRET)
             .stdin(Stdio::null())
@@ -47,7 +65,7 @@ impl Server {
             .stderr(Stdio::inherit())
             .spawn()
             .map_err(|e| format!("{}: {e}", own.display()))?;
-        let host = host(&folder.join("data/endpoint"))?;
+        let host = host(&data.join("endpoint"))?;
         Ok(Server { process, folder, host })
     }
 
@@ -118,6 +136,13 @@ impl Drop for Server {
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Another one for each server.
+fn own_folder() -> PathBuf {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("buildyard-bench-{}-{number}", std::process::id()))
 }
 
 /// KiB of one line of a process's memory summary; nothing if it has just gone.
