@@ -141,9 +141,14 @@ impl Client {
     }
 }
 
-fn transport(plain: bool) -> reqwest::Result<reqwest::Client> {
+/// Makes ring the provider of all TLS in this process, unless there is one.
+pub fn use_ring() {
     // Fails when some provider is installed already, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+fn transport(plain: bool) -> reqwest::Result<reqwest::Client> {
+    use_ring();
     let builder = reqwest::Client::builder()
         .user_agent(concat!("buildyard/", env!("CARGO_PKG_VERSION")))
         // What is signed for one place must not be sent to another.

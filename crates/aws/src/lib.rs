@@ -13,7 +13,7 @@ mod parameters;
 mod secrets;
 mod sign;
 
-pub use client::{Client, Clock, Config};
+pub use client::{Client, Clock, Config, use_ring};
 pub use credentials::{Credentials, profile_region};
 pub use endpoint::{CODEBUILD, Endpoints, LOGS, SECRETS_MANAGER, SSM, Service};
 pub use error::{Error, Result};

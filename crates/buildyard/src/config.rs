@@ -27,6 +27,11 @@ pub(crate) struct File {
     concurrent_builds_of: BTreeMap<String, usize>,
     queued_builds: Option<usize>,
     network: Option<NetworkSetting>,
+    /// Where `/metrics` is served; nowhere if it is not said.
+    metrics_listen: Option<SocketAddr>,
+    log_format: Option<LogFormat>,
+    /// Where traces of builds go, in OTLP over HTTP.
+    traces_endpoint: Option<String>,
     /// What parameters and secrets are sealed with.
     secret_key: Option<PathBuf>,
     #[serde(default)]
@@ -122,6 +127,17 @@ pub(crate) enum NetworkSetting {
     Host,
 }
 
+/// The form of the server's own log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
 /// Flags of `buildyard serve`, each beating the file.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Flags {
@@ -149,6 +165,12 @@ pub(crate) struct Flags {
     /// Network of builds: `none` (only loopback) or `host` [default: none].
     #[arg(long, env = "BUILDYARD_NETWORK")]
     pub(crate) network: Option<NetworkSetting>,
+    /// Address and port of `/metrics`, for Prometheus; whoever can connect can read [default: none].
+    #[arg(long, value_name = "ADDRESS:PORT", env = "BUILDYARD_METRICS_LISTEN")]
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    /// Form of the server's own log: `text` or `json` [default: text].
+    #[arg(long, env = "BUILDYARD_LOG_FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 /// What holds after file, environment and flags.
@@ -164,6 +186,9 @@ pub(crate) struct Settings {
     pub(crate) concurrent_builds_of: BTreeMap<String, usize>,
     pub(crate) queued_builds: Option<usize>,
     pub(crate) network: NetworkSetting,
+    pub(crate) metrics_listen: Option<SocketAddr>,
+    pub(crate) log_format: LogFormat,
+    pub(crate) traces_endpoint: Option<String>,
     pub(crate) host_images: Option<Vec<String>>,
     pub(crate) host_shared: Vec<PathBuf>,
     pub(crate) host_variables: BTreeMap<String, String>,
@@ -206,6 +231,9 @@ impl Settings {
             concurrent_builds,
             concurrent_builds_of: file.concurrent_builds_of,
             queued_builds: file.queued_builds,
+            metrics_listen: flags.metrics_listen.or(file.metrics_listen),
+            log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
+            traces_endpoint: file.traces_endpoint,
             network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
             host_images: file.host.images,
             host_shared: file.host.shared,

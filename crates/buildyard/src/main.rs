@@ -18,6 +18,8 @@ mod serve;
 mod shell;
 mod terminal;
 mod toolchains;
+mod traces;
+mod watching;
 mod why;
 
 use std::path::PathBuf;

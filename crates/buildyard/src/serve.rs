@@ -8,32 +8,42 @@ use engine::config::{Config, Image, ResolveImage};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::Embedded;
-use server::{AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services, Tokens};
+use server::{
+    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, S3, Secrets, Services, Tokens,
+};
 use store::objects::Objects;
 use store::records::{Records, Vault};
 
 use crate::aws_environment::Environment;
 use crate::config::{Flags, NetworkSetting, ReferencesFrom, Settings};
+use crate::watching::{self, Watching};
 use crate::{credentials, images};
+
+/// Variables of ours that no agent is given.
+const SECRETS: [&str; 4] = [
+    "BUILDYARD_DATABASE",
+    "BUILDYARD_SECRET_ACCESS_KEY",
+    "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+];
 
 /// Serves until SIGINT or SIGTERM. Builds that run then go on, and the next server takes them up.
 pub(crate) fn serve(flags: Flags) -> Result<(), String> {
     let settings = Settings::read(flags)?;
-    start_log();
+    watching::start_log(settings.log_format);
     // As many threads as the machine has processors, and no more: an idle server should be small.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(serve_until_stopped(&settings))
+    let collector = watching::collector(settings.traces_endpoint.as_deref())?;
+    let (watching, sending) = Watching::start(collector)?;
+    let served = runtime.block_on(serve_until_stopped(&settings, &watching));
+    if let Some(sending) = sending {
+        sending.finish();
+    }
+    served
 }
 
-/// The server's own log goes to standard error; `BUILDYARD_LOG` sets the level, as `info` or `engine=debug`.
-fn start_log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("BUILDYARD_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,s3s=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-}
-
-async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
+async fn serve_until_stopped(settings: &Settings, watching: &Watching) -> Result<(), String> {
     let data = &settings.data;
     make_data_folder(data)?;
     let key = credentials::first_key(data)?;
@@ -47,19 +57,26 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
     let bell = server::logs::Wakes::new();
     let mut config = engine_config(settings, bell.clone())?;
     config.references = references(settings, &vault, config.clock.clone())?;
+    config.tell_builds = watching.tell_builds();
     let clock = config.clock.clone();
     let mut options = executor::embedded::Options::new(data.join("builds"));
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
     options.warm = config.concurrent_builds + 2;
-    options.hidden = ["BUILDYARD_DATABASE", "BUILDYARD_SECRET_ACCESS_KEY"].map(Into::into).into();
-    let executor = Embedded::open(options).map_err(|e| e.to_string())?;
-    let engine = Engine::start(config, records.clone(), vault.clone(), Arc::new(executor))
+    options.hidden = SECRETS.map(Into::into).into();
+    let executor = Arc::new(Embedded::open(options).map_err(|e| e.to_string())?);
+    let engine = Engine::start(config, records.clone(), vault.clone(), executor.clone())
         .await
         .map_err(|e| e.to_string())?;
+
+    watching.ask(&engine, move || executor.waiting_agents());
+    if let Some(address) = settings.metrics_listen {
+        watching.serve_metrics(address).await?;
+    }
 
     let keys: Keys = [access_key(settings, &key)].into_iter().collect();
     let tokens = Tokens::new(&vault.derived_key("paging tokens"));
     let ready = Arc::new(AtomicBool::new(true));
+    let replayed_from = clock.now_ms().div_euclid(1_000);
     let now: server::time::Clock = Arc::new(move || clock.now_ms());
     let region = settings.region.as_str();
     let services = Services {
@@ -69,7 +86,18 @@ async fn serve_until_stopped(settings: &Settings) -> Result<(), String> {
         s3: S3::new(objects, keys.clone(), region, &settings.account, vec!["localhost".to_owned()]),
         secrets: Secrets::new(vault, region, now.clone()),
     };
-    let endpoint = Endpoint::new(endpoint_settings(settings, keys, now, tokens, ready.clone()), services);
+    let behind_the_door = server::Settings {
+        region: settings.region.clone(),
+        skew_seconds: 300,
+        keys,
+        clock: now,
+        tokens,
+        ready: watching::ready(ready.clone(), records.clone(), data),
+        replays: Replays::kept(&data.join("replays"), replayed_from)
+            .map_err(|e| format!("cannot keep {}: {e}", data.join("replays").display()))?,
+        metrics: watching.metrics.clone(),
+    };
+    let endpoint = Endpoint::new(behind_the_door, services);
     let url = format!("http://{address}");
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
@@ -182,23 +210,6 @@ fn access_key(settings: &Settings, key: &credentials::AccessKey) -> AccessKey {
         user_id: "AIDABUILDYARDADMIN000".into(),
     };
     AccessKey { id: key.id.clone(), secret: key.secret.clone(), caller, session: None }
-}
-
-fn endpoint_settings(
-    settings: &Settings,
-    keys: Keys,
-    clock: server::time::Clock,
-    tokens: Tokens,
-    ready: Arc<AtomicBool>,
-) -> server::Settings {
-    server::Settings {
-        region: settings.region.clone(),
-        skew_seconds: 300,
-        keys,
-        clock,
-        tokens,
-        ready: Arc::new(move || ready.load(Ordering::Relaxed)),
-    }
 }
 
 /// Where builds find what they refer to.

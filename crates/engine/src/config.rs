@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use agent::plan::{Network, Rootfs};
 use api::Region;
-use api::codebuild::{ComputeType, EnvironmentType};
+use api::codebuild::{Build, ComputeType, EnvironmentType};
 
 use crate::clock::{Clock, SystemClock};
 use crate::references::{Nowhere, References};
@@ -69,6 +69,35 @@ impl fmt::Debug for LogGrew {
     }
 }
 
+/// What happened to a build, and the build as it is then.
+#[derive(Debug, Clone, Copy)]
+pub enum BuildNews<'a> {
+    /// It was stored, and waits for its turn.
+    Accepted(&'a Build),
+    /// Its end was stored.
+    Ended(&'a Build),
+}
+
+/// Told of builds once what happened is stored: so nobody hears of what a crash between the two swallowed. Must not block.
+#[derive(Clone)]
+pub struct TellBuilds(Arc<dyn Fn(BuildNews<'_>) + Send + Sync>);
+
+impl TellBuilds {
+    pub fn new(tell: impl Fn(BuildNews<'_>) + Send + Sync + 'static) -> TellBuilds {
+        TellBuilds(Arc::new(tell))
+    }
+
+    pub(crate) fn tell(&self, news: BuildNews<'_>) {
+        (self.0)(news);
+    }
+}
+
+impl fmt::Debug for TellBuilds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TellBuilds")
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub region: Region,
@@ -97,6 +126,7 @@ pub struct Config {
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
     pub log_grew: LogGrew,
+    pub tell_builds: TellBuilds,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -120,6 +150,7 @@ impl Config {
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             log_grew: LogGrew::new(|_, _, _| {}),
+            tell_builds: TellBuilds::new(|_| {}),
             clock: Arc::new(SystemClock::new()),
         }
     }

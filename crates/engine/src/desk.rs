@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::driver::Live;
 use crate::error::Result;
-use crate::queue::{Limits, Queue, Running, Standing, Waiting};
+use crate::queue::{Limits, Load, Queue, Running, Standing, Waiting};
 
 /// What a build's driver is asked from outside.
 #[derive(Debug)]
@@ -142,6 +142,10 @@ impl Desk {
     pub(crate) fn expire(&mut self, uptime_ms: i64) -> Vec<Taken> {
         let expired = self.queue.expire(uptime_ms);
         expired.into_iter().filter_map(|build_id| self.take(build_id, Why::Expired)).collect()
+    }
+
+    pub(crate) fn load(&self) -> Load {
+        self.queue.load()
     }
 
     pub(crate) fn next_deadline(&self) -> Option<i64> {

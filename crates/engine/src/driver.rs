@@ -17,7 +17,7 @@ use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use tokio::sync::watch;
 
 use crate::candidate::Candidate;
-use crate::config::Image;
+use crate::config::{BuildNews, Image};
 use crate::desk::{Ask, Mailbox};
 use crate::document;
 use crate::engine::Shared;
@@ -471,6 +471,9 @@ impl Driver {
             Some(next) => self.store_with_next_try(next).await,
             None => self.store_until_kept().await,
         };
+        if kept == End::Over {
+            self.shared.config.tell_builds.tell(BuildNews::Ended(&self.live.document));
+        }
         self.wake_readers();
         Ok(kept)
     }
@@ -506,6 +509,7 @@ impl Driver {
             }
         };
         if let Some(live) = succession {
+            self.shared.config.tell_builds.tell(BuildNews::Accepted(&live.document));
             self.shared.arrive(Box::new(live), mailbox);
             return End::Over;
         }

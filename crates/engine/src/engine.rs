@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::desk::{Arrival, Desk, Mailbox, Taken, Why};
 use crate::driver::{Driver, Live, Start};
 use crate::error::{Error, Result};
-use crate::queue::{Limits, Running, Waiting};
+use crate::queue::{Limits, Load, Running, Waiting};
 
 /// All operations on projects and builds, and the tasks that drive builds. Cheap to clone; all clones are one engine.
 #[derive(Debug, Clone)]
@@ -77,6 +77,11 @@ impl Engine {
         tokio::spawn(shared.clone().expire_builds());
         shared.admit();
         Ok(Engine { _last_one_out: Arc::new(Closer(shared.clone())), shared })
+    }
+
+    /// How much there is to do now.
+    pub fn load(&self) -> Load {
+        self.shared.desk().load()
     }
 
     pub fn config(&self) -> &Config {

@@ -31,3 +31,4 @@ pub use caller::Caller;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use queue::Load;

@@ -72,6 +72,15 @@ pub(crate) struct Queue {
     running_of_compute_type: HashMap<String, usize>,
 }
 
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Builds in the queue.
+    pub waiting: usize,
+    /// Builds that were let through and are not over.
+    pub running: usize,
+}
+
 impl Queue {
     pub(crate) fn new(limits: Limits) -> Queue {
         Queue { limits, ..Queue::default() }
@@ -160,6 +169,11 @@ impl Queue {
     }
 
     /// When the next build's time in the queue is over.
+    /// How many builds wait, and how many run.
+    pub(crate) fn load(&self) -> Load {
+        Load { waiting: self.waiting.len(), running: self.running.len() }
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<i64> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }

@@ -90,6 +90,11 @@ impl Embedded {
         Ok(Embedded { builds, patience, pool })
     }
 
+    /// How many agents were started beforehand and wait for a build.
+    pub fn waiting_agents(&self) -> usize {
+        self.pool.waiting()
+    }
+
     /// A waiting agent may have been killed without our notice, and others with it: then one is started for this build alone.
     async fn launch_surely(&self, uuid: &str, plan: &Plan) -> Result<Link> {
         match self.launch_in_fresh_folder(uuid, plan, true).await {

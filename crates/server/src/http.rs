@@ -2,12 +2,14 @@
 //!
 //! Below: `framing` (requests that two readers could understand differently are refused), `dispatch` (which
 //! service a request is for), `wire` (operations called by name, in JSON and in CBOR), `answer` (the other protocols'
-//! shapes), `body` (bounded reading), `opening` (a client must start talking soon). What an operation does is in the
+//! shapes), `body` (bounded reading), `opening` (a client must start talking soon), `entry` (what log and
+//! metrics say of a request). What an operation does is in the
 //! services' own modules.
 
 mod answer;
 mod body;
 mod dispatch;
+mod entry;
 mod framing;
 mod opening;
 mod wire;
@@ -27,7 +29,7 @@ use tokio::sync::Semaphore;
 
 use crate::Error;
 pub(crate) use answer::{Answer, internal_failure};
-pub use dispatch::{Endpoint, Services, Settings};
+pub use dispatch::{Endpoint, Ready, Services, Settings};
 use opening::Opening;
 
 /// Request line and headers together, bytes.

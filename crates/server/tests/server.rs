@@ -20,8 +20,8 @@ use server::sigv2;
 use server::sigv4::{self, Payload, Rules};
 use server::time::Clock;
 use server::{
-    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, S3, Secrets, Services, Session, Settings,
-    Tokens,
+    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Metrics, Parameters, Ready, Replays, S3, Secrets,
+    Services, Session, Settings, Tokens,
 };
 use store::logs::SegmentWriter;
 use store::objects::Objects;
@@ -90,7 +90,9 @@ impl Server {
             keys: keys(),
             clock,
             tokens: Tokens::new(&[7; 32]),
-            ready: Arc::new(|| true),
+            ready: Ready::new(|| async { Ok(()) }),
+            replays: Replays::default(),
+            metrics: Metrics::new(),
         };
         let vault =
             runtime.block_on(Vault::open(records.clone(), &folder.path().join("secret.key"))).unwrap();

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::candidate::Candidate;
+use crate::config::BuildNews;
 use crate::engine::{Engine, Shared};
 use crate::error::{Error, Result};
 use crate::plan::{self, Draft, Order, Request};
@@ -113,6 +114,7 @@ async fn accept(shared: Arc<Shared>, scope: Scope, draft: Draft, token: Option<T
         Acceptance::Accepted { .. } => {
             let live = candidate.accepted(numbered).await?;
             let build = live.document.clone();
+            shared.config.tell_builds.tell(BuildNews::Accepted(&build));
             shared.arrive(Box::new(live), mailbox);
             Ok(Accepted::Build(Box::new(build)))
         }

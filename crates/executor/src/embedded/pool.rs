@@ -91,6 +91,11 @@ impl Pool {
         });
     }
 
+    /// How many agents wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Tells a waiting agent its build folder. None if no agent waits.
     pub(super) fn take_warm(&self, folder: &Path) -> Option<Agent> {
         loop {

@@ -92,7 +92,7 @@ pub(super) fn s3_error(
 }
 
 /// A short answer for people and probes.
-pub(super) fn text(status: StatusCode, text: &'static str) -> Answer {
+pub(super) fn text(status: StatusCode, text: impl Into<Bytes>) -> Answer {
     answer(status, HeaderValue::from_static("text/plain; charset=utf-8"), text)
 }
 

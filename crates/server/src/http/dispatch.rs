@@ -1,8 +1,8 @@
 //! Which service a request is for, who sent it, and the answer.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
 
 use api::operation::Service;
 use api::schema::Shape;
@@ -15,11 +15,13 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::answer::{self, Answer, RequestId};
+use super::entry::Entry;
 use super::wire::Named;
 use super::{body, framing};
 use crate::codebuild::CodeBuild;
 use crate::keys::{Caller, Keys};
 use crate::logs::Logs;
+use crate::metrics::Metrics;
 use crate::paging::{List, Tokens};
 use crate::parameters::Parameters;
 use crate::reply::Reply;
@@ -47,12 +49,37 @@ pub struct Settings {
     /// Seals the paging tokens of lists.
     pub tokens: Tokens,
     /// Whether the server can take work now: what `/readyz` answers.
-    pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    pub ready: Ready,
+    /// Signatures that were used for changes.
+    pub replays: Replays,
+    /// Where requests are counted.
+    pub metrics: Metrics,
 }
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings").field("region", &self.region).finish_non_exhaustive()
+    }
+}
+
+type Checking = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// Finds out whether the server can take work; if not, says why.
+#[derive(Clone)]
+pub struct Ready(Arc<dyn Fn() -> Checking + Send + Sync>);
+
+impl Ready {
+    pub fn new<F>(check: impl Fn() -> F + Send + Sync + 'static) -> Ready
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        Ready(Arc::new(move || Box::pin(check())))
+    }
+}
+
+impl fmt::Debug for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ready")
     }
 }
 
@@ -71,7 +98,6 @@ pub struct Services {
 pub struct Endpoint {
     settings: Settings,
     services: Services,
-    replays: Replays,
     closing: watch::Sender<bool>,
 }
 
@@ -96,7 +122,7 @@ impl Endpoint {
     /// Puts the services behind one door.
     pub fn new(settings: Settings, services: Services) -> Endpoint {
         let (closing, _) = watch::channel(false);
-        Endpoint { settings, services, replays: Replays::default(), closing }
+        Endpoint { settings, services, closing }
     }
 
     /// Ends answers that would otherwise go on for as long as a client listens.
@@ -111,19 +137,15 @@ impl Endpoint {
     /// Answers one request. Never fails: what goes wrong is an answer too.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let id = RequestId::new();
-        let started = Instant::now();
         let (mut parts, body) = request.into_parts();
-        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let mut entry = Entry::new(&parts.method);
         let must_close = framing::must_close(&parts.headers);
         let mut answer = match framing::check(&mut parts) {
-            Ok(()) => self.dispatch(parts, body, &id).await,
+            Ok(()) => self.dispatch(parts, body, &id, &mut entry).await,
             Err(why) => answer::text(StatusCode::BAD_REQUEST, why),
         };
         self.finish(&mut answer, &id, must_close);
-        tracing::debug!(
-            id = id.as_str(), %method, path, status = answer.status().as_u16(),
-            micros = started.elapsed().as_micros() as u64, "answered"
-        );
+        entry.write(&id, answer.status(), &self.settings.metrics);
         answer
     }
 
@@ -138,22 +160,23 @@ impl Endpoint {
         }
     }
 
-    async fn dispatch(&self, parts: Parts, body: Incoming, id: &RequestId) -> Answer {
-        if let Some(answer) = self.probe(&parts) {
+    async fn dispatch(&self, parts: Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {
+        if let Some(answer) = self.probe(&parts).await {
+            entry.service = "probe";
             return answer;
         }
         if let Some(named) = Named::of(&parts) {
             let wire = named.wire;
-            return self.call(named, &parts, body).await.unwrap_or_else(|error| wire.error(&error));
+            return self.call(named, &parts, body, entry).await.unwrap_or_else(|error| wire.error(&error));
         }
         if parts.method == Method::POST && parts.uri.path() == "/" && is_form(&parts) {
-            return self.query(&parts, body, id).await;
+            return self.query(&parts, body, id, entry).await;
         }
-        self.s3(parts, body, id).await
+        self.s3(parts, body, id, entry).await
     }
 
     /// `/healthz` and `/readyz`, for those who watch the server. Buckets cannot have these names.
-    fn probe(&self, parts: &Parts) -> Option<Answer> {
+    async fn probe(&self, parts: &Parts) -> Option<Answer> {
         if !matches!(parts.method, Method::GET | Method::HEAD)
             || self.services.s3.bucket_of_host(host(parts)).is_some()
         {
@@ -161,17 +184,28 @@ impl Endpoint {
         }
         match parts.uri.path() {
             "/healthz" => Some(answer::text(StatusCode::OK, "ok\n")),
-            "/readyz" if (self.settings.ready)() => Some(answer::text(StatusCode::OK, "ready\n")),
-            "/readyz" => Some(answer::text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n")),
+            "/readyz" => Some(match (self.settings.ready.0)().await {
+                Ok(()) => answer::text(StatusCode::OK, "ready\n"),
+                Err(why) => answer::text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
+            }),
             _ => None,
         }
     }
 
-    async fn call(&self, named: Named, parts: &Parts, body: Incoming) -> Result<Answer, ServiceError> {
+    async fn call(
+        &self,
+        named: Named,
+        parts: &Parts,
+        body: Incoming,
+        entry: &mut Entry,
+    ) -> Result<Answer, ServiceError> {
         let wire = named.wire;
         let call = JsonCall::named(named).ok_or_else(unknown_operation)?;
+        entry.service = call.service().signing_name;
+        entry.operation = call.operation().map_or("", |operation| operation.name);
         let bytes = body::read(body, call.body_max_bytes()).await?;
         let verified = self.verify(parts, Payload::Body(&bytes), call.service()).map_err(|why| why.json())?;
+        entry.caller = Some(verified.caller.arn.clone());
         if call.changes_something() && !self.admit(&verified) {
             return Err(Rejection::Replayed.json());
         }
@@ -224,11 +258,12 @@ impl Endpoint {
 
     fn admit(&self, verified: &Verified) -> bool {
         let until = verified.signed_at + self.settings.skew_seconds;
-        self.replays.admit(&verified.signature, self.now_seconds(), until)
+        self.settings.replays.admit(&verified.signature, self.now_seconds(), until)
     }
 
-    async fn query(&self, parts: &Parts, body: Incoming, id: &RequestId) -> Answer {
-        match self.query_call(parts, body, id).await {
+    async fn query(&self, parts: &Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {
+        entry.service = sts::SERVICE.signing_name;
+        match self.query_call(parts, body, id, entry).await {
             Ok(answer) => answer,
             Err(error) => answer::query_error(&sts::SERVICE, &error, id),
         }
@@ -239,18 +274,26 @@ impl Endpoint {
         parts: &Parts,
         body: Incoming,
         id: &RequestId,
+        entry: &mut Entry,
     ) -> Result<Answer, ServiceError> {
         let bytes = body::read(body, CALL_MAX_BYTES).await?;
         let verified = self.verify(parts, Payload::Body(&bytes), &sts::SERVICE).map_err(|why| why.query())?;
+        entry.caller = Some(verified.caller.arn.clone());
         let form = query::Form::parse(&bytes).map_err(|error| error.answer(&sts::SERVICE))?;
-        let sts::Operation::GetCallerIdentity = form.sts_operation()?;
+        let operation = form.sts_operation()?;
+        entry.operation = operation.name();
+        let sts::Operation::GetCallerIdentity = operation;
         Ok(answer::xml(query::caller_identity(&crate::sts::identity(&verified.caller), id.as_str())))
     }
 
-    async fn s3(&self, mut parts: Parts, body: Incoming, id: &RequestId) -> Answer {
+    async fn s3(&self, mut parts: Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {
+        entry.is_s3();
         let resource = parts.uri.path().to_owned();
         let mut answer = match self.verify_s3(&mut parts) {
-            Ok(()) => self.services.s3.answer(Request::from_parts(parts, body)).await,
+            Ok(caller) => {
+                entry.caller = Some(caller.arn);
+                self.services.s3.answer(Request::from_parts(parts, body)).await
+            }
             Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
         };
         id.mark_s3(&mut answer);
@@ -281,10 +324,10 @@ impl Endpoint {
 
     /// Links of either version. A link's `x-amz-` parameters stand for headers, and become them once they are
     /// known to be signed.
-    fn verify_s3(&self, parts: &mut Parts) -> Result<(), Rejection> {
+    fn verify_s3(&self, parts: &mut Parts) -> Result<Caller, Rejection> {
         let rules = Rules { presigned: true, ..self.rules("s3") };
         if !sigv2::is_claimed(parts.uri.query().unwrap_or_default()) {
-            return self.verify_with(parts, Payload::Announced, &rules).map(drop);
+            return self.verify_with(parts, Payload::Announced, &rules).map(|verified| verified.caller);
         }
         let bucket = self.services.s3.bucket_of_host(host(parts));
         let verified =
@@ -294,7 +337,7 @@ impl Endpoint {
         if parts.uri.path() != verified.path {
             parts.uri = with_path(&parts.uri, &verified.path).ok_or(Rejection::Mismatch)?;
         }
-        Ok(())
+        Ok(verified.caller)
     }
 }
 

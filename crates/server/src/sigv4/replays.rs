@@ -3,8 +3,15 @@
 //! SDKs sign with whole seconds and leave their invocation id unsigned: two identical requests made within one
 //! second carry one signature, and both are meant. So a repetition is taken at its word for a few seconds after
 //! the signature was first seen and refused from then on; what is caught is a request recorded and played again.
+//!
+//! Kept in a file as well, so that the next server knows them: a line is written before its request is done.
+//! It is not forced to the disk, since a host does not crash and start again while a recorded request waits to be played.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// How long after its first use a signature may be seen again, seconds.
@@ -17,7 +24,10 @@ const CLOCK_JUMP_SECONDS: i64 = 24 * 3_600;
 /// Most signatures remembered; beyond it the oldest are forgotten first.
 const CAPACITY: usize = 65_536;
 
-/// The memory. One for a server; lost when it stops.
+/// Lines of the file before it is written anew, with what is still remembered.
+const LINES_MAX: usize = 4 * CAPACITY;
+
+/// The memory. One for a server.
 #[derive(Debug, Default)]
 pub struct Replays {
     seen: Mutex<Seen>,
@@ -27,9 +37,40 @@ pub struct Replays {
 struct Seen {
     first_used: HashMap<String, i64>,
     by_age: VecDeque<(i64, String)>,
+    kept: Option<Kept>,
+}
+
+/// The file: a line for each signature, with the times until it is accepted and when it was first used.
+#[derive(Debug)]
+struct Kept {
+    path: PathBuf,
+    file: File,
+    lines: usize,
 }
 
 impl Replays {
+    /// A memory that is kept in a file, which is made if it is not there; `now` in seconds since 1970.
+    ///
+    /// # Errors
+    /// The file cannot be read or written.
+    pub fn kept(path: &Path, now: i64) -> io::Result<Replays> {
+        let text = match fs::read(path) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(error),
+        };
+        let mut seen = Seen::default();
+        // A line that was cut off was of a request that was not done.
+        for (until, first, signature) in text.lines().filter_map(parse) {
+            if !seen.first_used.contains_key(signature) {
+                seen.remember(signature, first, until);
+            }
+        }
+        seen.forget_before(now);
+        seen.kept = Some(seen.write_all(path)?);
+        Ok(Replays { seen: Mutex::new(seen) })
+    }
+
     /// Whether a changing request with this signature may go on at `now`; remembers it until `until`
     /// (both seconds since 1970).
     pub fn admit(&self, signature: &str, now: i64, until: i64) -> bool {
@@ -40,6 +81,9 @@ impl Replays {
             Some(first) => (now - first).abs() <= GRACE_SECONDS,
             None => {
                 seen.remember(signature, now, until);
+                if let Err(error) = seen.write(signature, now, until) {
+                    tracing::error!(%error, "a signature could not be kept: only this server refuses it again");
+                }
                 true
             }
         }
@@ -62,11 +106,69 @@ impl Seen {
         self.first_used.insert(signature.to_owned(), now);
         self.by_age.push_back((until, signature.to_owned()));
     }
+
+    /// Adds the line of a signature that is remembered now.
+    fn write(&mut self, signature: &str, now: i64, until: i64) -> io::Result<()> {
+        let Some(kept) = &mut self.kept else { return Ok(()) };
+        if kept.lines >= LINES_MAX {
+            let path = kept.path.clone();
+            self.kept = Some(self.write_all(&path)?);
+            return Ok(());
+        }
+        kept.lines += 1;
+        kept.file.write_all(line(until, now, signature).as_bytes())
+    }
+
+    /// The file with what is remembered, and nothing else.
+    fn write_all(&self, path: &Path) -> io::Result<Kept> {
+        let lines = self.by_age.iter().map(|(until, signature)| {
+            let first = self.first_used.get(signature).copied().unwrap_or(*until);
+            line(*until, first, signature)
+        });
+        let text: String = lines.collect();
+        let temporary = path.with_extension("new");
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&temporary, path)?;
+        Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len() })
+    }
+}
+
+fn line(until: i64, first: i64, signature: &str) -> String {
+    format!("{until} {first} {signature}\n")
+}
+
+fn parse(line: &str) -> Option<(i64, i64, &str)> {
+    let mut parts = line.split(' ');
+    let (until, first, signature) = (parts.next()?, parts.next()?, parts.next()?);
+    let whole = signature.len() == 64 && parts.next().is_none();
+    Some((until.parse().ok()?, first.parse().ok()?, signature)).filter(|_| whole)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // AP-004
+    #[test]
+    fn the_next_server_knows_what_was_used_and_forgets_what_is_old() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replays");
+        let (new, old) = ("a".repeat(64), "b".repeat(64));
+        let first = Replays::kept(&path, 100).unwrap();
+        assert!(first.admit(&new, 100_000, 100_300));
+        assert!(first.admit(&old, 100, 400));
+        drop(first);
+        // As after a kill in the middle of a line.
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"100300 100000 cccc").unwrap();
+        let second = Replays::kept(&path, 100_010).unwrap();
+        assert!(!second.admit(&new, 100_010, 100_300));
+        assert!(!second.admit(&new, 100_100, 100_300));
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("100300 100000 {new}\n"));
+        assert!(second.admit(&old, 100_010, 100_310));
+        assert!(!Replays::kept(&path, 100_050).unwrap().admit(&old, 100_050, 100_310));
+    }
 
     #[test]
     fn the_same_request_twice_within_a_second_is_meant() {
