@@ -10,3 +10,5 @@ pub mod secretsmanager;
 pub mod ssm;
 #[rustfmt::skip]
 pub mod sts;
+#[rustfmt::skip]
+pub mod tagging;

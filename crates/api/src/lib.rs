@@ -1,6 +1,6 @@
 //! The public contracts: operations, shapes and errors of every AWS service spoken, and their wire forms.
 //!
-//! [`codebuild`], [`logs`], [`ssm`], [`secretsmanager`] and [`sts`] are generated from the trimmed service models in `models/`
+//! [`codebuild`], [`logs`], [`ssm`], [`secretsmanager`], [`sts`] and [`tagging`] are generated from the trimmed service models in `models/`
 //! (`cargo xtask codegen`); everything else is the hand-written machinery they fill in. A request
 //! goes bytes -> [`json::parse`] or [`cbor::parse`] -> [`json::decode`] (which is [`validate`] and then serde) -> a typed input;
 //! an answer goes typed output -> [`json::encode`] -> bytes.
@@ -22,7 +22,7 @@ pub mod value;
 
 pub use arn::{AccountId, Arn, Region};
 pub use error::{Error, ServiceError};
-pub use generated::{codebuild, logs, secretsmanager, ssm, sts};
+pub use generated::{codebuild, logs, secretsmanager, ssm, sts, tagging};
 pub use schema::Shaped;
 pub use validate::validate;
 pub use value::{Sensitive, Timestamp};

@@ -21,6 +21,7 @@ pub mod secrets;
 pub mod sigv2;
 pub mod sigv4;
 mod sts;
+mod tagging;
 pub mod time;
 
 pub use codebuild::CodeBuild;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::operation::Service;
 use api::schema::Shape;
-use api::{ServiceError, codebuild, logs, query, secretsmanager, ssm, sts};
+use api::{ServiceError, codebuild, logs, query, secretsmanager, ssm, sts, tagging};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
 use hyper::http::request::Parts;
@@ -107,6 +107,7 @@ enum JsonCall {
     Logs(logs::Operation),
     Parameters(ssm::Operation),
     Secrets(secretsmanager::Operation),
+    Tagging(tagging::Operation),
     /// No operation of ours, though the service is.
     Unknown(&'static Service, String),
 }
@@ -243,7 +244,7 @@ impl Endpoint {
     async fn answer_of(&self, call: JsonCall, caller: Caller, request: Value) -> Result<Reply, ServiceError> {
         match call {
             JsonCall::CodeBuild(operation) => {
-                self.services.codebuild.call(operation, caller, request).await.map(Reply::Members)
+                self.codebuild(operation, caller, request).await.map(Reply::Members)
             }
             JsonCall::Logs(operation) => {
                 self.services.logs.answer(operation, caller, request, self.closing.subscribe()).await
@@ -252,8 +253,23 @@ impl Endpoint {
                 self.services.parameters.answer(operation, caller, request).await
             }
             JsonCall::Secrets(operation) => self.services.secrets.answer(operation, caller, request).await,
+            JsonCall::Tagging(tagging::Operation::GetResources) => {
+                let ask =
+                    |operation, request| self.services.codebuild.call(operation, caller.clone(), request);
+                crate::tagging::get_resources(request, ask).await.map(|found| Reply::of(&found))
+            }
             JsonCall::Unknown(..) => Err(call.not_there()),
         }
+    }
+
+    /// An operation of CodeBuild, whichever service it is asked through: what a caller may is asked here.
+    async fn codebuild(
+        &self,
+        operation: codebuild::Operation,
+        caller: Caller,
+        request: Value,
+    ) -> Result<Value, ServiceError> {
+        self.services.codebuild.call(operation, caller, request).await
     }
 
     fn admit(&self, verified: &Verified) -> bool {
@@ -345,13 +361,15 @@ impl JsonCall {
     /// `None` when no service of ours has this prefix, or it does not speak this protocol.
     fn named(named: Named) -> Option<JsonCall> {
         let target = named.target?;
-        let services = [&codebuild::SERVICE, &logs::SERVICE, &secretsmanager::SERVICE, &ssm::SERVICE];
+        let services =
+            [&codebuild::SERVICE, &logs::SERVICE, &secretsmanager::SERVICE, &ssm::SERVICE, &tagging::SERVICE];
         let mut services = services.into_iter().filter(|service| named.wire.is_of(service));
         let (service, name) = services.find_map(|service| Some((service, service.target(&target)?)))?;
         let call = match service.signing_name {
             "codebuild" => codebuild::Operation::from_name(name).map(JsonCall::CodeBuild),
             "logs" => logs::Operation::from_name(name).map(JsonCall::Logs),
             "ssm" => ssm::Operation::from_name(name).map(JsonCall::Parameters),
+            "tagging" => tagging::Operation::from_name(name).map(JsonCall::Tagging),
             _ => secretsmanager::Operation::from_name(name).map(JsonCall::Secrets),
         };
         Some(call.unwrap_or_else(|| JsonCall::Unknown(service, name.to_owned())))
@@ -363,6 +381,7 @@ impl JsonCall {
             JsonCall::Logs(_) => &logs::SERVICE,
             JsonCall::Parameters(_) => &ssm::SERVICE,
             JsonCall::Secrets(_) => &secretsmanager::SERVICE,
+            JsonCall::Tagging(_) => &tagging::SERVICE,
             JsonCall::Unknown(service, _) => service,
         }
     }
@@ -383,6 +402,7 @@ impl JsonCall {
             JsonCall::Logs(operation) => operation!(operation),
             JsonCall::Parameters(operation) => operation!(operation),
             JsonCall::Secrets(operation) => operation!(operation),
+            JsonCall::Tagging(operation) => operation!(operation),
             JsonCall::Unknown(..) => None,
         }
     }
