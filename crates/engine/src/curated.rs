@@ -24,6 +24,11 @@ const AMAZON_LINUX_ARM: [&str; 3] = [
     "aws/codebuild/amazonlinux-aarch64-standard:4.0",
 ];
 
+/// Whether the name is one of CodeBuild's own images, which nobody else can have.
+pub(crate) fn is_curated(image: &str) -> bool {
+    image.starts_with("aws/codebuild/")
+}
+
 /// Those of CodeBuild's images that builds can have here, and what each is.
 pub(crate) fn platforms(config: &Config) -> Vec<EnvironmentPlatform> {
     let has = |kind| config.environment_types.contains(&kind);

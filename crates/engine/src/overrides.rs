@@ -17,6 +17,8 @@ pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_
     let name = project.name.clone().unwrap_or_default();
     let source = source(project.source.unwrap_or_default(), &over);
     let environment = environment(project.environment.unwrap_or_default(), &over);
+    let secondary_sources = over.secondary_sources_override.or(project.secondary_sources);
+    let secondary_sources = secondary_sources.unwrap_or_default().into_iter().map(project::complete_source);
     let secondary_artifacts = over.secondary_artifacts_override.or(project.secondary_artifacts);
     let secondary_artifacts = secondary_artifacts.unwrap_or_default().into_iter();
     let secondary_artifacts = secondary_artifacts.map(|one| project::complete_artifacts(one, &name));
@@ -24,14 +26,14 @@ pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_
     let role = over.service_role_override.map(|role| project::role_arn(&role, setting)).transpose()?;
     Ok(Project {
         source: Some(project::complete_source(source)?),
-        secondary_sources: over.secondary_sources_override.or(project.secondary_sources),
+        secondary_sources: Some(secondary_sources.collect::<Result<_>>()?),
         source_version: over.source_version.filter(|version| !version.is_empty()).or(project.source_version),
         secondary_source_versions: versions(over.secondary_sources_version_override)
             .or(project.secondary_source_versions),
         artifacts: Some(project::complete_artifacts(artifacts, &name)?),
         secondary_artifacts: Some(secondary_artifacts.collect::<Result<_>>()?),
         cache: Some(project::complete_cache(over.cache_override.or(project.cache))),
-        environment: Some(project::complete_environment(environment)),
+        environment: Some(project::complete_environment(environment)?),
         service_role: role.or(project.service_role),
         timeout_in_minutes: over.timeout_in_minutes_override.or(project.timeout_in_minutes),
         queued_timeout_in_minutes: over

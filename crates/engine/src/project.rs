@@ -3,20 +3,19 @@
 //! What can be stored is decided here, by CodeBuild's rules; what can *run* is decided when a build starts, by
 //! `plan`, because a build may override what its project says.
 
-use std::collections::BTreeSet;
-
 use api::arn::Resource;
 use api::codebuild::{
     ArtifactNamespace, ArtifactPackaging, ArtifactsType, CacheType, CloudWatchLogsConfig, CreateProjectInput,
     ImagePullCredentialsType, LogsConfig, LogsConfigStatusType, Project, ProjectArtifacts, ProjectBadge,
-    ProjectCache, ProjectEnvironment, ProjectSource, ProjectVisibilityType, S3LogsConfig, SourceType, Tag,
-    UpdateProjectInput,
+    ProjectCache, ProjectEnvironment, ProjectSource, ProjectVisibilityType, S3LogsConfig, SourceType,
+    UpdateProjectInput, VpcConfig,
 };
 use api::{AccountId, Arn, Region, Timestamp};
 
 use crate::error::{Error, Result};
 use crate::retry;
 
+mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -101,24 +100,31 @@ pub(crate) fn update(project: Project, input: UpdateProjectInput, setting: Setti
 
 /// Checks a project and fills in what was left out. Completing a complete project changes nothing.
 fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
+    // COMPAT: AP-061 an empty structure, or text, takes away what was there.
+    let project = Project {
+        vpc_config: project.vpc_config.filter(|vpc| *vpc != VpcConfig::default()),
+        build_batch_config: project.build_batch_config.filter(|batch| *batch != Default::default()),
+        source_version: project.source_version.filter(|version| !version.is_empty()),
+        ..project
+    };
+    rules::check(&project)?;
     let name = required(project.name, "name")?;
-    let tags = project.tags.unwrap_or_default();
-    check_tags(&tags)?;
+    let secondary_sources = project.secondary_sources.unwrap_or_default().into_iter().map(complete_source);
     let secondary_artifacts = project.secondary_artifacts.unwrap_or_default();
     let secondary_artifacts = secondary_artifacts.into_iter().map(|artifacts| secondary(artifacts, &name));
     Ok(Project {
         source: Some(complete_source(required(project.source, "source")?)?),
-        secondary_sources: Some(project.secondary_sources.unwrap_or_default()),
+        secondary_sources: Some(secondary_sources.collect::<Result<_>>()?),
         secondary_source_versions: Some(project.secondary_source_versions.unwrap_or_default()),
         artifacts: Some(complete_artifacts(required(project.artifacts, "artifacts")?, &name)?),
         secondary_artifacts: Some(secondary_artifacts.collect::<Result<_>>()?),
         cache: Some(complete_cache(project.cache)),
-        environment: Some(complete_environment(required(project.environment, "environment")?)),
+        environment: Some(complete_environment(required(project.environment, "environment")?)?),
         service_role: Some(role_arn(&required(project.service_role, "serviceRole")?, setting)?),
         timeout_in_minutes: project.timeout_in_minutes.or(Some(TIMEOUT_MINUTES)),
         queued_timeout_in_minutes: project.queued_timeout_in_minutes.or(Some(QUEUED_TIMEOUT_MINUTES)),
         encryption_key: Some(encryption_key(project.encryption_key, setting)),
-        tags: Some(tags),
+        tags: Some(project.tags.unwrap_or_default()),
         logs_config: Some(complete_logs(project.logs_config)),
         concurrent_build_limit: concurrent_limit(project.concurrent_build_limit, setting)?,
         auto_retry_limit: retry::check_limit(project.auto_retry_limit)?,
@@ -146,7 +152,15 @@ pub(crate) fn complete_source(source: ProjectSource) -> Result<ProjectSource> {
     if needs_location && source.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Project source location is required");
     }
-    if source.report_build_status == Some(true) && matches!(kind, SourceType::S3 | SourceType::NoSource) {
+    let has_status = matches!(
+        kind,
+        SourceType::Github
+            | SourceType::GithubEnterprise
+            | SourceType::Bitbucket
+            | SourceType::Gitlab
+            | SourceType::GitlabSelfManaged
+    );
+    if source.report_build_status == Some(true) && !has_status {
         // COMPAT: AP-039.
         return Error::invalid(format!("reportBuildStatus is not supported for source type {kind}"));
     }
@@ -212,14 +226,16 @@ pub(crate) fn complete_cache(cache: Option<ProjectCache>) -> ProjectCache {
     cache.unwrap_or_else(|| ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() })
 }
 
-pub(crate) fn complete_environment(environment: ProjectEnvironment) -> ProjectEnvironment {
+/// Checks an environment and fills in its defaults (AP-050).
+pub(crate) fn complete_environment(environment: ProjectEnvironment) -> Result<ProjectEnvironment> {
+    rules::check_image(&environment)?;
     let credentials = environment.image_pull_credentials_type;
-    ProjectEnvironment {
+    Ok(ProjectEnvironment {
         environment_variables: Some(environment.environment_variables.unwrap_or_default()),
         privileged_mode: Some(environment.privileged_mode.unwrap_or(false)),
         image_pull_credentials_type: credentials.or(Some(ImagePullCredentialsType::Codebuild)),
         ..environment
-    }
+    })
 }
 
 /// COMPAT: SA-110 CloudWatch Logs are on and S3 logs off unless said otherwise.
@@ -248,9 +264,17 @@ pub(crate) fn role_arn(role: &str, setting: Setting<'_>) -> Result<String> {
     }
     let arn: Option<Arn> = role.parse().ok();
     match arn {
-        Some(arn) if arn.service() == "iam" && arn.resource().starts_with("role/") => Ok(role.to_string()),
+        // COMPAT: AP-037.
+        Some(arn) if is_role(&arn) && arn.account() != setting.account.as_str() => {
+            Error::invalid("Invalid service role: Service role account ID does not match caller's account")
+        }
+        Some(arn) if is_role(&arn) => Ok(role.to_string()),
         _ => Error::invalid(format!("Invalid service role: {role} is not the ARN of a role")),
     }
+}
+
+fn is_role(arn: &Arn) -> bool {
+    arn.service() == "iam" && arn.resource().starts_with("role/")
 }
 
 pub(crate) fn encryption_key(key: Option<String>, setting: Setting<'_>) -> String {
@@ -268,19 +292,4 @@ fn concurrent_limit(limit: Option<i32>, setting: Setting<'_>) -> Result<Option<i
         }
         limit => Ok(limit),
     }
-}
-
-/// COMPAT: AP-026, as far as the model's patterns do not say it already.
-fn check_tags(tags: &[Tag]) -> Result<()> {
-    let mut seen = BTreeSet::new();
-    for tag in tags {
-        let key = tag.key.as_deref().unwrap_or_default();
-        if key.trim().is_empty() || key.ends_with(' ') || key.to_ascii_lowercase().starts_with("aws:") {
-            return Error::invalid(format!("Invalid tag key: {key:?}"));
-        }
-        if !seen.insert(key) {
-            return Error::invalid(format!("Duplicate tag key: {key}"));
-        }
-    }
-    Ok(())
 }

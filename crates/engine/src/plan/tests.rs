@@ -181,6 +181,32 @@ fn a_build_finds_codebuilds_variables() {
     assert_eq!(find("AWS_ACCOUNT_ID"), None, "EN-068");
 }
 
+// AP-071
+#[test]
+fn a_builds_source_version_is_its_own_or_else_the_projects() {
+    let version = |of_project: &str, of_build: Option<&str>| {
+        let project = Project { source_version: Some(of_project.to_string()), ..simple() };
+        let over =
+            StartBuildInput { source_version: of_build.map(str::to_string), ..StartBuildInput::default() };
+        try_plan(project, over).unwrap().0.source_version
+    };
+    assert_eq!(version("main", Some("v1")).as_deref(), Some("v1"));
+    assert_eq!(version("main", None).as_deref(), Some("main"));
+    assert_eq!(version("main", Some("")).as_deref(), Some("main"));
+    assert_eq!(try_plan(simple(), StartBuildInput::default()).unwrap().0.source_version, None);
+}
+
+// AP-072
+#[test]
+fn an_explicit_false_overrides_the_project() {
+    let mut privileged = simple();
+    privileged.environment.as_mut().unwrap().privileged_mode = Some(true);
+    let over = StartBuildInput { privileged_mode_override: Some(false), ..StartBuildInput::default() };
+    let (build, _) = try_plan(privileged.clone(), over).unwrap();
+    assert_eq!(build.environment.unwrap().privileged_mode, Some(false));
+    assert!(refusal(privileged, StartBuildInput::default()).contains("privilegedMode"));
+}
+
 // BS-002, BS-003
 #[test]
 fn a_buildspec_is_a_path_or_text_or_an_object() {

@@ -1,6 +1,8 @@
 //! Projects as they are made and changed.
 
-use api::codebuild::{ComputeType, EnvironmentType};
+use api::codebuild::{
+    ComputeType, CredentialProviderType, EnvironmentType, ProjectFileSystemLocation, RegistryCredential, Tag,
+};
 
 use super::*;
 
@@ -177,5 +179,319 @@ fn what_breaks_the_rules_is_refused_by_name() {
     ] {
         let message = refusal(input);
         assert!(message.contains(expect), "{message}");
+    }
+}
+
+/// The demo project with some of its JSON replaced.
+fn with(changes: serde_json::Value) -> CreateProjectInput {
+    let mut json = serde_json::to_value(input()).unwrap();
+    for (member, value) in changes.as_object().unwrap() {
+        json[member] = value.clone();
+    }
+    serde_json::from_value(json).unwrap()
+}
+
+fn environment(changes: impl Fn(&mut ProjectEnvironment)) -> CreateProjectInput {
+    let mut environment = input().environment.unwrap();
+    changes(&mut environment);
+    CreateProjectInput { environment: Some(environment), ..input() }
+}
+
+// AP-028
+#[test]
+fn identifiers_are_words_that_occur_once() {
+    let s3 = |identifier: &str| serde_json::json!({"type": "S3", "location": "b/k", "sourceIdentifier": identifier});
+    let out = |identifier: &str| serde_json::json!({"type": "S3", "location": "b", "artifactIdentifier": identifier});
+    let long = "a".repeat(128);
+    for (changes, expect) in [
+        (serde_json::json!({"secondarySources": [s3("a-b")]}), "identifier must contain only alphanumeric"),
+        (serde_json::json!({"secondarySources": [s3(&long)]}), "less than 128 characters"),
+        (
+            serde_json::json!({"secondarySources": [s3("a"), s3("a")]}),
+            "secondarySources have sourceIdentifier a twice",
+        ),
+        (
+            serde_json::json!({"secondarySources": [{"type": "S3", "location": "b/k"}]}),
+            "need a sourceIdentifier",
+        ),
+        (serde_json::json!({"secondaryArtifacts": [out("a"), out("a")]}), "artifactIdentifier a twice"),
+        (serde_json::json!({"secondaryArtifacts": [out("é")]}), "identifier must contain only alphanumeric"),
+        (
+            serde_json::json!({"source": {"type": "S3", "location": "b/k", "sourceIdentifier": "refs/heads/x"}}),
+            "identifier must contain only alphanumeric",
+        ),
+        (
+            serde_json::json!({"fileSystemLocations": [{"type": "EFS", "identifier": "a-b"}]}),
+            "identifier must contain only alphanumeric",
+        ),
+    ] {
+        let message = refusal(with(changes));
+        assert!(message.contains(expect), "{message}");
+    }
+    let sound = serde_json::json!({"secondarySources": [s3(&long[1..]), s3("b_1")], "secondaryArtifacts": [out("b_1")]});
+    let project = try_create(with(sound)).unwrap();
+    assert_eq!(project.secondary_sources.unwrap()[1].insecure_ssl, Some(false), "defaults are filled in");
+    let location = ProjectFileSystemLocation { identifier: Some("efs".into()), ..Default::default() };
+    try_create(CreateProjectInput { file_system_locations: Some(vec![location]), ..input() }).unwrap();
+}
+
+// AP-029
+#[test]
+fn a_network_is_told_as_a_whole_and_taken_away_by_an_empty_one() {
+    let vpc = |vpc: serde_json::Value| with(serde_json::json!({ "vpcConfig": vpc }));
+    for (given, expect) in [
+        (serde_json::json!({"vpcId": "vpc-1"}), "subnets is required"),
+        (serde_json::json!({"vpcId": "vpc-1", "subnets": ["s"]}), "securityGroupIds is required"),
+        (serde_json::json!({"subnets": ["s"], "securityGroupIds": ["g"]}), "vpcId is required"),
+    ] {
+        let message = refusal(vpc(given));
+        assert!(message.contains(expect), "{message}");
+    }
+    let whole = serde_json::json!({"vpcId": "vpc-1", "subnets": ["s"], "securityGroupIds": ["g"]});
+    let project = try_create(vpc(whole)).unwrap();
+    let empty =
+        UpdateProjectInput { vpc_config: Some(VpcConfig::default()), ..UpdateProjectInput::default() };
+    assert_eq!(try_update(project, empty).unwrap().vpc_config, None);
+}
+
+// AP-040, EN-024, EN-025
+#[test]
+fn who_pulls_an_image_must_be_able_to() {
+    let credential = || {
+        let (credential, provider) = ("team/registry".to_string(), CredentialProviderType::SecretsManager);
+        Some(RegistryCredential { credential: Some(credential), credential_provider: Some(provider) })
+    };
+    let role = || Some(ImagePullCredentialsType::ServiceRole);
+    let own = || Some("registry.example/team/tools:1".to_string());
+    let curated = environment(|environment| environment.image_pull_credentials_type = role());
+    assert!(refusal(curated).contains("cannot use a CodeBuild curated image"));
+    let alone = environment(|environment| {
+        environment.image = own();
+        environment.registry_credential = credential();
+    });
+    assert!(refusal(alone).contains("registryCredential needs imagePullCredentialsType SERVICE_ROLE"));
+    let sound = environment(|environment| {
+        environment.image = own();
+        environment.registry_credential = credential();
+        environment.image_pull_credentials_type = role();
+    });
+    assert!(try_create(sound).is_ok());
+}
+
+// AP-037
+#[test]
+fn a_role_is_one_of_the_own_account() {
+    let role = |account: &str| {
+        let role = format!("arn:aws:iam::{account}:role/path/builder");
+        CreateProjectInput { service_role: Some(role), ..input() }
+    };
+    try_create(role("123456789012")).unwrap();
+    let expect = "Invalid service role: Service role account ID does not match caller's account";
+    assert_eq!(refusal(role("999999999999")), expect);
+}
+
+// AP-026
+#[test]
+fn tag_keys_are_words_of_the_users_own_and_occur_once() {
+    for (keys, sound) in [
+        (&["Team", "team", "a b"][..], true),
+        (&["AWS:x"], false),
+        (&["  "], false),
+        (&["a "], false),
+        (&["a", "b", "a"], false),
+    ] {
+        let tags = keys.iter().map(|key| Tag { key: Some(key.to_string()), value: Some(String::new()) });
+        let project = try_create(CreateProjectInput { tags: Some(tags.clone().collect()), ..input() });
+        assert_eq!(project.is_ok(), sound, "{keys:?}");
+        if let Ok(project) = project {
+            assert_eq!(project.tags.unwrap(), tags.collect::<Vec<_>>(), "in the order given");
+        }
+    }
+}
+
+// AP-038
+#[test]
+fn source_and_artifacts_are_a_pipelines_or_neither() {
+    let pipeline = serde_json::json!({"type": "CODEPIPELINE"});
+    let message = refusal(with(serde_json::json!({ "source": pipeline })));
+    assert!(message.contains("both sourceType, and artifactType must be set to: CODEPIPELINE"), "{message}");
+    refusal(with(serde_json::json!({ "artifacts": pipeline })));
+    try_create(with(serde_json::json!({ "source": pipeline, "artifacts": pipeline }))).unwrap();
+    refusal(with(serde_json::json!({"cache": {"type": "S3"}})));
+}
+
+mod echo {
+    //! What was written comes back: the input, and the documented defaults beside it.
+
+    use proptest::prelude::*;
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    fn word() -> impl Strategy<Value = Value> {
+        "[a-z][a-z0-9]{0,6}".prop_map(Value::String)
+    }
+
+    /// An object in which each member may be missing, or null.
+    fn object(members: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
+        let members: Vec<_> = members
+            .into_iter()
+            .map(|(name, value)| {
+                prop_oneof![1 => Just(None), 1 => Just(Some(Value::Null)), 3 => value.prop_map(Some)]
+                    .prop_map(move |value| value.map(|value| (name.to_string(), value)))
+            })
+            .collect();
+        members.prop_map(|members| members.into_iter().flatten().collect::<Map<_, _>>().into()).boxed()
+    }
+
+    fn among(values: &[Value]) -> BoxedStrategy<Value> {
+        prop::sample::select(values.to_vec()).boxed()
+    }
+
+    fn list(element: impl Strategy<Value = Value> + 'static) -> BoxedStrategy<Value> {
+        prop::collection::vec(element, 0..3).prop_map(Value::Array).boxed()
+    }
+
+    /// The members of `must` and, over them, those of `may`.
+    fn joined(must: Value, may: BoxedStrategy<Value>) -> BoxedStrategy<Value> {
+        may.prop_map(move |may| {
+            let mut whole = must.clone();
+            for (name, value) in may.as_object().into_iter().flatten() {
+                whole[name] = value.clone();
+            }
+            whole
+        })
+        .boxed()
+    }
+
+    fn flag() -> BoxedStrategy<Value> {
+        any::<bool>().prop_map(Value::Bool).boxed()
+    }
+
+    fn source() -> BoxedStrategy<Value> {
+        let may = object(vec![
+            ("gitCloneDepth", (0..5).prop_map(Value::from).boxed()),
+            ("gitSubmodulesConfig", flag().prop_map(|fetch| json!({"fetchSubmodules": fetch})).boxed()),
+            ("buildspec", word().boxed()),
+            ("auth", Just(json!({"type": "OAUTH", "resource": "r"})).boxed()),
+            ("reportBuildStatus", flag()),
+            ("buildStatusConfig", object(vec![("context", word().boxed()), ("targetUrl", word().boxed())])),
+            ("insecureSsl", flag()),
+        ]);
+        joined(json!({"type": "GITHUB", "location": "https://github.com/o/r"}), may)
+    }
+
+    fn artifacts() -> BoxedStrategy<Value> {
+        let may = object(vec![
+            ("path", word().boxed()),
+            ("namespaceType", among(&[json!("NONE"), json!("BUILD_ID")])),
+            ("name", word().boxed()),
+            ("packaging", among(&[json!("NONE"), json!("ZIP")])),
+            ("overrideArtifactName", flag()),
+            ("encryptionDisabled", flag()),
+            ("bucketOwnerAccess", among(&[json!("NONE"), json!("READ_ONLY"), json!("FULL")])),
+        ]);
+        prop_oneof![
+            Just(json!({"type": "NO_ARTIFACTS"})),
+            joined(json!({"type": "S3", "location": "out"}), may)
+        ]
+        .boxed()
+    }
+
+    fn environment() -> BoxedStrategy<Value> {
+        let variable =
+            (word(), among(&[json!("PLAINTEXT"), json!("PARAMETER_STORE"), json!("SECRETS_MANAGER")]))
+                .prop_map(|(name, kind)| json!({"name": name, "value": "v", "type": kind}));
+        let may = object(vec![
+            ("environmentVariables", list(variable)),
+            ("privilegedMode", flag()),
+            ("certificate", word().boxed()),
+            ("imagePullCredentialsType", among(&[json!("CODEBUILD"), json!("SERVICE_ROLE")])),
+        ]);
+        let must =
+            json!({"type": "LINUX_CONTAINER", "image": "debian:12", "computeType": "BUILD_GENERAL1_SMALL"});
+        joined(must, may)
+    }
+
+    fn logs() -> BoxedStrategy<Value> {
+        let status = || among(&[json!("ENABLED"), json!("DISABLED")]);
+        let cloud_watch =
+            (status(), object(vec![("groupName", word().boxed()), ("streamName", word().boxed())])).prop_map(
+                |(status, mut rest)| {
+                    rest["status"] = status;
+                    rest
+                },
+            );
+        let s3 = (status(), object(vec![("location", word().boxed()), ("encryptionDisabled", flag())]))
+            .prop_map(|(status, mut rest)| {
+                rest["status"] = status;
+                rest
+            });
+        object(vec![("cloudWatchLogs", cloud_watch.boxed()), ("s3Logs", s3.boxed())])
+    }
+
+    fn project() -> BoxedStrategy<Value> {
+        let tag = |(key, value): (String, String)| json!({"key": key, "value": value});
+        let tags = prop::collection::btree_map("[a-z]{1,4}", "[a-z]{0,4}", 0..4)
+            .prop_map(move |tags| tags.into_iter().map(tag).collect::<Vec<_>>())
+            .prop_shuffle()
+            .prop_map(Value::Array)
+            .boxed();
+        let may = object(vec![
+            ("description", word().boxed()),
+            ("sourceVersion", word().boxed()),
+            ("cache", among(&[json!({"type": "NO_CACHE"}), json!({"type": "S3", "location": "b/p"})])),
+            ("timeoutInMinutes", (5..=2160).prop_map(Value::from).boxed()),
+            ("queuedTimeoutInMinutes", (5..=480).prop_map(Value::from).boxed()),
+            ("encryptionKey", word().boxed()),
+            ("tags", tags),
+            ("logsConfig", logs()),
+            ("concurrentBuildLimit", (1..=2).prop_map(Value::from).boxed()),
+            ("autoRetryLimit", (0..3).prop_map(Value::from).boxed()),
+            ("secondarySourceVersions", list(Just(json!({"sourceIdentifier": "two", "sourceVersion": "1"})))),
+        ]);
+        (source(), artifacts(), environment(), may)
+            .prop_map(|(source, artifacts, environment, mut whole)| {
+                whole["name"] = json!("demo");
+                whole["source"] = source;
+                whole["artifacts"] = artifacts;
+                whole["environment"] = environment;
+                whole["serviceRole"] = json!("arn:aws:iam::123456789012:role/builder");
+                whole
+            })
+            .boxed()
+    }
+
+    /// Where `given`, without its nulls, is not in `shown`.
+    fn lost(path: &str, given: &Value, shown: &Value) -> Vec<String> {
+        match (given, shown) {
+            (Value::Null, _) => Vec::new(),
+            (Value::Object(members), Value::Object(_)) => {
+                let below =
+                    |(name, value): (&String, &Value)| lost(&format!("{path}.{name}"), value, &shown[name]);
+                members.iter().flat_map(below).collect()
+            }
+            (Value::Array(given), Value::Array(shown)) if given.len() == shown.len() => {
+                let both = given.iter().zip(shown).enumerate();
+                both.flat_map(|(at, (given, shown))| lost(&format!("{path}.{at}"), given, shown)).collect()
+            }
+            _ if given == shown => Vec::new(),
+            _ => vec![format!("{path}: {given} became {shown}")],
+        }
+    }
+
+    proptest! {
+        // AP-002, AP-010, AP-052, AP-053, AP-054, AP-061
+        #[test]
+        fn a_project_comes_back_as_it_was_written_and_writing_it_again_changes_nothing(given in project()) {
+            let created = try_create(serde_json::from_value(given.clone()).unwrap()).unwrap();
+            let shown = serde_json::to_value(&created).unwrap();
+            prop_assert_eq!(lost("", &given, &shown), Vec::<String>::new());
+            for again in [&given, &shown] {
+                let updated = try_update(created.clone(), serde_json::from_value(again.clone()).unwrap()).unwrap();
+                let expect = Project { last_modified: updated.last_modified, ..created.clone() };
+                prop_assert_eq!(updated, expect);
+            }
+        }
     }
 }

@@ -217,3 +217,21 @@ async fn a_retry_by_hand_begins_its_own_row_of_tries() {
     assert_eq!(replayed.id, retried.id);
     assert_eq!(tester.all_tries(&retried.id.unwrap()).await.len(), 2);
 }
+
+// AP-077
+#[tokio::test]
+async fn a_build_that_runs_can_be_retried_too() {
+    let tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    tester.in_phase(&id, "BUILD").await;
+    let input = RetryBuildInput { id: Some(id.clone()), idempotency_token: None };
+    let retried = tester.engine.retry_build(&tester.caller, input).await.unwrap().build.unwrap();
+    assert_eq!(retried.build_number, Some(2));
+    let second = retried.id.unwrap();
+    tester.in_phase(&second, "BUILD").await;
+    for id in [&id, &second] {
+        tester.agents.release(uuid(id));
+        assert_eq!(status(&tester.done(id).await), "SUCCEEDED");
+    }
+}

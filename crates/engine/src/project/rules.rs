@@ -1,0 +1,135 @@
+//! CodeBuild's rules about several members of a project together, and about names in lists. Pure.
+
+use std::collections::BTreeSet;
+
+use api::codebuild::{
+    ArtifactsType, CacheType, ImagePullCredentialsType, Project, ProjectCache, ProjectEnvironment,
+    SourceType, Tag, VpcConfig,
+};
+
+use crate::curated;
+use crate::error::{Error, Result};
+
+/// Checks what a project says as a whole.
+pub(super) fn check(project: &Project) -> Result<()> {
+    check_tags(project.tags.as_deref().unwrap_or_default())?;
+    check_pipeline(project)?;
+    check_identifiers(project)?;
+    check_cache(project.cache.as_ref())?;
+    check_vpc(project.vpc_config.as_ref())
+}
+
+/// COMPAT: AP-026, as far as the model's patterns do not say it already.
+fn check_tags(tags: &[Tag]) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for tag in tags {
+        let key = tag.key.as_deref().unwrap_or_default();
+        if key.trim().is_empty() || key.ends_with(' ') || key.to_ascii_lowercase().starts_with("aws:") {
+            return Error::invalid(format!("Invalid tag key: {key:?}"));
+        }
+        if !seen.insert(key) {
+            return Error::invalid(format!("Duplicate tag key: {key}"));
+        }
+    }
+    Ok(())
+}
+
+/// What belongs to a pipeline has both from it.
+fn check_pipeline(project: &Project) -> Result<()> {
+    let source = project.source.as_ref().and_then(|source| source.r#type.as_ref());
+    let artifacts = project.artifacts.as_ref().and_then(|artifacts| artifacts.r#type.as_ref());
+    let (of_source, of_artifacts) =
+        (source == Some(&SourceType::Codepipeline), artifacts == Some(&ArtifactsType::Codepipeline));
+    match of_source == of_artifacts {
+        true => Ok(()),
+        false => Error::invalid(
+            "Invalid input: when using CodePipeline both sourceType, and artifactType must be set to: CODEPIPELINE",
+        ),
+    }
+}
+
+/// COMPAT: AP-028 identifiers name something once; what is secondary has one.
+fn check_identifiers(project: &Project) -> Result<()> {
+    let secondary_sources = project.secondary_sources.iter().flatten();
+    let secondary_sources = secondary_sources.map(|source| source.source_identifier.as_deref());
+    let secondary_artifacts = project.secondary_artifacts.iter().flatten();
+    let secondary_artifacts = secondary_artifacts.map(|artifacts| artifacts.artifact_identifier.as_deref());
+    let file_systems = project.file_system_locations.iter().flatten();
+    let file_systems = file_systems.map(|location| location.identifier.as_deref());
+    let primary = project.source.as_ref().and_then(|source| source.source_identifier.as_deref());
+    primary.filter(|text| !text.is_empty()).map_or(Ok(()), check_identifier)?;
+    check_unique("secondarySources", "sourceIdentifier", secondary_sources)?;
+    check_unique("secondaryArtifacts", "artifactIdentifier", secondary_artifacts)?;
+    check_unique("fileSystemLocations", "identifier", file_systems)
+}
+
+fn check_unique<'a>(
+    list: &str,
+    member: &str,
+    identifiers: impl Iterator<Item = Option<&'a str>>,
+) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for identifier in identifiers {
+        let identifier = identifier.unwrap_or_default();
+        if identifier.is_empty() {
+            return Error::invalid(format!("Invalid input: {list} need a {member} each"));
+        }
+        check_identifier(identifier)?;
+        if !seen.insert(identifier) {
+            return Error::invalid(format!("Invalid input: {list} have {member} {identifier} twice"));
+        }
+    }
+    Ok(())
+}
+
+fn check_identifier(text: &str) -> Result<()> {
+    /// The guide gives file systems one more, the service's message does not.
+    const CHARS_MAX: usize = 127;
+    let sound =
+        text.len() <= CHARS_MAX && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    match sound {
+        true => Ok(()),
+        false => Error::invalid(
+            "Invalid input: identifier must contain only alphanumeric characters and underscores and be less than \
+             128 characters in length",
+        ),
+    }
+}
+
+fn check_cache(cache: Option<&ProjectCache>) -> Result<()> {
+    let Some(cache) = cache.filter(|cache| cache.r#type == Some(CacheType::S3)) else { return Ok(()) };
+    match cache.location.as_deref().is_none_or(str::is_empty) {
+        true => Error::invalid("Invalid cache: location is required for cache type S3"),
+        false => Ok(()),
+    }
+}
+
+/// COMPAT: AP-029 all three or none.
+fn check_vpc(vpc: Option<&VpcConfig>) -> Result<()> {
+    let Some(vpc) = vpc else { return Ok(()) };
+    let lacks = |list: &Option<Vec<String>>| list.as_ref().is_none_or(Vec::is_empty);
+    let missing = match vpc {
+        vpc if vpc.vpc_id.as_deref().is_none_or(str::is_empty) => "vpcId",
+        vpc if lacks(&vpc.subnets) => "subnets",
+        vpc if lacks(&vpc.security_group_ids) => "securityGroupIds",
+        _ => return Ok(()),
+    };
+    Error::invalid(format!("Invalid vpc config: {missing} is required"))
+}
+
+/// COMPAT: AP-040 who pulls which image: CodeBuild its own, the service role those that need credentials.
+pub(super) fn check_image(environment: &ProjectEnvironment) -> Result<()> {
+    let by_role = environment.image_pull_credentials_type == Some(ImagePullCredentialsType::ServiceRole);
+    let is_curated = environment.image.as_deref().is_some_and(curated::is_curated);
+    if by_role && is_curated {
+        return Error::invalid(
+            "Invalid input: cannot use a CodeBuild curated image with imagePullCredentialsType SERVICE_ROLE",
+        );
+    }
+    if !by_role && environment.registry_credential.is_some() {
+        return Error::invalid(
+            "Invalid input: registryCredential needs imagePullCredentialsType SERVICE_ROLE",
+        );
+    }
+    Ok(())
+}
