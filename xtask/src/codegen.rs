@@ -14,7 +14,7 @@ use crate::model::Model;
 pub(crate) const USAGE: &str = "[--check]";
 
 /// Services spoken; each has `models/<name>.json` and gets `src/generated/<name>.rs`.
-const SERVICES: &[&str] = &["codebuild", "logs", "secretsmanager", "ssm", "sts", "tagging"];
+const SERVICES: &[&str] = &["codebuild", "logs", "publicbuilds", "secretsmanager", "ssm", "sts", "tagging"];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     match arguments {

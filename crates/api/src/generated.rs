@@ -5,6 +5,8 @@ pub mod codebuild;
 #[rustfmt::skip]
 pub mod logs;
 #[rustfmt::skip]
+pub mod publicbuilds;
+#[rustfmt::skip]
 pub mod secretsmanager;
 #[rustfmt::skip]
 pub mod ssm;

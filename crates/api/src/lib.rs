@@ -22,7 +22,7 @@ pub mod value;
 
 pub use arn::{AccountId, Arn, Region};
 pub use error::{Error, ServiceError};
-pub use generated::{codebuild, logs, secretsmanager, ssm, sts, tagging};
+pub use generated::{codebuild, logs, publicbuilds, secretsmanager, ssm, sts, tagging};
 pub use schema::Shaped;
 pub use validate::validate;
 pub use value::{Sensitive, Timestamp};

@@ -5,6 +5,7 @@
 mod builds;
 mod credentials;
 mod projects;
+mod public;
 mod sharing;
 mod start;
 mod visibility;

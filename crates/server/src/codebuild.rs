@@ -2,12 +2,15 @@
 //!
 //! What the operations do belongs to `engine`; here its methods and errors get their names on the wire.
 
+mod public;
+
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use api::ServiceError;
 use api::codebuild::Operation;
+use api::publicbuilds;
 use engine::Engine;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -22,6 +25,8 @@ type Call = dyn Fn(Operation, Caller, Value) -> Answering + Send + Sync;
 #[derive(Clone)]
 pub struct CodeBuild {
     call: Arc<Call>,
+    /// Who answers for public projects.
+    public: Option<Engine>,
 }
 
 impl CodeBuild {
@@ -35,15 +40,18 @@ impl CodeBuild {
     {
         CodeBuild {
             call: Arc::new(move |operation, caller, request| Box::pin(call(operation, caller, request))),
+            public: None,
         }
     }
 
     /// The operations of this engine. Those it does not have are refused by name.
     pub fn of(engine: Engine) -> CodeBuild {
-        CodeBuild::new(move |operation, caller, request| {
+        let public = Some(engine.clone());
+        let codebuild = CodeBuild::new(move |operation, caller, request| {
             let engine = engine.clone();
             async move { perform(&engine, operation, &engine_caller(caller)?, request).await }
-        })
+        });
+        CodeBuild { public, ..codebuild }
     }
 
     pub(crate) async fn call(
@@ -53,6 +61,20 @@ impl CodeBuild {
         request: Value,
     ) -> Result<Value, ServiceError> {
         (self.call)(operation, caller, request).await
+    }
+}
+
+impl CodeBuild {
+    /// Answers what is asked about a public project; who asks does not matter.
+    pub(crate) async fn public(
+        &self,
+        operation: publicbuilds::Operation,
+        request: Value,
+    ) -> Result<Value, ServiceError> {
+        match &self.public {
+            Some(engine) => public::perform(engine, operation, request).await,
+            None => Err(ServiceError::unknown_operation("")),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use api::operation::Service;
 use api::schema::Shape;
-use api::{ServiceError, codebuild, logs, query, secretsmanager, ssm, sts, tagging};
+use api::{ServiceError, codebuild, logs, publicbuilds, query, secretsmanager, ssm, sts, tagging};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
 use hyper::http::request::Parts;
@@ -104,6 +104,8 @@ pub struct Endpoint {
 /// A call of an operation by its name.
 enum JsonCall {
     CodeBuild(codebuild::Operation),
+    /// CodeBuild's too, though no model has it.
+    PublicBuilds(publicbuilds::Operation),
     Logs(logs::Operation),
     Parameters(ssm::Operation),
     Secrets(secretsmanager::Operation),
@@ -246,6 +248,9 @@ impl Endpoint {
             JsonCall::CodeBuild(operation) => {
                 self.codebuild(operation, caller, request).await.map(Reply::Members)
             }
+            JsonCall::PublicBuilds(operation) => {
+                self.services.codebuild.public(operation, request).await.map(Reply::Members)
+            }
             JsonCall::Logs(operation) => {
                 self.services.logs.answer(operation, caller, request, self.closing.subscribe()).await
             }
@@ -366,7 +371,9 @@ impl JsonCall {
         let mut services = services.into_iter().filter(|service| named.wire.is_of(service));
         let (service, name) = services.find_map(|service| Some((service, service.target(&target)?)))?;
         let call = match service.signing_name {
-            "codebuild" => codebuild::Operation::from_name(name).map(JsonCall::CodeBuild),
+            "codebuild" => codebuild::Operation::from_name(name)
+                .map(JsonCall::CodeBuild)
+                .or_else(|| publicbuilds::Operation::from_name(name).map(JsonCall::PublicBuilds)),
             "logs" => logs::Operation::from_name(name).map(JsonCall::Logs),
             "ssm" => ssm::Operation::from_name(name).map(JsonCall::Parameters),
             "tagging" => tagging::Operation::from_name(name).map(JsonCall::Tagging),
@@ -377,7 +384,7 @@ impl JsonCall {
 
     fn service(&self) -> &'static Service {
         match self {
-            JsonCall::CodeBuild(_) => &codebuild::SERVICE,
+            JsonCall::CodeBuild(_) | JsonCall::PublicBuilds(_) => &codebuild::SERVICE,
             JsonCall::Logs(_) => &logs::SERVICE,
             JsonCall::Parameters(_) => &ssm::SERVICE,
             JsonCall::Secrets(_) => &secretsmanager::SERVICE,
@@ -399,6 +406,7 @@ impl JsonCall {
         }
         match self {
             JsonCall::CodeBuild(operation) => operation!(operation),
+            JsonCall::PublicBuilds(operation) => operation!(operation),
             JsonCall::Logs(operation) => operation!(operation),
             JsonCall::Parameters(operation) => operation!(operation),
             JsonCall::Secrets(operation) => operation!(operation),
