@@ -79,8 +79,14 @@ impl Engine {
         caller: &Caller,
         input: DeleteResourcePolicyInput,
     ) -> Result<DeleteResourcePolicyOutput> {
-        let resource = self.shareable(caller, &required(input.resource_arn, "resourceArn")?)?;
-        self.shared.records.delete_policy(&self.scope(caller), &resource).await?;
+        match self.shareable(caller, &required(input.resource_arn, "resourceArn")?) {
+            Ok(resource) => {
+                self.shared.records.delete_policy(&self.scope(caller), &resource).await?;
+            }
+            // The model declares no NotFound: what is not of this account has no policy here either.
+            Err(Error::NotFound(_)) => {}
+            Err(error) => return Err(error),
+        }
         Ok(DeleteResourcePolicyOutput::default())
     }
 

@@ -69,6 +69,12 @@ async fn a_policy_is_kept_word_for_word_replaced_and_deleted() {
     let other = policy("888888888888", &["BatchGetBuilds"]);
     put(&tester, PROJECT, &other).await.unwrap();
     assert_eq!(get(&tester, PROJECT).await.unwrap(), other);
+    for elsewhere in
+        [PROJECT.replace("eu-west-1", "us-east-1"), PROJECT.replace("123456789012", "999999999999")]
+    {
+        delete(&tester, &elsewhere).await.expect("AP-115 declares no NotFound");
+    }
+    assert_eq!(get(&tester, PROJECT).await.unwrap(), other);
     delete(&tester, PROJECT).await.unwrap();
     delete(&tester, PROJECT).await.unwrap();
     assert!(matches!(get(&tester, PROJECT).await, Err(Error::NotFound(_))));
