@@ -157,8 +157,8 @@ mod tests {
         let path = folder.path().join("replays");
         let (new, old) = ("a".repeat(64), "b".repeat(64));
         let first = Replays::kept(&path, 100).unwrap();
-        assert!(first.admit(&new, 100_000, 100_300));
         assert!(first.admit(&old, 100, 400));
+        assert!(first.admit(&new, 100_000, 100_300));
         drop(first);
         // As after a kill in the middle of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"100300 100000 cccc").unwrap();
