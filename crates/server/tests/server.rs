@@ -3,6 +3,9 @@
 //! CodeBuild itself is a function of this test here; folders, logs and records are the real ones.
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail as the test does")]
 
+#[path = "server/differential.rs"]
+mod differential;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
     python3 sign.py named             the committed cases of fixtures/signed.jsonl
     python3 sign.py random COUNT SEED  random requests, the same ones for the same seed
+    python3 sign.py random-headers COUNT SEED  of these, those that are signed in headers for CodeBuild
     python3 sign.py links             the committed cases of fixtures/links.jsonl: Signature Version 2
     python3 sign.py random-links COUNT SEED
 
@@ -109,8 +110,8 @@ def rand_text(rng, alphabet, low, high):
     return "".join(rng.choice(alphabet) for _ in range(rng.randint(low, high)))
 
 
-def random_case(rng, number):
-    style = rng.choice(["header", "s3", "s3-query"])
+def random_case(rng, number, services=None):
+    style = "header" if services else rng.choice(["header", "s3", "s3-query"])
     plain = "abcXYZ019-._~"
     wild = plain + " /+=&?#%:@!$'()*,;üሴ\U0001F980"
     segments = [rng.choice(["", ".", "..", None, None, None]) for _ in range(rng.randint(0, 5))]
@@ -130,7 +131,7 @@ def random_case(rng, number):
     body = rand_text(rng, wild, 0, 60) if method in ("PUT", "POST") else ""
     moment = datetime.datetime(2000, 1, 1) + datetime.timedelta(seconds=rng.randint(0, 2_000_000_000))
     token = rng.choice([None, None, "IQoJb3JpZ2lu+/=="])
-    service = rng.choice(["codebuild", "logs", "sts"]) if style == "header" else "s3"
+    service = rng.choice(services or ["codebuild", "logs", "sts"]) if style == "header" else "s3"
     sign(f"random {number}", style, service, method, url, headers, body, moment, token, rng.randint(1, 604800))
 
 
@@ -165,5 +166,6 @@ if __name__ == "__main__":
         "named": named,
         "links": links,
         "random": lambda: randomly(random_case),
+        "random-headers": lambda: randomly(lambda rng, number: random_case(rng, number, ["codebuild"])),
         "random-links": lambda: randomly(random_link),
     }[sys.argv[1]]()
