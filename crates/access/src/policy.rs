@@ -28,6 +28,7 @@ pub enum Say {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     pub(crate) statements: Vec<Statement>,
+    pub(crate) asks_for_resource_tags: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +61,8 @@ impl<T> Matched<T> {
 pub(crate) struct Asked<'a> {
     pub(crate) principal: &'a Principal,
     pub(crate) action: &'a str,
-    pub(crate) resource: &'a str,
+    /// All names of one resource.
+    pub(crate) resources: &'a [String],
     pub(crate) context: &'a Context,
 }
 
@@ -91,6 +93,11 @@ impl Policy {
         })
     }
 
+    /// Whether anything depends on the tags of the resource, be it as a condition or as a variable.
+    pub(crate) fn asks_for_resource_tags(&self) -> bool {
+        self.asks_for_resource_tags
+    }
+
     pub(crate) fn say(&self, asked: &Asked<'_>) -> Say {
         self.statements.iter().map(|statement| statement.say(asked)).max().unwrap_or(Say::Nothing)
     }
@@ -100,7 +107,9 @@ impl Statement {
     fn say(&self, asked: &Asked<'_>) -> Say {
         let action = asked.action.to_ascii_lowercase();
         let speaks = self.actions.holds(|pattern| pattern.matches(&action, asked.context))
-            && self.resources.holds(|pattern| pattern.matches(asked.resource, asked.context))
+            && self
+                .resources
+                .holds(|pattern| asked.resources.iter().any(|name| pattern.matches(name, asked.context)))
             && self.conditions.iter().all(|condition| condition.holds(asked.context));
         match self.fit(asked.principal) {
             Some(_) if speaks && self.effect == Effect::Deny => Say::Denies,

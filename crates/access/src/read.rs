@@ -34,7 +34,10 @@ pub(crate) fn policy(text: &str, of_resource: bool) -> Result<Policy> {
     at_most("Statement", statements.len(), limits::STATEMENTS)?;
     let statements = statements.into_iter().enumerate();
     let statements = statements.map(|(at, one)| dialect.statement(one, &format!("Statement[{at}]")));
-    Ok(Policy { statements: statements.collect::<Result<_>>()? })
+    // As a condition's key, as a variable, or in a text by chance, which costs nothing but a look.
+    let asks_for_resource_tags =
+        text.to_ascii_lowercase().contains("aws:resourcetag/") || text.contains("\\u");
+    Ok(Policy { statements: statements.collect::<Result<_>>()?, asks_for_resource_tags })
 }
 
 /// How statements are read.

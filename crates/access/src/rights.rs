@@ -17,9 +17,10 @@ pub struct Rights {
 
 /// One thing that somebody wants to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request<'a> {
-    action: &'a str,
-    resource: &'a str,
+pub struct Request {
+    action: String,
+    /// The resource's ARN, then its other names.
+    names: Vec<String>,
     about: Context,
 }
 
@@ -53,15 +54,22 @@ pub enum Reason {
     ResourcePolicyDenies,
 }
 
-impl<'a> Request<'a> {
+impl Request {
     /// `action` is of the form `codebuild:StartBuild`, `resource` an ARN, or `*` where an action has none.
-    pub fn new(action: &'a str, resource: &'a str) -> Request<'a> {
-        Request { action, resource, about: Context::default() }
+    pub fn new(action: impl Into<String>, resource: impl Into<String>) -> Request {
+        Request { action: action.into(), names: vec![resource.into()], about: Context::default() }
+    }
+
+    /// A further ARN of the same resource, by which policies name it too.
+    #[must_use]
+    pub fn also(mut self, resource: impl Into<String>) -> Request {
+        self.names.push(resource.into());
+        self
     }
 
     /// With what is known of the resource and the wish, such as tags.
     #[must_use]
-    pub fn about(self, about: Context) -> Request<'a> {
+    pub fn about(self, about: Context) -> Request {
         Request { about, ..self }
     }
 }
@@ -100,7 +108,7 @@ impl Rights {
     ///
     /// # Errors
     /// [`Denied`], which says why.
-    pub fn may(&self, request: &Request<'_>) -> Result<(), Denied> {
+    pub fn may(&self, request: &Request) -> Result<(), Denied> {
         self.may_with(request, Holder { account: &self.principal.account, policy: None })
     }
 
@@ -109,12 +117,12 @@ impl Rights {
     ///
     /// # Errors
     /// [`Denied`], which says why.
-    pub fn may_with(&self, request: &Request<'_>, holder: Holder<'_>) -> Result<(), Denied> {
+    pub fn may_with(&self, request: &Request, holder: Holder<'_>) -> Result<(), Denied> {
         let context = self.context.clone().and(&request.about).with("aws:ResourceAccount", holder.account);
         let asked = Asked {
             principal: &self.principal,
-            action: request.action,
-            resource: request.resource,
+            action: &request.action,
+            resources: &request.names,
             context: &context,
         };
         let user = self.policies.iter().map(|policy| policy.say(&asked)).max().unwrap_or(Say::Nothing);
@@ -132,11 +140,28 @@ impl Rights {
         refused.map_or(Ok(()), |reason| Err(self.denied(request, reason)))
     }
 
-    fn denied(&self, request: &Request<'_>, reason: Reason) -> Denied {
+    /// Whether the caller's side allows this with a resource of another account. Its holder has to ask [`Rights::may_with`] with
+    /// the resource's policy; without one nothing is shared.
+    ///
+    /// # Errors
+    /// [`Denied`], which says why.
+    pub fn may_ask(&self, request: &Request, account: &str) -> Result<(), Denied> {
+        match self.may_with(request, Holder { account, policy: None }) {
+            Err(Denied { reason: Reason::NoResourcePolicy, .. }) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Whether the tags of resources matter to these policies: where they do not, nobody needs to look them up.
+    pub fn ask_for_resource_tags(&self) -> bool {
+        self.policies.iter().any(Policy::asks_for_resource_tags)
+    }
+
+    fn denied(&self, request: &Request, reason: Reason) -> Denied {
         Denied {
             arn: self.principal.arn.clone(),
-            action: request.action.to_owned(),
-            resource: request.resource.to_owned(),
+            action: request.action.clone(),
+            resource: request.names[0].clone(),
             reason,
         }
     }

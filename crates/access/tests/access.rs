@@ -1,4 +1,5 @@
 //! Policies through the crate's face: what they allow, what they deny, what is refused.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may stop")]
 
 use access::{Context, Error, Holder, Policy, Principal, Reason, Request, Rights, limits};
 use proptest::prelude::*;
@@ -129,6 +130,25 @@ fn actions_and_resources_select_what_they_name() {
     ] {
         assert_eq!(may(&[&allow(elements)], action, resource), expect, "{elements} on {action} {resource}");
     }
+}
+
+#[test]
+fn a_resource_may_have_several_names() {
+    let group = "arn:aws:logs:eu-west-1:111122223333:log-group:/demo";
+    let policy = |effect: &str, name: &str| {
+        of(&format!(r#"{{"Effect": "{effect}", "Action": "*", "Resource": "{name}"}}"#))
+    };
+    let all = policy("Allow", "*");
+    let starred = format!("{group}:*");
+    let answer = |policies: &[&str]| {
+        let request = Request::new("logs:GetLogEvents", group).also(starred.as_str());
+        rights(policies).may(&request).err().map(|denied| denied.reason)
+    };
+    for name in [group, &starred] {
+        assert_eq!(answer(&[&policy("Allow", name)]), ALLOWED);
+        assert_eq!(answer(&[&all, &policy("Deny", name)]), DENIED);
+    }
+    assert_eq!(answer(&[&policy("Allow", "arn:aws:logs:*:*:log-group:/other")]), NOBODY_ALLOWS);
 }
 
 #[test]

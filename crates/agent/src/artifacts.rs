@@ -50,11 +50,11 @@ impl Upload {
     }
 
     pub(crate) fn to_objects(
-        objects: &Path,
+        objects: store::Result<Objects>,
         target: &ArtifactTarget,
         location: Location,
     ) -> io::Result<Upload> {
-        let objects = Objects::open(objects).map_err(upload_failure)?;
+        let objects = objects.map_err(upload_failure)?;
         let identifier = target.identifier.clone();
         if !target.zip {
             let destination = Plain { objects, target: target.clone(), location, open: None };

@@ -43,6 +43,9 @@ pub struct Plan {
     /// A command that fails holds the build until somebody has been in a shell.
     #[serde(default)]
     pub hold_on_failure: bool,
+    /// Whose buckets the build may read and write; all of them if nobody's are meant.
+    #[serde(default)]
+    pub objects_owner: Option<store::objects::Owner>,
     /// `buildyard run`: environments are kept at phase borders, and may be entered again.
     #[serde(default)]
     pub snapshots: Option<Snapshots>,
@@ -210,6 +213,7 @@ pub(crate) mod tests {
             fleet_label: "On-demand".into(),
             debug_session: false,
             hold_on_failure: false,
+            objects_owner: None,
             snapshots: None,
         }
     }

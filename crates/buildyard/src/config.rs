@@ -11,6 +11,7 @@ use store::records::Address;
 
 use crate::aws_environment::Overrides;
 use crate::folders;
+use crate::users::{UserSetting, UserSettings};
 
 /// `buildyard.toml`. Every key may be left out; an unknown one is an error that names it.
 #[derive(Debug, Default, Deserialize)]
@@ -20,6 +21,11 @@ pub(crate) struct File {
     data: Option<PathBuf>,
     database: Option<Hidden>,
     account: Option<String>,
+    /// Further accounts.
+    #[serde(default)]
+    accounts: Vec<String>,
+    #[serde(default)]
+    users: Vec<UserSetting>,
     region: Option<String>,
     concurrent_builds: Option<usize>,
     /// How many builds of a compute type run at once.
@@ -195,12 +201,14 @@ pub(crate) struct Settings {
     pub(crate) images: BTreeMap<String, String>,
     pub(crate) secret_key: PathBuf,
     pub(crate) references: ReferencesSetting,
+    /// Not read yet: only a server needs what they refer to.
+    pub(crate) users: UserSettings,
 }
 
 impl Settings {
     /// Reads the file and lays flags over it; an error names the file, the key and the rule.
     pub(crate) fn read(flags: Flags) -> Result<Settings, String> {
-        let file = read_file(&flags)?;
+        let (file, folder) = read_file(&flags)?;
         let data = flags.data.or(file.data).unwrap_or_else(folders::default_data);
         let account = flags.account.or(file.account).unwrap_or_else(|| "123456789012".into());
         if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
@@ -216,6 +224,7 @@ impl Settings {
         if concurrent_builds == Some(0) {
             return Err("concurrent_builds must be at least 1".into());
         }
+        let users = UserSettings { accounts: file.accounts, users: file.users, folder };
         check_concurrent_builds_of(&file.concurrent_builds_of)?;
         let database = flags.database.or(file.database).map(|url| url.0.parse());
         let database = database.transpose().map_err(|e| format!("database: {e}"))?;
@@ -223,6 +232,7 @@ impl Settings {
         Ok(Settings {
             secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
             references: file.references.checked()?,
+            users,
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
             data,
             database,
@@ -259,14 +269,16 @@ fn default_listen() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 4500))
 }
 
-fn read_file(flags: &Flags) -> Result<File, String> {
+/// The file, and the folder it is in.
+fn read_file(flags: &Flags) -> Result<(File, PathBuf), String> {
     let (path, wanted) = match &flags.config {
         Some(path) => (path.clone(), true),
         None => (flags.data.clone().unwrap_or_else(folders::default_data).join("buildyard.toml"), false),
     };
+    let folder = path.parent().map(Path::to_owned).unwrap_or_default();
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&text, &path),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !wanted => Ok(File::default()),
+        Ok(text) => Ok((parse(&text, &path)?, folder)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !wanted => Ok((File::default(), folder)),
         Err(e) => Err(format!("cannot read the configuration {}: {e}", path.display())),
     }
 }
@@ -312,6 +324,7 @@ mod tests {
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),
             ("[host]\nshare = []", "share"),
+            ("[[users]]\nname = 'ci'\nkey = 1", "key"),
             ("database = 'mysql://db/yard'", "postgres://"),
             ("database = 'postgres://me:secret@db/yard?sslmode=require'", "sslmode"),
             ("region = 'eu'\ndatabase = 'postgres://me:secret@db", "line 2"),

@@ -70,8 +70,11 @@ fn parse(text: &str) -> Option<AccessKey> {
     Some(AccessKey { id: value("aws_access_key_id")?, secret: value("aws_secret_access_key")? })
 }
 
-fn generate() -> io::Result<AccessKey> {
-    const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+/// The letters of AWS's ids.
+pub(crate) const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+/// A new key in AWS's form.
+pub(crate) fn generate() -> io::Result<AccessKey> {
     const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut random = [0u8; 56];
     getrandom::fill(&mut random).map_err(|e| io::Error::other(e.to_string()))?;

@@ -1,5 +1,6 @@
 //! The one binary: reads configuration, wires the rooms together, speaks to the terminal. No behaviour of its own.
 
+mod admin;
 mod aws_environment;
 mod builds;
 mod check;
@@ -19,6 +20,7 @@ mod shell;
 mod terminal;
 mod toolchains;
 mod traces;
+mod users;
 mod watching;
 mod why;
 
@@ -59,6 +61,8 @@ enum Command {
     ///
     /// Exit codes: 0, or with --follow those of `run`; 4 if the log could not be read to its end.
     Logs(logs::Arguments),
+    /// Change a running server: its access keys.
+    Admin(admin::Arguments),
     /// Print shell text that points AWS clients at the server: eval "$(buildyard env)".
     Env(config::Flags),
     /// Run one build; for Buildyard's own use.
@@ -81,6 +85,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => told(serve::serve(flags)),
         Command::Why(arguments) => told(why::why(&arguments)),
         Command::Logs(arguments) => logs::logs(&arguments),
+        Command::Admin(arguments) => told(admin::admin(arguments)),
         Command::Env(flags) => told(config::Settings::read(flags).and_then(|settings| {
             print!("{}", credentials::environment(&settings)?);
             Ok(())

@@ -8,14 +8,14 @@ use engine::config::{Config, Image, ResolveImage};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::Embedded;
-use server::{
-    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, S3, Secrets, Services, Tokens,
-};
+use server::{CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, S3, Secrets, Services, Tokens};
 use store::objects::Objects;
 use store::records::{Records, Vault};
 
+use crate::admin::door::{self, Door};
 use crate::aws_environment::Environment;
 use crate::config::{Flags, NetworkSetting, ReferencesFrom, Settings};
+use crate::users::Users;
 use crate::watching::{self, Watching};
 use crate::{credentials, images};
 
@@ -29,21 +29,22 @@ const SECRETS: [&str; 4] = [
 
 /// Serves until SIGINT or SIGTERM. Builds that run then go on, and the next server takes them up.
 pub(crate) fn serve(flags: Flags) -> Result<(), String> {
-    let settings = Settings::read(flags)?;
+    let mut settings = Settings::read(flags)?;
+    let users = std::mem::take(&mut settings.users).read(&settings.account)?;
     watching::start_log(settings.log_format);
     // As many threads as the machine has processors, and no more: an idle server should be small.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
     let collector = watching::collector(settings.traces_endpoint.as_deref())?;
     let (watching, sending) = Watching::start(collector)?;
-    let served = runtime.block_on(serve_until_stopped(&settings, &watching));
+    let served = runtime.block_on(serve_until_stopped(&settings, users, &watching));
     if let Some(sending) = sending {
         sending.finish();
     }
     served
 }
 
-async fn serve_until_stopped(settings: &Settings, watching: &Watching) -> Result<(), String> {
+async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watching) -> Result<(), String> {
     let data = &settings.data;
     make_data_folder(data)?;
     let key = credentials::first_key(data)?;
@@ -62,7 +63,8 @@ async fn serve_until_stopped(settings: &Settings, watching: &Watching) -> Result
     let mut options = executor::embedded::Options::new(data.join("builds"));
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
     options.warm = config.concurrent_builds + 2;
-    options.hidden = SECRETS.map(Into::into).into();
+    let secrets = SECRETS.iter().copied().chain(users.secret_variables.iter().map(String::as_str));
+    options.hidden = secrets.map(Into::into).collect();
     let executor = Arc::new(Embedded::open(options).map_err(|e| e.to_string())?);
     let engine = Engine::start(config, records.clone(), vault.clone(), executor.clone())
         .await
@@ -73,7 +75,9 @@ async fn serve_until_stopped(settings: &Settings, watching: &Watching) -> Result
         watching.serve_metrics(address).await?;
     }
 
-    let keys: Keys = [access_key(settings, &key)].into_iter().collect();
+    let keys = Keys::new();
+    let keeper = Door { vault: vault.clone(), users, first: key, keys: keys.clone(), clock: clock.clone() };
+    keeper.load().await?;
     let tokens = Tokens::new(&vault.derived_key("paging tokens"));
     let ready = Arc::new(AtomicBool::new(true));
     let replayed_from = clock.now_ms().div_euclid(1_000);
@@ -98,6 +102,7 @@ async fn serve_until_stopped(settings: &Settings, watching: &Watching) -> Result
         metrics: watching.metrics.clone(),
     };
     let endpoint = Endpoint::new(behind_the_door, services);
+    let admin = door::listen(data)?;
     let url = format!("http://{address}");
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
@@ -112,7 +117,10 @@ async fn serve_until_stopped(settings: &Settings, watching: &Watching) -> Result
             }
         }
     };
-    server::serve(listener, Arc::new(endpoint), stop).await;
+    tokio::select! {
+        () = server::serve(listener, Arc::new(endpoint), stop) => {}
+        () = keeper.answer(admin) => {}
+    }
     if lost.load(Ordering::Relaxed) {
         return Err("another server has taken over the database; this one leaves everything to it".into());
     }
@@ -161,6 +169,7 @@ fn greet(settings: &Settings, url: &str) {
 fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Config, String> {
     let region = settings.region.parse().map_err(|e| format!("region: {e}"))?;
     let mut config = Config::new(region, settings.data.join("s3"), settings.data.join("logs"));
+    config.default_account = Some(settings.account.parse().map_err(|e| format!("account: {e}"))?);
     if let Some(builds) = settings.concurrent_builds {
         config.concurrent_builds = builds;
     }
@@ -201,15 +210,6 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
             Ok(Image { rootfs: agent::plan::Rootfs::Folder(image.rootfs), variables: image.config.env })
         }
     })
-}
-
-fn access_key(settings: &Settings, key: &credentials::AccessKey) -> AccessKey {
-    let caller = Caller {
-        account: settings.account.clone(),
-        arn: format!("arn:aws:iam::{}:user/admin", settings.account),
-        user_id: "AIDABUILDYARDADMIN000".into(),
-    };
-    AccessKey { id: key.id.clone(), secret: key.secret.clone(), caller, session: None }
 }
 
 /// Where builds find what they refer to.

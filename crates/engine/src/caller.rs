@@ -1,20 +1,26 @@
 //! Who asks.
 
-use access::{Principal, Rights};
+use access::Rights;
 use api::{AccountId, Arn};
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Caller {
     pub account: AccountId,
     /// `arn:aws:iam::<account>:user/<name>`, or the ARN of an assumed role.
     pub arn: String,
+    /// What the caller may do. Whether the operation itself is allowed has been asked before; this is for what only the engine
+    /// knows, such as projects that other accounts share.
+    pub rights: Rights,
 }
 
 impl Caller {
-    /// What the caller may do; what is of the own account, everything.
-    pub(crate) fn rights(&self) -> Rights {
-        let (account, arn) = (self.account.to_string(), self.arn.clone());
-        Rights::everything(Principal { account, arn, user_id: String::new() })
+    /// The principal that has these rights.
+    ///
+    /// # Errors
+    /// If its account is not twelve digits.
+    pub fn of(rights: Rights) -> Result<Caller, api::Error> {
+        let principal = rights.principal();
+        Ok(Caller { account: principal.account.parse()?, arn: principal.arn.clone(), rights })
     }
 
     /// COMPAT: LC-009 what a build shows as its initiator: the user's name, or role and session.
@@ -45,8 +51,12 @@ mod tests {
             ("arn:aws:iam::123456789012:root", "root"),
             ("local", "local"),
         ] {
-            let account = "123456789012".parse().expect("twelve digits");
-            let caller = Caller { account, arn: arn.to_string() };
+            let principal = access::Principal {
+                account: "123456789012".to_string(),
+                arn: arn.to_string(),
+                user_id: "AIDA".to_string(),
+            };
+            let caller = Caller::of(Rights::everything(principal)).expect("twelve digits");
             assert_eq!(caller.initiator(), expect);
         }
     }

@@ -8,8 +8,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use agent::plan::{Network, Rootfs};
-use api::Region;
 use api::codebuild::{Build, ComputeType, EnvironmentType};
+use api::{AccountId, Region};
+
+use store::objects::Owner;
 
 use crate::clock::{Clock, SystemClock};
 use crate::references::{Nowhere, References};
@@ -101,6 +103,8 @@ impl fmt::Debug for TellBuilds {
 #[derive(Debug, Clone)]
 pub struct Config {
     pub region: Region,
+    /// The account that has the buckets nobody is said to own.
+    pub default_account: Option<AccountId>,
     /// Root of the object store, where sources come from and artifacts go.
     pub objects: PathBuf,
     /// Folder of the log segments.
@@ -136,6 +140,7 @@ impl Config {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         Config {
             region,
+            default_account: None,
             objects,
             logs,
             concurrent_builds: processors.max(2),
@@ -153,6 +158,12 @@ impl Config {
             tell_builds: TellBuilds::new(|_| {}),
             clock: Arc::new(SystemClock::new()),
         }
+    }
+
+    /// Which buckets builds of this account may use.
+    pub(crate) fn buckets_of(&self, account: &AccountId) -> Owner {
+        let unclaimed = self.default_account.as_ref().is_none_or(|default| default == account);
+        Owner { account: account.to_string(), unclaimed }
     }
 
     /// Whether builds with this image run on the host's own root file system.

@@ -88,9 +88,12 @@ pub(crate) fn explain_waiting(build: &mut Build, standing: &Standing) {
     if let Some(behind) = behind {
         message += &format!(", after {behind}");
     }
+    if !some_running.is_empty() {
+        message += &format!(". Running: {}", some_running.join(", "));
+    }
+    // Those of other accounts are counted and not named; if all are, nothing more is to be said.
     let more = running - some_running.len();
-    message += &format!(". Running: {}", some_running.join(", "));
-    if more > 0 {
+    if more > 0 && !some_running.is_empty() {
         message += &format!(" and {more} more");
     }
     let queued =

@@ -111,6 +111,7 @@ pub(crate) fn draft(
         references: variables::references(&settings),
         debug_session,
         hold_on_failure: false,
+        objects_owner: Some(config.buckets_of(&request.account)),
         snapshots: None,
     };
     Ok(Draft { id, settings, request, plan, image, arn })

@@ -131,6 +131,7 @@ fn plan(what: &str) -> Plan {
         references: BTreeMap::new(),
         debug_session: false,
         hold_on_failure: false,
+        objects_owner: None,
         snapshots: None,
     }
 }

@@ -4,6 +4,7 @@
 
 mod public;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,11 +22,14 @@ use crate::keys::Caller;
 type Answering = Pin<Box<dyn Future<Output = Result<Value, ServiceError>> + Send>>;
 type Call = dyn Fn(Operation, Caller, Value) -> Answering + Send + Sync;
 
+/// A project's tags.
+pub(crate) type Tags = BTreeMap<String, String>;
+
 /// The 59 operations behind one function.
 #[derive(Clone)]
 pub struct CodeBuild {
     call: Arc<Call>,
-    /// Who answers for public projects.
+    /// Who answers for public projects, and knows the tags of any.
     public: Option<Engine>,
 }
 
@@ -52,6 +56,14 @@ impl CodeBuild {
             async move { perform(&engine, operation, &engine_caller(caller)?, request).await }
         });
         CodeBuild { public, ..codebuild }
+    }
+
+    /// The tags of the caller's project, for policies that ask for them; none of one that is not there.
+    pub(crate) async fn tags(&self, caller: &Caller, project: &str) -> Result<Tags, ServiceError> {
+        match &self.public {
+            Some(engine) => tags_of(engine, &engine_caller(caller.clone())?, project).await,
+            None => Ok(Tags::new()),
+        }
     }
 
     pub(crate) async fn call(
@@ -82,6 +94,10 @@ impl fmt::Debug for CodeBuild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CodeBuild").finish_non_exhaustive()
     }
+}
+
+async fn tags_of(engine: &Engine, caller: &engine::Caller, project: &str) -> Result<Tags, ServiceError> {
+    engine.project_tags(caller, project).await.map_err(refusal)
 }
 
 async fn perform(
@@ -137,7 +153,7 @@ async fn perform(
 
 fn engine_caller(caller: Caller) -> Result<engine::Caller, ServiceError> {
     let account = caller.account.parse().map_err(|_| ServiceError::internal_failure())?;
-    Ok(engine::Caller { account, arn: caller.arn })
+    Ok(engine::Caller { account, arn: caller.arn, rights: caller.rights })
 }
 
 fn typed<T: DeserializeOwned>(request: Value) -> Result<T, ServiceError> {

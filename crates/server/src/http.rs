@@ -20,6 +20,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -47,6 +49,10 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after a failed accept: it fails when descriptors run out, and they come back one by one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Where a request comes from, among its extensions.
+#[derive(Debug, Clone, Copy)]
+struct Peer(SocketAddr);
+
 /// Listens on `address`; port 0 takes a free one.
 ///
 /// # Errors
@@ -62,7 +68,7 @@ pub async fn serve(listener: TcpListener, endpoint: Arc<Endpoint>, stop: impl Fu
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::pin!(stop);
     loop {
-        let (stream, permit) = tokio::select! {
+        let (stream, peer, permit) = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener, &free) => match accepted {
                 Ok(accepted) => accepted,
@@ -74,8 +80,9 @@ pub async fn serve(listener: TcpListener, endpoint: Arc<Endpoint>, stop: impl Fu
             },
         };
         let endpoint = endpoint.clone();
-        let answer = service_fn(move |request| {
+        let answer = service_fn(move |mut request: Request<Incoming>| {
             let endpoint = endpoint.clone();
+            request.extensions_mut().insert(peer);
             async move { Ok::<_, Infallible>(endpoint.answer(request).await) }
         });
         let io = TokioIo::new(Opening::new(stream, HEAD_TIMEOUT));
@@ -97,12 +104,12 @@ pub async fn serve(listener: TcpListener, endpoint: Arc<Endpoint>, stop: impl Fu
 async fn accept(
     listener: &TcpListener,
     free: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, tokio::sync::OwnedSemaphorePermit)> {
     let permit = free.clone().acquire_owned().await.expect("this semaphore is never closed");
-    let (stream, _) = listener.accept().await?;
+    let (stream, address) = listener.accept().await?;
     // Answers are small and wanted at once.
     stream.set_nodelay(true)?;
-    Ok((stream, permit))
+    Ok((stream, Peer(address), permit))
 }
 
 /// HTTP/1.1 and HTTP/2 within our limits.

@@ -1,14 +1,16 @@
 //! Access keys: who may sign a request, and on whose behalf.
 //!
 //! Long-term keys come from configuration, temporary ones (with a session token) are added and withdrawn while
-//! the server runs. What a caller may *do* is decided elsewhere.
+//! the server runs. What a caller may *do* is in the rights that come with the key; `access` decides.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use access::{Principal, Rights};
+
 /// Who signed a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Caller {
     /// Twelve digits.
     pub account: String,
@@ -16,6 +18,16 @@ pub struct Caller {
     pub arn: String,
     /// The user's unique id, `AIDA…` at AWS.
     pub user_id: String,
+    /// What this caller may do.
+    pub rights: Rights,
+}
+
+impl Caller {
+    /// The principal that has these rights.
+    pub fn of(rights: Rights) -> Caller {
+        let Principal { account, arn, user_id } = rights.principal().clone();
+        Caller { account, arn, user_id, rights }
+    }
 }
 
 /// One access key. `Debug` does not show the secret or the session token.

@@ -3,7 +3,7 @@
 //! One port speaks every service: CodeBuild, CloudWatch Logs, Parameter Store and Secrets Manager (JSON 1.1), STS (Query) and S3 (REST-XML). A
 //! request is limited and framed in [`http`], its sender established in [`sigv4`] (or, for links to S3 objects,
 //! in [`sigv2`]), and then answered by the service it is for: [`codebuild`] (a function handed in), [`logs`],
-//! [`parameters`], [`secrets`], [`s3`], STS.
+//! [`parameters`], [`secrets`], [`s3`], STS. Whether the sender may is asked before, in `rights` and, for S3, in [`s3`].
 //!
 //! What is not here: what a CodeBuild operation does, and what is remembered (`engine`, `store`).
 
@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod paging;
 pub mod parameters;
 mod reply;
+mod rights;
 pub mod s3;
 pub mod secrets;
 pub mod sigv2;

@@ -5,15 +5,17 @@
 //! checksummed while they stream. Every operation that is not implemented in `buckets` answers `NotImplemented`.
 //!
 //! Below: `buckets` (the operations), `incoming` and `outgoing` (bytes between sockets and files), `conditions`
-//! (`If-Match` and its like), `shapes` (our types as S3's).
+//! (`If-Match` and its like), `rights` (which action on which resource), `shapes` (our types as S3's).
 
 mod buckets;
 mod conditions;
 mod incoming;
 mod outgoing;
+mod rights;
 mod shapes;
 
 use std::fmt;
+use std::sync::Arc;
 
 use http_body_util::BodyExt;
 use hyper::Request;
@@ -22,11 +24,12 @@ use s3s::auth::{S3Auth, SecretKey};
 use s3s::host::{S3Host, VirtualHost};
 use s3s::service::{S3Service, S3ServiceBuilder};
 use s3s::{S3Result, s3_error};
-use store::objects::Objects;
+use store::objects::{Objects, Owner};
 
 use crate::http::{Answer, internal_failure};
-use crate::keys::Keys;
+use crate::keys::{Caller, Keys};
 use buckets::Buckets;
+use rights::Rights;
 
 /// Names that paths of this server have already; no bucket may be called so.
 pub const RESERVED_BUCKETS: [&str; 6] = ["badges", "console", "healthz", "readyz", "webhook", "webhooks"];
@@ -34,7 +37,11 @@ pub const RESERVED_BUCKETS: [&str; 6] = ["badges", "console", "healthz", "readyz
 /// The S3 endpoint.
 #[derive(Clone)]
 pub struct S3 {
-    service: S3Service,
+    objects: Objects,
+    keys: Keys,
+    region: Arc<str>,
+    /// Has the buckets that nobody is said to own.
+    default_account: Arc<str>,
     domains: Domains,
 }
 
@@ -46,13 +53,30 @@ impl fmt::Debug for S3 {
 
 impl S3 {
     /// `domains` are the host names below which a bucket's own name may stand (`<bucket>.<domain>`), without
-    /// ports; for every other host the bucket is the first part of the path. `account` owns all buckets.
-    pub fn new(objects: Objects, keys: Keys, region: &str, account: &str, domains: Vec<String>) -> S3 {
-        let domains = Domains(domains);
-        let mut builder = S3ServiceBuilder::new(Buckets::new(objects, region, account));
-        builder.set_auth(Secrets(keys));
-        builder.set_host(domains.clone());
-        S3 { service: builder.build(), domains }
+    /// ports; for every other host the bucket is the first part of the path. `default_account` has the buckets that nobody is said
+    /// to own.
+    pub fn new(
+        objects: Objects,
+        keys: Keys,
+        region: &str,
+        default_account: &str,
+        domains: Vec<String>,
+    ) -> S3 {
+        let (region, default_account) = (region.into(), default_account.into());
+        S3 { objects, keys, region, default_account, domains: Domains(domains) }
+    }
+
+    /// S3 as this caller has it: with the buckets of the own account and no others.
+    fn service(&self, caller: Caller) -> S3Service {
+        let unclaimed = *caller.account == *self.default_account;
+        let owner = Owner { account: caller.account.clone(), unclaimed };
+        let partition = self.region.parse().map_or("aws", |region: api::Region| region.partition());
+        let rights = Rights { caller, objects: self.objects.of(owner), partition };
+        let mut builder = S3ServiceBuilder::new(Buckets::new(&self.region, rights.clone()));
+        builder.set_auth(Secrets(self.keys.clone()));
+        builder.set_access(rights);
+        builder.set_host(self.domains.clone());
+        builder.build()
     }
 
     /// The bucket that this `Host` header names, if it names one.
@@ -60,9 +84,9 @@ impl S3 {
         self.domains.bucket(host)
     }
 
-    /// Answers a request whose head was verified.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Answer {
-        match self.service.call(request.map(s3s::Body::from)).await {
+    /// Answers a request whose head was verified to be this caller's.
+    pub(crate) async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Answer {
+        match self.service(caller).call(request.map(s3s::Body::from)).await {
             Ok(answer) => answer.map(|body| body.boxed_unsync()),
             Err(error) => internal_failure(&format_args!("{error:?}")),
         }

@@ -67,6 +67,17 @@ impl Secrets {
         Secrets { vault, region: region.into(), clock }
     }
 
+    /// The ARN and the tags of the secret that the caller names so, by name or ARN.
+    pub(crate) async fn found(
+        &self,
+        caller: &Caller,
+        named: &str,
+    ) -> Result<Option<(String, BTreeMap<String, String>)>, ServiceError> {
+        let scope = Scope { account: caller.account.clone(), region: self.region.to_string() };
+        let found = self.vault.get_secret(&scope, named, (self.clock)()).await.map_err(error)?;
+        found.map(|secret| Ok((arn(&scope, &secret), Document::of(&secret)?.tags))).transpose()
+    }
+
     /// Answers one call.
     pub(crate) async fn answer(
         &self,

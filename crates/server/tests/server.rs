@@ -5,6 +5,8 @@
 
 #[path = "server/differential.rs"]
 mod differential;
+#[path = "server/rights.rs"]
+mod rights;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use access::{Policy, Principal, Rights};
 use api::ServiceError;
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
@@ -41,6 +44,7 @@ struct Server {
     address: SocketAddr,
     folder: tempfile::TempDir,
     clock_offset_ms: Arc<AtomicI64>,
+    keys: Keys,
     records: Records,
     wakes: Wakes,
     stop: Option<oneshot::Sender<()>>,
@@ -49,15 +53,42 @@ struct Server {
 }
 
 fn caller() -> Caller {
-    let arn = format!("arn:aws:iam::{ACCOUNT}:user/alice");
-    Caller { account: ACCOUNT.into(), arn, user_id: "AIDAEXAMPLE".into() }
+    Caller::of(Rights::everything(alice(ACCOUNT)))
 }
+
+fn alice(account: &str) -> Principal {
+    somebody(account, "alice")
+}
+
+fn somebody(account: &str, name: &str) -> Principal {
+    let arn = format!("arn:aws:iam::{account}:user/{name}");
+    Principal { account: account.into(), arn, user_id: "AIDAEXAMPLE".into() }
+}
+
+/// May do a little in each service.
+const PARTLY: &str = r#"{"Version": "2012-10-17", "Statement": [
+    {"Effect": "Allow", "Action": "codebuild:*", "Resource": "arn:aws:codebuild:*:123456789012:project/open"},
+    {"Effect": "Allow", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::of-alice/in/*"},
+    {"Effect": "Allow", "Action": "s3:PutObject", "Resource": "arn:aws:s3:::of-alice/in/c"},
+    {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::of-alice",
+     "Condition": {"StringLike": {"s3:prefix": "in/*"}}},
+    {"Effect": "Allow", "Action": "ssm:GetParameter*", "Resource": "arn:aws:ssm:*:*:parameter/app/*"},
+    {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue",
+     "Resource": "arn:aws:secretsmanager:*:*:secret:app-?-??????"},
+    {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*",
+     "Condition": {"StringEquals": {"aws:ResourceTag/team": "red"}}}]}"#;
 
 fn keys() -> Keys {
     let key = AccessKey { id: KEY_ID.into(), secret: SECRET.into(), caller: caller(), session: None };
     let session = Some(Session { token: "the-token".into(), expires_at: i64::MAX });
     let temporary = AccessKey { id: "ASIAEXAMPLE".into(), session, ..key.clone() };
-    Keys::from_iter([key, temporary])
+    let another =
+        |id: &str, rights: Rights| AccessKey { id: id.into(), caller: Caller::of(rights), ..key.clone() };
+    let eve = another("AKIDEVE", Rights::everything(somebody("444455556666", "eve")));
+    let nobody = another("AKIDNOBODY", Rights::new(somebody(ACCOUNT, "nobody"), Vec::new()));
+    let policies = vec![Policy::of_user(PARTLY).unwrap()];
+    let partly = another("AKIDPARTLY", Rights::new(somebody(ACCOUNT, "partly"), policies));
+    Keys::from_iter([key, temporary, eve, nobody, partly])
 }
 
 /// Answers as much of CodeBuild as the tests here ask for.
@@ -68,6 +99,8 @@ fn codebuild() -> CodeBuild {
             "StartBuild" => {
                 Ok(json!({ "build": { "id": format!("{}:1", request["projectName"].as_str().unwrap()) } }))
             }
+            "BatchGetBuilds" => Ok(json!({ "builds": request["ids"] })),
+            name if name.starts_with("Batch") => Ok(json!({})),
             name => Err(ServiceError::invalid_input(format!("{name} is not for this test"))),
         }
     })
@@ -85,12 +118,13 @@ impl Server {
         // Not there before somebody writes events.
         let logs_folder = folder.path().join("logs");
         let logs = Logs::new(records.clone(), logs_folder, "us-east-1", clock.clone(), wakes.clone());
+        let keys = keys();
         let objects = Objects::open(&folder.path().join("objects")).unwrap();
-        let s3 = S3::new(objects, keys(), "us-east-1", ACCOUNT, vec!["localhost".into()]);
+        let s3 = S3::new(objects, keys.clone(), "us-east-1", ACCOUNT, vec!["localhost".into()]);
         let settings = Settings {
             region: "us-east-1".into(),
             skew_seconds: 300,
-            keys: keys(),
+            keys: keys.clone(),
             clock,
             tokens: Tokens::new(&[7; 32]),
             ready: Ready::new(|| async { Ok(()) }),
@@ -108,7 +142,7 @@ impl Server {
         let (stop, stopping) = oneshot::channel::<()>();
         let stopped = runtime.spawn(server::serve(listener, endpoint, async { drop(stopping.await) }));
         let (stop, stopped) = (Some(stop), Some(stopped));
-        Server { address, folder, clock_offset_ms, records, wakes, stop, stopped, runtime }
+        Server { address, folder, clock_offset_ms, keys, records, wakes, stop, stopped, runtime }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -167,6 +201,22 @@ impl Server {
         input: Value,
     ) -> aws::Result<Value> {
         let id = if token.is_some() { "ASIAEXAMPLE" } else { KEY_ID };
+        self.call_with(id, token, service, operation, input)
+    }
+
+    /// Calls with another key than the usual one.
+    fn call_as(&self, id: &str, service: &aws::Service, operation: &str, input: Value) -> aws::Result<Value> {
+        self.call_with(id, None, service, operation, input)
+    }
+
+    fn call_with(
+        &self,
+        id: &str,
+        token: Option<&str>,
+        service: &aws::Service,
+        operation: &str,
+        input: Value,
+    ) -> aws::Result<Value> {
         let offset = self.clock_offset_ms.clone();
         let client = aws::Client::new(aws::Config {
             region: "us-east-1".into(),

@@ -23,6 +23,9 @@ pub enum Error {
 
     #[error("bucket {0} does not exist")]
     NoSuchBucket(String),
+    /// It is another account's than the one that asks.
+    #[error("bucket {0} belongs to another account")]
+    ForeignBucket(String),
     #[error("bucket {0} already exists")]
     BucketAlreadyExists(String),
     #[error("bucket {0} still holds objects or foreign files")]

@@ -3,13 +3,15 @@
 //! An operator can look at them, copy them and put files there by hand. What S3 knows about an object beyond its
 //! bytes lives in the file's extended attribute `user.buildyard`, so that bytes and metadata appear in one rename.
 //! Every operation is safe between threads and processes, and a crash between any two system calls leaves an
-//! object absent, old or complete. HTTP, permissions and signatures are not the business of this module.
+//! object absent, old or complete. HTTP, permissions and signatures are not the business of this module, but whose a
+//! bucket is: see [`Objects::of`].
 //!
 //! - `path` alone decides which path a key has, and `tree` alone opens paths: nothing here leaves its bucket.
 //! - Changes to a bucket's tree happen under a lock on the bucket's folder; reading takes no lock.
 
 mod attributes;
 mod listing;
+mod owner;
 mod path;
 mod temporary;
 mod tree;
@@ -26,6 +28,7 @@ use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
 pub use listing::Listing;
+pub use owner::Owner;
 pub use upload::{PartInfo, PartWriter, UploadInfo};
 pub use writer::{Condition, ObjectWriter};
 
@@ -33,10 +36,11 @@ use crate::error::{Doing, Error, Result};
 use attributes::Attributes;
 use path::KeyPath;
 
-/// A folder of buckets. Cheap to clone.
+/// A folder of buckets, or what one account has in it. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Objects {
     root: Arc<Root>,
+    owner: Option<Owner>,
 }
 
 #[derive(Debug)]
@@ -99,7 +103,16 @@ impl Objects {
         let temporary = tree::make_folder(&folder, ".tmp")?;
         let uploads = tree::make_folder(&folder, ".uploads")?;
         attributes::check_supported(&temporary, root)?;
-        Ok(Objects { root: Arc::new(Root { path: root.to_owned(), folder, temporary, uploads }) })
+        Ok(Objects {
+            root: Arc::new(Root { path: root.to_owned(), folder, temporary, uploads }),
+            owner: None,
+        })
+    }
+
+    /// The same folder as this account may see it: buckets of others are [`Error::ForeignBucket`], and not listed.
+    #[must_use]
+    pub fn of(&self, owner: Owner) -> Objects {
+        Objects { root: self.root.clone(), owner: Some(owner) }
     }
 
     /// The folder that was opened.
@@ -107,9 +120,16 @@ impl Objects {
         &self.root.path
     }
 
+    /// Makes a bucket, of the account whose buckets these are. `BucketAlreadyExists` if it has it already, `ForeignBucket` if another
+    /// account has.
     pub fn create_bucket(&self, bucket: &str) -> Result<()> {
         path::check_bucket_name(bucket)?;
-        if !tree::create_folder(&self.root.folder, bucket)? {
+        let made = match &self.owner {
+            Some(owner) => owner.create(&self.root.folder, &self.root.temporary, bucket)?,
+            None => tree::create_folder(&self.root.folder, bucket)?,
+        };
+        if !made {
+            self.open_bucket(bucket)?;
             return Err(Error::BucketAlreadyExists(bucket.to_owned()));
         }
         tree::sync(&self.root.folder)
@@ -129,6 +149,7 @@ impl Objects {
         self.abort_uploads_of(bucket)
     }
 
+    /// `ForeignBucket` if it is another account's.
     pub fn bucket_exists(&self, bucket: &str) -> Result<bool> {
         match self.open_bucket(bucket) {
             Ok(_) => Ok(true),
@@ -144,6 +165,11 @@ impl Objects {
             let Some(name) = entry.text().filter(|name| path::check_bucket_name(name).is_ok()) else {
                 continue;
             };
+            match self.open_bucket(name) {
+                Ok(_) => {}
+                Err(Error::ForeignBucket(_) | Error::NoSuchBucket(_)) => continue,
+                Err(error) => return Err(error),
+            }
             if let Some(created) = tree::folder_created(&self.root.folder, name)? {
                 buckets.push(BucketInfo { name: name.to_owned(), created });
             }
@@ -212,7 +238,12 @@ impl Objects {
 
     fn open_bucket(&self, bucket: &str) -> Result<OwnedFd> {
         path::check_bucket_name(bucket)?;
-        tree::open_folder(&self.root.folder, bucket)?.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))
+        let found = tree::open_folder(&self.root.folder, bucket)?;
+        let folder = found.ok_or_else(|| Error::NoSuchBucket(bucket.to_owned()))?;
+        match &self.owner {
+            Some(owner) if !owner.has(&folder)? => Err(Error::ForeignBucket(bucket.to_owned())),
+            _ => Ok(folder),
+        }
     }
 
     /// Holds the lock until the handle is dropped.

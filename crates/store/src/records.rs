@@ -31,8 +31,8 @@ pub use page::{Order, Page};
 pub use projects::{Project, ProjectDeletion, ProjectSort};
 pub use sharing::ForeignPolicy;
 pub use vault::{
-    Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, SourceCredential, Vault,
-    VersionValue,
+    AccessKey, Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, SourceCredential,
+    Vault, VersionValue,
 };
 
 use crate::error::Result;

@@ -30,7 +30,13 @@ pub(super) fn dead(out_of_memory: bool) -> Context {
 
 /// What the object store refuses is the client's; what breaks is ours.
 pub(super) fn source_failure(error: &store::Error, bucket: &str, key: &str) -> Result<Context, Halt> {
-    use store::Error::{InvalidBucketName, InvalidKey, NoSuchBucket, NoSuchKey};
+    use store::Error::{ForeignBucket, InvalidBucketName, InvalidKey, NoSuchBucket, NoSuchKey};
+    if let ForeignBucket(_) = error {
+        // COMPAT: SA-006 what S3 says of a bucket that the build's account may not read.
+        return Ok(client_error(format!(
+            "Error while downloading key {key} of bucket {bucket}, error: Access Denied"
+        )));
+    }
     if !matches!(error, NoSuchBucket(_) | NoSuchKey(_) | InvalidBucketName { .. } | InvalidKey(_)) {
         return Err(Halt::Fault(format!("cannot read {bucket}/{key}: {error}")));
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use buildspec::{Buildspec, Version};
 use container::ExitStatus;
+use store::objects::Objects;
 
 use super::context::{client_error, source_failure, yaml_error};
 use super::layout::{INLINE_BUILDSPEC, READONLY};
@@ -114,8 +115,7 @@ impl Build<'_> {
                         "The object version {version} of {bucket}/{key} is not available: this object store keeps no versions"
                     ))));
                 }
-                let found =
-                    store::objects::Objects::open(objects).and_then(|objects| objects.get(bucket, key));
+                let found = self.objects(objects).and_then(|objects| objects.get(bucket, key));
                 let (archive, _) = match found {
                     Ok(found) => found,
                     Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),
@@ -127,8 +127,17 @@ impl Build<'_> {
         }
     }
 
+    /// The objects below `root` that are this build's account's.
+    pub(super) fn objects(&self, root: &Path) -> store::Result<Objects> {
+        let objects = Objects::open(root)?;
+        Ok(match &self.plan.objects_owner {
+            Some(owner) => objects.of(owner.clone()),
+            None => objects,
+        })
+    }
+
     fn fetch_folder(&mut self, root: &Path, bucket: &str, prefix: &str) -> Result<Ended, Halt> {
-        let objects = match store::objects::Objects::open(root) {
+        let objects = match self.objects(root) {
             Ok(objects) => objects,
             Err(error) => return Ok(Err(source_failure(&error, bucket, prefix)?)),
         };
@@ -206,8 +215,7 @@ impl Build<'_> {
             plan::Buildspec::Object { objects, bucket, key } => {
                 self.say(&format!("YAML location is {INLINE_BUILDSPEC}"))?;
                 let limit = buildspec::limits::TEXT_BYTES as u64;
-                let found =
-                    store::objects::Objects::open(objects).and_then(|objects| objects.get(bucket, key));
+                let found = self.objects(objects).and_then(|objects| objects.get(bucket, key));
                 let (file, _) = match found {
                     Ok(found) => found,
                     Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),

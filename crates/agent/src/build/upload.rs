@@ -67,7 +67,7 @@ impl Build<'_> {
             Destination::Objects(objects, target) => {
                 let name = self.artifact_name(artifact, target)?;
                 let location = Location::new(target, &name, &self.plan.uuid, artifact.s3_prefix.as_deref());
-                Upload::to_objects(objects, target, location)
+                Upload::to_objects(self.objects(objects), target, location)
             }
         };
         let mut upload = match opened {

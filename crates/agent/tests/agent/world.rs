@@ -62,6 +62,7 @@ impl Build {
             fleet_label: "On-demand".into(),
             debug_session: false,
             hold_on_failure: false,
+            objects_owner: None,
             snapshots: None,
         };
         Build { folder, plan, answer: None, stop_when: None }

@@ -57,6 +57,7 @@ pub(super) fn plan(
         references: BTreeMap::new(),
         debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
+        objects_owner: None,
         snapshots,
         uuid,
     })

@@ -181,7 +181,7 @@ impl Engine {
 fn opens(caller: &Caller, action: &str, arn: &str, owner: &str, policy: &str) -> bool {
     let Ok(policy) = Policy::of_resource(policy) else { return false };
     let holder = Holder { account: owner, policy: Some(&policy) };
-    caller.rights().may_with(&Request::new(action, arn), holder).is_ok()
+    caller.rights.may_with(&Request::new(action, arn), holder).is_ok()
 }
 
 fn parse(token: &str) -> Result<(i64, String)> {

@@ -9,7 +9,7 @@ const NAMED: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
     pub(crate) limit: Limit,
-    /// How many builds run under that limit, and some of them.
+    /// How many builds run under that limit, and some of those that are of the same account: nobody learns of another's.
     pub(crate) running: usize,
     pub(crate) some_running: Vec<String>,
     /// From 1: which of the waiting builds it is in the order in which they would start. Under its project's limit, which of
@@ -53,10 +53,15 @@ impl Queue {
             Limit::ComputeType(name, _) => running.compute_type == *name,
             Limit::Account(_) | Limit::None => true,
         });
-        let mut running: Vec<String> = running.map(|(id, _)| id.clone()).collect();
-        running.sort_unstable();
-        let count = running.len();
-        running.truncate(NAMED);
+        let (mut count, mut some_running) = (0, Vec::new());
+        for (id, running) in running {
+            count += 1;
+            if account(&running.project) == account(&build.project) {
+                some_running.push(id.clone());
+            }
+        }
+        some_running.sort_unstable();
+        some_running.truncate(NAMED);
         let (position, waiting) = match limit {
             Limit::Project(_) => (before + 1, lane.len()),
             _ => (self.before(build, lane, before) + 1, self.waiting.len()),
@@ -64,7 +69,7 @@ impl Queue {
         Standing {
             limit,
             running: count,
-            some_running: running,
+            some_running,
             position,
             waiting,
             behind: lane.last_before(place).map(|place| self.waiting[&place].build_id.clone()),
@@ -102,6 +107,11 @@ impl Queue {
         let allowed = first.and_then(|build| build.project_limit).map(|limit| limit.saturating_sub(running));
         rounds.min(lane.len()).min(allowed.unwrap_or(usize::MAX))
     }
+}
+
+/// Projects are named in the queue with their account before them.
+fn account(project: &str) -> &str {
+    project.split_once(':').map_or("", |(account, _)| account)
 }
 
 impl Lane {

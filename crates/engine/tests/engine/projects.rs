@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use agent::journal::Phase;
 use api::codebuild::*;
+use engine::Error;
 use engine::config::LogGrew;
-use engine::{Caller, Error};
 
 use crate::user::*;
 
@@ -119,10 +119,7 @@ async fn another_account_sees_and_stops_nothing() {
     tester.hold_all_in(Phase::Build);
     let id = tester.start().await;
     let arn = tester.get(&id).await.arn.unwrap();
-    let stranger = Caller {
-        account: "999999999999".parse().unwrap(),
-        arn: "arn:aws:iam::999999999999:user/eve".to_string(),
-    };
+    let stranger = caller_of("999999999999", "eve");
     let asked = vec![id.clone(), arn];
     let input = BatchGetBuildsInput { ids: Some(asked.clone()) };
     let found = tester.engine.batch_get_builds(&stranger, input).await.unwrap();

@@ -61,8 +61,11 @@ pub(crate) fn caller() -> Caller {
     caller_of("123456789012", "alice")
 }
 
-pub(crate) fn caller_of(account: &str, user: &str) -> Caller {
-    Caller { account: account.parse().unwrap(), arn: format!("arn:aws:iam::{account}:user/{user}") }
+/// Somebody who may do everything in this account.
+pub(crate) fn caller_of(account: &str, name: &str) -> Caller {
+    let arn = format!("arn:aws:iam::{account}:user/{name}");
+    let principal = access::Principal { account: account.to_string(), arn, user_id: "AIDA".to_string() };
+    Caller::of(access::Rights::everything(principal)).unwrap()
 }
 
 impl Tester {

@@ -4,11 +4,12 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use access::Context;
 use api::operation::Service;
 use api::schema::Shape;
 use api::{ServiceError, codebuild, logs, publicbuilds, query, secretsmanager, ssm, sts, tagging};
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue, REFERER, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
 use serde_json::Value;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use super::answer::{self, Answer, RequestId};
 use super::entry::Entry;
 use super::wire::Named;
-use super::{body, framing};
+use super::{Peer, body, framing};
 use crate::codebuild::CodeBuild;
 use crate::keys::{Caller, Keys};
 use crate::logs::Logs;
@@ -25,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::paging::{List, Tokens};
 use crate::parameters::Parameters;
 use crate::reply::Reply;
+use crate::rights::{self, Asker};
 use crate::s3::S3;
 use crate::secrets::Secrets;
 use crate::sigv2;
@@ -243,24 +245,41 @@ impl Endpoint {
         Some((list, input))
     }
 
-    async fn answer_of(&self, call: JsonCall, caller: Caller, request: Value) -> Result<Reply, ServiceError> {
+    /// Asks whether the caller may, and if so does it.
+    async fn answer_of(
+        &self,
+        call: JsonCall,
+        caller: Caller,
+        mut request: Value,
+    ) -> Result<Reply, ServiceError> {
+        let asker = Asker::new(&caller, &self.settings.region)?;
+        let services = &self.services;
         match call {
             JsonCall::CodeBuild(operation) => {
-                self.codebuild(operation, caller, request).await.map(Reply::Members)
+                let codebuild = &services.codebuild;
+                let withheld = rights::codebuild::permit(codebuild, operation, &asker, &mut request).await?;
+                let mut answer = self.codebuild(operation, caller, request).await?;
+                withheld.name_in(&mut answer);
+                Ok(Reply::Members(answer))
             }
             JsonCall::PublicBuilds(operation) => {
                 self.services.codebuild.public(operation, request).await.map(Reply::Members)
             }
             JsonCall::Logs(operation) => {
-                self.services.logs.answer(operation, caller, request, self.closing.subscribe()).await
+                rights::logs::permit(operation, &asker, &request)?;
+                services.logs.answer(operation, caller, request, self.closing.subscribe()).await
             }
             JsonCall::Parameters(operation) => {
-                self.services.parameters.answer(operation, caller, request).await
+                rights::parameters::permit(operation, &asker, &request)?;
+                services.parameters.answer(operation, caller, request).await
             }
-            JsonCall::Secrets(operation) => self.services.secrets.answer(operation, caller, request).await,
+            JsonCall::Secrets(operation) => {
+                rights::secrets::permit(&services.secrets, operation, &asker, &request).await?;
+                services.secrets.answer(operation, caller, request).await
+            }
             JsonCall::Tagging(tagging::Operation::GetResources) => {
-                let ask =
-                    |operation, request| self.services.codebuild.call(operation, caller.clone(), request);
+                rights::tagging(&asker)?;
+                let ask = |operation, request| services.codebuild.call(operation, caller.clone(), request);
                 crate::tagging::get_resources(request, ask).await.map(|found| Reply::of(&found))
             }
             JsonCall::Unknown(..) => Err(call.not_there()),
@@ -312,8 +331,8 @@ impl Endpoint {
         let resource = parts.uri.path().to_owned();
         let mut answer = match self.verify_s3(&mut parts) {
             Ok(caller) => {
-                entry.caller = Some(caller.arn);
-                self.services.s3.answer(Request::from_parts(parts, body)).await
+                entry.caller = Some(caller.arn.clone());
+                self.services.s3.answer(caller, Request::from_parts(parts, body)).await
             }
             Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
         };
@@ -340,7 +359,26 @@ impl Endpoint {
         payload: Payload<'_>,
         rules: &Rules<'_>,
     ) -> Result<Verified, Rejection> {
-        sigv4::verify(&signed(parts), payload, rules, self.now_seconds(), &self.settings.keys)
+        let mut verified =
+            sigv4::verify(&signed(parts), payload, rules, self.now_seconds(), &self.settings.keys)?;
+        verified.caller = self.circumstanced(verified.caller, parts);
+        Ok(verified)
+    }
+
+    /// The caller, whose rights may depend on when and from where this request comes.
+    fn circumstanced(&self, mut caller: Caller, parts: &Parts) -> Caller {
+        let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let peer =
+            parts.extensions.get::<Peer>().map(|Peer(address)| address.ip().to_canonical().to_string());
+        let circumstances = Context::default()
+            .at((self.settings.clock)())
+            .with("aws:RequestedRegion", &self.settings.region)
+            .with("aws:SecureTransport", "false")
+            .with_all("aws:SourceIp", peer)
+            .with_all("aws:UserAgent", header(USER_AGENT))
+            .with_all("aws:Referer", header(REFERER));
+        caller.rights = caller.rights.under(&circumstances);
+        caller
     }
 
     /// Links of either version. A link's `x-amz-` parameters stand for headers, and become them once they are
@@ -348,7 +386,7 @@ impl Endpoint {
     fn verify_s3(&self, parts: &mut Parts) -> Result<Caller, Rejection> {
         let rules = Rules { presigned: true, ..self.rules("s3") };
         if !sigv2::is_claimed(parts.uri.query().unwrap_or_default()) {
-            return self.verify_with(parts, Payload::Announced, &rules).map(|verified| verified.caller);
+            return Ok(self.verify_with(parts, Payload::Announced, &rules)?.caller);
         }
         let bucket = self.services.s3.bucket_of_host(host(parts));
         let verified =
@@ -358,7 +396,7 @@ impl Endpoint {
         if parts.uri.path() != verified.path {
             parts.uri = with_path(&parts.uri, &verified.path).ok_or(Rejection::Mismatch)?;
         }
-        Ok(verified.caller)
+        Ok(self.circumstanced(verified.caller, parts))
     }
 }
 

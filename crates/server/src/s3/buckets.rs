@@ -6,6 +6,7 @@ use store::objects::{ObjectInfo, Objects};
 
 use super::conditions::{self, Conditions};
 use super::incoming::{Promise, blocking, receive};
+use super::rights::Rights;
 use super::shapes::{self, metadata_of};
 use super::{RESERVED_BUCKETS, outgoing};
 
@@ -22,11 +23,14 @@ pub(super) struct Buckets {
     objects: Objects,
     region: String,
     account: String,
+    rights: Rights,
 }
 
 impl Buckets {
-    pub(super) fn new(objects: Objects, region: &str, account: &str) -> Buckets {
-        Buckets { objects, region: region.to_owned(), account: account.to_owned() }
+    /// The buckets that the caller's account has.
+    pub(super) fn new(region: &str, rights: Rights) -> Buckets {
+        let (objects, account) = (rights.objects.clone(), rights.caller.account.clone());
+        Buckets { objects, region: region.to_owned(), account, rights }
     }
 
     /// Runs a call to the store where it may block.
@@ -160,7 +164,16 @@ impl S3 for Buckets {
             return Err(shapes::invalid_bucket_name());
         }
         let location = format!("/{bucket}");
-        self.store(move |objects| objects.create_bucket(&bucket)).await?;
+        let made = self.objects.clone();
+        let made = blocking(move || Ok(made.create_bucket(&bucket))).await?;
+        made.map_err(|error| match error {
+            // COMPAT: S3 names are everybody's, and who has one already is not told.
+            store::Error::ForeignBucket(_) => s3_error!(
+                BucketAlreadyExists,
+                "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."
+            ),
+            error => shapes::error(error),
+        })?;
         answer(CreateBucketOutput { location: Some(location) })
     }
 
@@ -461,12 +474,14 @@ impl S3 for Buckets {
             ));
         }
         self.require_bucket(&bucket).await?;
-        let objects = self.objects.clone();
+        let (objects, rights) = (self.objects.clone(), self.rights.clone());
         let quiet = delete.quiet.unwrap_or(false);
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         let outcomes = blocking(move || {
             let remove = |object: ObjectIdentifier| {
-                let outcome = check_version(object.version_id.as_deref())
+                let outcome = rights
+                    .may_delete(&bucket, &object.key)
+                    .and_then(|()| check_version(object.version_id.as_deref()))
                     .and_then(|()| objects.delete(&bucket, &object.key).map_err(shapes::error));
                 (object.key, outcome)
             };

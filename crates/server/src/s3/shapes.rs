@@ -11,6 +11,7 @@ pub(super) fn error(error: store::Error) -> S3Error {
     use store::Error;
     match error {
         Error::NoSuchBucket(_) => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
+        Error::ForeignBucket(_) => s3_error!(AccessDenied, "Access Denied"),
         Error::NoSuchKey(_) => s3_error!(NoSuchKey, "The specified key does not exist."),
         Error::NoSuchUpload(_) => no_such_upload(),
         Error::BucketAlreadyExists(_) => s3_error!(

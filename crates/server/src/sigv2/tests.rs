@@ -1,6 +1,7 @@
 //! The verifier against links made by botocore (fixtures/links.jsonl, made by tests/sign.py), and against every way
 //! of being nearly right.
 
+use access::{Principal, Rights};
 use serde_json::Value;
 
 use super::*;
@@ -20,7 +21,8 @@ struct Followed {
 
 fn caller() -> Caller {
     let arn = "arn:aws:iam::123456789012:user/a".into();
-    Caller { account: "123456789012".into(), arn, user_id: "AIDA".into() }
+    let principal = Principal { account: "123456789012".into(), arn, user_id: "AIDA".into() };
+    Caller::of(Rights::everything(principal))
 }
 
 fn rules() -> Rules<'static> {

@@ -1,6 +1,7 @@
 //! The verifier against requests signed by botocore (fixtures/signed.jsonl, made by tests/sign.py), and against
 //! every way of being nearly right.
 
+use access::{Principal, Rights};
 use hyper::header::{HeaderName, HeaderValue};
 use serde_json::Value;
 
@@ -23,11 +24,9 @@ struct Signed {
 }
 
 fn caller() -> Caller {
-    Caller {
-        account: "123456789012".into(),
-        arn: "arn:aws:iam::123456789012:user/a".into(),
-        user_id: "AIDA".into(),
-    }
+    let arn = "arn:aws:iam::123456789012:user/a".into();
+    let principal = Principal { account: "123456789012".into(), arn, user_id: "AIDA".into() };
+    Caller::of(Rights::everything(principal))
 }
 
 fn keys(token: Option<&str>) -> Keys {

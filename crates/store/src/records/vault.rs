@@ -1,10 +1,11 @@
-//! The vault: parameters, secrets and source credentials, whose values nobody can read who has the database without
+//! The vault: parameters, secrets, source credentials and access keys, whose values nobody can read who has the database without
 //! its key.
 //!
 //! Values are sealed by [`key`] before they are written and opened when they are read; only here are they plain.
-//! Below: `source_credentials`, and `parameters` and `secrets`, which is also how identifiers that clients write
+//! Below: `access_keys`, `source_credentials`, and `parameters` and `secrets`, which is also how identifiers that clients write
 //! (names, ARNs, parts of ARNs) find their record. What the documents beside the values mean is their writer's business.
 
+mod access_keys;
 mod key;
 mod parameters;
 mod secrets;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use super::Records;
 use super::sql::{Sql, text};
 use crate::error::{Error, Result};
+pub use access_keys::AccessKey;
 use key::Key;
 pub use parameters::{NewParameter, Parameter};
 pub use secrets::{Draft, NewSecret, Secret, SecretValue, Selection, VersionValue};
@@ -76,7 +78,7 @@ impl Vault {
 
 impl Records {
     async fn holds_sealed(&self) -> Result<bool> {
-        let tables = ["parameter_versions", "secret_versions", "source_credentials"];
+        let tables = ["parameter_versions", "secret_versions", "source_credentials", "access_keys"];
         self.read(move |sql| tables.iter().try_fold(false, |any, table| Ok(any || holds_any(sql, table)?)))
             .await
     }

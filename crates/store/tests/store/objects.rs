@@ -7,7 +7,7 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use store::Error;
-use store::objects::{Condition, Listing, Metadata, ObjectInfo, Objects};
+use store::objects::{Condition, Listing, Metadata, ObjectInfo, Objects, Owner};
 use tempfile::TempDir;
 
 use crate::Dice;
@@ -555,4 +555,44 @@ fn folders_that_come_and_go_never_get_in_the_way_of_a_writer() {
     assert_eq!(tester.keys(), Vec::<String>::new());
     assert_eq!(fs::read_dir(tester.bucket()).unwrap().count(), 0);
     assert_eq!(tester.leftovers(), 0);
+}
+
+#[test]
+fn an_account_has_its_own_buckets_and_nothing_of_others() {
+    let tester = Tester::new();
+    let of = |account: &str, unclaimed| tester.objects.of(Owner { account: account.to_owned(), unclaimed });
+    let (first, second) = (of("111122223333", true), of("444455556666", false));
+    first.create_bucket("one").unwrap();
+    second.create_bucket("two").unwrap();
+    let names = |objects: &Objects| {
+        let buckets = objects.list_buckets().unwrap().into_iter();
+        buckets.map(|bucket| bucket.name).collect::<Vec<_>>()
+    };
+    // A bucket that nobody is said to own is the default account's.
+    assert_eq!(names(&first), ["bucket", "one"]);
+    assert_eq!(names(&second), ["two"]);
+    assert_eq!(names(&tester.objects), ["bucket", "one", "two"]);
+
+    let mut object = first.put("one", "key").unwrap();
+    object.write_all(b"content").unwrap();
+    object.finish(Metadata::default()).unwrap();
+    first.create_upload("one", "large", Metadata::default()).unwrap();
+    let foreign =
+        |result: store::Result<()>| matches!(result, Err(Error::ForeignBucket(name)) if name == "one");
+    assert!(foreign(second.create_bucket("one")));
+    assert!(foreign(second.bucket_exists("one").map(drop)));
+    assert!(foreign(second.delete_bucket("one")));
+    assert!(foreign(second.get("one", "key").map(drop)));
+    assert!(foreign(second.head("one", "key").map(drop)));
+    assert!(foreign(second.put("one", "key").map(drop)));
+    assert!(foreign(second.delete("one", "key").map(drop)));
+    assert!(foreign(second.copy(("one", "key"), ("two", "key"), None).map(drop)));
+    assert!(foreign(second.list("one", "", None, None, 10).map(drop)));
+    assert!(foreign(second.create_upload("one", "large", Metadata::default()).map(drop)));
+    assert!(foreign(second.list_uploads("one").map(drop)));
+    assert!(matches!(first.create_bucket("one"), Err(Error::BucketAlreadyExists(_))));
+    assert!(matches!(second.get("none", "key"), Err(Error::NoSuchBucket(_))));
+    assert_eq!(first.head("one", "key").unwrap().size, 7);
+    // What was made beside before its name was taken is gone.
+    assert_eq!(fs::read_dir(tester.folder.path().join(".tmp")).unwrap().count(), 0);
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use store::Error;
 use store::records::{
-    NewParameter, NewSecret, Order, Scope, SecretValue, Selection, SourceCredential, Vault, VersionValue,
+    AccessKey, NewParameter, NewSecret, Order, Scope, SecretValue, Selection, SourceCredential, Vault,
+    VersionValue,
 };
 
 use crate::databases::{Home, block_on, on_each_database};
@@ -306,5 +307,34 @@ fn there_is_one_source_credential_of_a_server_type_in_each_account() {
         assert!(!vault.delete_source_credential(&elsewhere, "GITHUB").await.unwrap());
         assert!(vault.delete_source_credential(scope, "GITHUB").await.unwrap());
         assert!(!vault.delete_source_credential(scope, "GITHUB").await.unwrap());
+    });
+}
+
+#[test]
+fn access_keys_are_kept_with_sealed_secrets_until_they_are_deleted() {
+    on_each_database(async |home| {
+        let vault = Tester::new(home).await.vault;
+        let key = |id: &str, created_ms| AccessKey {
+            id: id.into(),
+            secret: format!("secret of {id}"),
+            account: "111122223333".into(),
+            user: "ci".into(),
+            policy: Some("{}".into()).filter(|_| id == "AKIAONE"),
+            enabled: true,
+            created_ms,
+        };
+        vault.insert_access_key(key("AKIATWO", 2)).await.unwrap();
+        vault.insert_access_key(key("AKIAONE", 1)).await.unwrap();
+        let again = vault.insert_access_key(key("AKIAONE", 3)).await;
+        assert!(matches!(again, Err(Error::AlreadyExists { .. })), "{again:?}");
+        assert_eq!(vault.access_keys().await.unwrap(), [key("AKIAONE", 1), key("AKIATWO", 2)]);
+        assert!(!format!("{:?}", key("AKIAONE", 1)).contains("secret of"));
+        assert!(vault.enable_access_key("AKIAONE", false).await.unwrap());
+        assert!(!vault.enable_access_key("AKIATHREE", false).await.unwrap());
+        let disabled = AccessKey { enabled: false, ..key("AKIAONE", 1) };
+        assert_eq!(vault.access_keys().await.unwrap(), [disabled, key("AKIATWO", 2)]);
+        assert!(vault.delete_access_key("AKIAONE").await.unwrap());
+        assert!(!vault.delete_access_key("AKIAONE").await.unwrap());
+        assert_eq!(vault.access_keys().await.unwrap(), [key("AKIATWO", 2)]);
     });
 }

@@ -1,0 +1,155 @@
+"""Users, their keys and policies, and accounts that share one server."""
+
+import json
+import subprocess
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from local import BINARY, spec
+from served import ENVIRONMENT, Codebuild, Server, outcome
+
+OTHER = "444455556666"
+ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+STARTS = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["codebuild:StartBuild", "codebuild:BatchGetBuilds"],
+            "Resource": "arn:aws:codebuild:*:*:project/open",
+        }
+    ],
+}
+
+
+def admin(server, *arguments, **given):
+    command = [BINARY, "admin", "key", *arguments, "--data", server.data, "--format", "json"]
+    ended = subprocess.run(command, capture_output=True, text=True, **given)
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout)
+
+
+def refusal(server, *arguments):
+    command = [BINARY, "admin", "key", *arguments, "--data", server.data]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 1 and not ended.stdout, ended.stdout
+    return ended.stderr
+
+
+def again(server):
+    server.stop()
+    server.start()
+
+
+def client_of(server, key, service="codebuild"):
+    return boto3.client(
+        service,
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=key["accessKeyId"],
+        aws_secret_access_key=key["secretAccessKey"],
+    )
+
+
+def code(call, **arguments):
+    with pytest.raises(ClientError) as refused:
+        call(**arguments)
+    return refused.value.response["Error"]["Code"]
+
+
+@pytest.fixture
+def shared(tmp_path):
+    """A server with two accounts."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    (data / "buildyard.toml").write_text(f'accounts = ["{OTHER}"]\n[[users]]\nname = "ci"\npolicies = ["ci.json"]\n')
+    (data / "ci.json").write_text(json.dumps(STARTS))
+    (data / "all.json").write_text(json.dumps(ALL))
+    server = Server(data)
+    server.start()
+    yield server
+    server.stop()
+
+
+# AP-004
+def test_a_key_is_good_at_once_until_it_is_disabled_or_deleted_and_also_after_a_restart(shared):
+    key = admin(shared, "create", "--user", "ci")
+    assert code(client_of(shared, key).list_projects) == "AccessDeniedException"
+    assert client_of(shared, key, "sts").get_caller_identity()["Arn"].endswith(":user/ci")
+    open_project = {"ids": ["open:0f1e2d3c-0000-4000-8000-000000000000"]}
+    assert client_of(shared, key).batch_get_builds(**open_project)["builds"] == []
+
+    listed = admin(shared, "list")["keys"]
+    assert key["accessKeyId"] in [one["id"] for one in listed]
+    assert key["secretAccessKey"] not in json.dumps(listed)
+    for path in shared.data.rglob("*"):
+        if path.is_file():
+            assert key["secretAccessKey"].encode() not in path.read_bytes(), path
+    assert (shared.data / "admin.sock").stat().st_mode & 0o777 == 0o600
+
+    admin(shared, "disable", key["accessKeyId"])
+    assert code(client_of(shared, key).list_projects) == "UnrecognizedClientException"
+    again(shared)
+    assert code(client_of(shared, key).list_projects) == "UnrecognizedClientException"
+    admin(shared, "enable", key["accessKeyId"])
+    assert code(client_of(shared, key).list_projects) == "AccessDeniedException"
+    again(shared)
+    assert code(client_of(shared, key).list_projects) == "AccessDeniedException"
+    admin(shared, "delete", key["accessKeyId"])
+    assert code(client_of(shared, key).list_projects) == "UnrecognizedClientException"
+
+
+def test_what_cannot_be_done_with_a_key_is_said(shared):
+    first = next(one["id"] for one in admin(shared, "list")["keys"] if one["user"] == "admin")
+    for arguments, expect in [
+        (["create", "--user", "nobody"], "no user nobody"),
+        (["create", "--user", "a b"], "`a b`"),
+        (["create", "--user", "ci", "--account", "999999999999"], "no account 999999999999"),
+        (["create", "--user", "ci", "--policy", "/dev/null"], "policy"),
+        (["disable", first], "is in the configuration"),
+        (["delete", "AKIANOBODY"], "there is no access key AKIANOBODY"),
+    ]:
+        assert expect in refusal(shared, *arguments)
+
+
+# AP-004, AP-005
+def test_two_accounts_on_one_server_do_not_meet(shared, tmp_path):
+    key = admin(shared, "create", "--user", "eve", "--account", OTHER, "--policy", shared.data / "all.json")
+    eve, s3_of_eve = client_of(shared, key), client_of(shared, key, "s3")
+    codebuild, s3 = Codebuild(shared), shared.client("s3")
+    s3.create_bucket(Bucket="of-admin")
+    s3.put_object(Bucket="of-admin", Key="source.zip", Body=b"PK")
+    codebuild.create_project("open", json.dumps(spec(build=["echo done"])))
+    build = codebuild.run("open")
+    assert outcome(build)[0] == "SUCCEEDED"
+
+    assert eve.list_projects()["projects"] == [] and eve.list_builds()["ids"] == []
+    for name in ("open", build["arn"].split(":build/")[0] + ":project/open"):
+        found = eve.batch_get_projects(names=[name])
+        assert (found["projects"], found["projectsNotFound"]) == ([], [name])
+        assert code(eve.start_build, projectName=name) == "ResourceNotFoundException"
+        assert code(eve.list_builds_for_project, projectName=name) == "ResourceNotFoundException"
+    for id in (build["id"], build["arn"]):
+        assert eve.batch_get_builds(ids=[id])["buildsNotFound"] == [id]
+        assert code(eve.stop_build, id=id) in ("ResourceNotFoundException", "InvalidInputException")
+        assert code(eve.retry_build, id=id) in ("ResourceNotFoundException", "InvalidInputException")
+    assert s3_of_eve.list_buckets()["Buckets"] == []
+    assert code(s3_of_eve.get_object, Bucket="of-admin", Key="source.zip") == "AccessDenied"
+
+    # Not by way of a build either: sources and artifacts are its own account's.
+    project = {"environment": ENVIRONMENT, "serviceRole": f"arn:aws:iam::{OTHER}:role/build"}
+    text = json.dumps(spec(build=["echo stolen"]))
+    reads = {"type": "S3", "location": "of-admin/source.zip", "buildspec": text}
+    eve.create_project(name="reads", source=reads, artifacts={"type": "NO_ARTIFACTS"}, **project)
+    of_eve = Codebuild(shared)
+    of_eve.api = eve
+    stolen = of_eve.run("reads")
+    assert outcome(stolen)[0] == "FAILED" and "Access Denied" in json.dumps(stolen, default=str)
+    writes = {"type": "S3", "location": "of-admin", "name": "planted", "packaging": "ZIP"}
+    text = json.dumps(spec(build=["echo planted > file"]) | {"artifacts": {"files": ["file"]}})
+    nothing = {"type": "NO_SOURCE", "buildspec": text}
+    eve.create_project(name="writes", source=nothing, artifacts=writes, **project)
+    assert outcome(of_eve.run("writes"))[0] == "FAILED"
+    assert [one["Key"] for one in s3.list_objects_v2(Bucket="of-admin")["Contents"]] == ["source.zip"]
