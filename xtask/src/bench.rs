@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, at};
 
-pub(crate) const USAGE: &str = "[--quick | --history]    measure the release binary and write docs/benchmarks.md, or only what history costs";
+pub(crate) const USAGE: &str = "[--quick] [--history]    measure the release binary and write docs/benchmarks.md, or print what history costs";
 
 /// How often each thing is measured.
 #[derive(Debug, Clone, Copy)]
@@ -48,17 +48,18 @@ const QUICK: Effort = Effort {
 };
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
-    let quick = match arguments {
-        [] => false,
-        [only] if only == "--quick" => true,
-        [only] if only == "--history" => {
-            let answers = release_binary().and_then(|binary| history::measure(&binary, FULL.history));
-            print!("{}", page::history(FULL.history, &answers.map_err(Error::Bench)?));
-            return Ok(());
-        }
-        _ => return Err(Error::Usage(format!("  cargo xtask bench {USAGE}"))),
-    };
-    let results = measure_all(if quick { QUICK } else { FULL }).map_err(Error::Bench)?;
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let history = arguments.iter().any(|argument| argument == "--history");
+    if arguments.len() != usize::from(quick) + usize::from(history) {
+        return Err(Error::Usage(format!("  cargo xtask bench {USAGE}")));
+    }
+    let effort = if quick { QUICK } else { FULL };
+    if history {
+        let answers = release_binary().and_then(|binary| history::measure(&binary, effort.history));
+        print!("{}", page::history(effort.history, &answers.map_err(Error::Bench)?));
+        return Ok(());
+    }
+    let results = measure_all(effort).map_err(Error::Bench)?;
     let text = page::text(&results);
     print!("{text}");
     if quick {

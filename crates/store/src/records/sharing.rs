@@ -54,20 +54,14 @@ impl Records {
     pub async fn foreign_policies(&self, scope: &Scope) -> Result<Vec<ForeignPolicy>> {
         let (scope, region) = (scope.clone(), scope.region.clone());
         self.read(move |sql| {
-            sql.rows(
-                "SELECT r.account, p.name, p.modified_ms, r.policy FROM resource_policies r JOIN projects p
-                     ON p.account = r.account AND p.region = r.region AND r.resource = 'project/' || p.name
-                 WHERE r.region = $1 AND r.account <> $2",
-                [text(&scope.region), text(&scope.account)],
-                |row| {
-                    Ok(ForeignPolicy {
-                        scope: Scope { account: row.get(0)?, region: region.clone() },
-                        project: row.get(1)?,
-                        modified_ms: row.get(2)?,
-                        policy: row.get(3)?,
-                    })
-                },
-            )
+            sql.rows(FOREIGN_POLICIES, [text(&scope.region), text(&scope.account)], |row| {
+                Ok(ForeignPolicy {
+                    scope: Scope { account: row.get(0)?, region: region.clone() },
+                    project: row.get(1)?,
+                    modified_ms: row.get(2)?,
+                    policy: row.get(3)?,
+                })
+            })
         })
         .await
     }
@@ -104,6 +98,12 @@ impl Records {
         .await
     }
 }
+
+/// `resource` is `project/` and a name, which finds the project by its key.
+pub(super) const FOREIGN_POLICIES: &str =
+    "SELECT r.account, p.name, p.modified_ms, r.policy FROM resource_policies r JOIN projects p
+         ON p.account = r.account AND p.region = r.region AND p.name = substr(r.resource, 9)
+     WHERE r.region = $1 AND r.account <> $2";
 
 pub(super) fn policy(sql: &Sql<'_>, scope: &Scope, resource: &str) -> Result<Option<String>> {
     sql.row(

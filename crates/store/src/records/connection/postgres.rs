@@ -34,6 +34,8 @@ const BATCH_LIMIT: Duration = Duration::from_secs(3600);
 
 /// How long a lock that somebody has is tried again: a killed server's connections end a moment after it.
 const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// The same where callers wait for it.
+const LOCK_AGAIN_PATIENCE: Duration = Duration::from_millis(250);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Ours among the advisory locks of a database; the second half of the key is the schema's.
@@ -117,21 +119,28 @@ impl Postgres {
 
     /// Takes the records; they are free again when this connection ends, however it does.
     pub(super) fn lock(&self, address: &Address) -> Result<()> {
-        let begun = Instant::now();
-        while !self.try_lock()? {
-            if begun.elapsed() >= LOCK_PATIENCE {
-                return Err(Error::Locked(address.to_string()));
-            }
-            std::thread::sleep(LOCK_PAUSE);
+        match self.locks_within(LOCK_PATIENCE)? {
+            true => Ok(()),
+            false => Err(Error::Locked(address.to_string())),
         }
-        Ok(())
     }
 
-    /// As [`Postgres::lock`], without patience: the lost connection's own end may still be on its way.
+    /// As [`Postgres::lock`], for whoever had it: the lost connection's own end may still be on its way.
     pub(super) fn lock_again(&self, address: &Address) -> Result<()> {
-        match self.try_lock()? {
+        match self.locks_within(LOCK_AGAIN_PATIENCE)? {
             true => Ok(()),
             false => Err(Error::Unavailable(format!("{address} is locked"))),
+        }
+    }
+
+    fn locks_within(&self, patience: Duration) -> Result<bool> {
+        let begun = Instant::now();
+        loop {
+            let locked = self.try_lock()?;
+            if locked || begun.elapsed() >= patience {
+                return Ok(locked);
+            }
+            std::thread::sleep(LOCK_PAUSE);
         }
     }
 
