@@ -90,15 +90,15 @@ def test_a_key_is_good_at_once_until_it_is_disabled_or_deleted_and_also_after_a_
     assert (shared.data / "admin.sock").stat().st_mode & 0o777 == 0o600
 
     admin(shared, "disable", key["accessKeyId"])
-    assert code(client_of(shared, key).list_projects) == "UnrecognizedClientException"
+    assert code(client_of(shared, key).list_projects) == "InvalidSignatureException"
     again(shared)
-    assert code(client_of(shared, key).list_projects) == "UnrecognizedClientException"
+    assert code(client_of(shared, key).list_projects) == "InvalidSignatureException"
     admin(shared, "enable", key["accessKeyId"])
     assert code(client_of(shared, key).list_projects) == "AccessDeniedException"
     again(shared)
     assert code(client_of(shared, key).list_projects) == "AccessDeniedException"
     admin(shared, "delete", key["accessKeyId"])
-    assert code(client_of(shared, key).list_projects) == "UnrecognizedClientException"
+    assert code(client_of(shared, key).list_projects) == "InvalidSignatureException"
 
 
 def test_what_cannot_be_done_with_a_key_is_said(shared):

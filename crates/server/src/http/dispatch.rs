@@ -8,7 +8,7 @@ use access::Context;
 use api::operation::Service;
 use api::schema::Shape;
 use api::{ServiceError, codebuild, logs, publicbuilds, query, secretsmanager, ssm, sts, tagging};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::header::{CONNECTION, CONTENT_TYPE, DATE, HOST, HeaderValue, REFERER, USER_AGENT};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, StatusCode, Uri};
@@ -329,6 +329,7 @@ impl Endpoint {
     async fn s3(&self, mut parts: Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {
         entry.is_s3();
         let resource = parts.uri.path().to_owned();
+        let has_body = !body.is_end_stream();
         let mut answer = match self.verify_s3(&mut parts) {
             Ok(caller) => {
                 entry.caller = Some(caller.arn.clone());
@@ -337,6 +338,10 @@ impl Endpoint {
             Err(why) => answer::s3_error(&why.s3(), &why.s3_details(), &resource, id),
         };
         id.mark_s3(&mut answer);
+        // A refusal may come before the body was read. What is left of it ends the connection, and the client should know.
+        if has_body && answer.status().is_client_error() {
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer
     }
 
