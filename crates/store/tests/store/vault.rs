@@ -313,7 +313,8 @@ fn there_is_one_source_credential_of_a_server_type_in_each_account() {
 #[test]
 fn access_keys_are_kept_with_sealed_secrets_until_they_are_deleted() {
     on_each_database(async |home| {
-        let vault = Tester::new(home).await.vault;
+        let tester = Tester::new(home).await;
+        let vault = &tester.vault;
         let key = |id: &str, created_ms| AccessKey {
             id: id.into(),
             secret: format!("secret of {id}"),
