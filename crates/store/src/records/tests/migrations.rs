@@ -12,6 +12,7 @@ const EXAMPLES: &[&str] = &[
     include_str!("../migrations/1.example.sql"),
     include_str!("../migrations/2.example.sql"),
     include_str!("../migrations/3.example.sql"),
+    include_str!("../migrations/4.example.sql"),
 ];
 
 /// What is asked of the examples of each version.
@@ -27,6 +28,11 @@ async fn check(home: &Home, version: usize) {
             let found = vault.source_credentials(&scope()).await.unwrap();
             let found: Vec<_> = found.iter().map(|found| (&*found.server_type, &*found.token)).collect();
             assert_eq!(found, [("GITHUB", "a-token")]);
+        }
+        if version >= 4 {
+            let found = vault.access_keys().await.unwrap();
+            let found: Vec<_> = found.iter().map(|key| (&*key.id, &*key.secret, key.enabled)).collect();
+            assert_eq!(found, [("AKIAEXAMPLE", "a-secret", false)]);
         }
     }
     if version >= 3 {
