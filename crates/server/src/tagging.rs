@@ -1,7 +1,7 @@
 //! GetResources of the Resource Groups Tagging API: which projects bear which tags.
 //!
-//! Asked of CodeBuild's own operations on the caller's behalf, so it tells nobody what ListProjects and BatchGetProjects would
-//! not. Nothing else of that API is here.
+//! Asked of CodeBuild's own operations in the caller's account. COMPAT: whoever may `tag:GetResources` is told of every project that bears
+//! tags, and needs no right to read it besides. Nothing else of that API is here.
 
 use std::future::Future;
 
