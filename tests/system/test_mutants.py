@@ -71,8 +71,17 @@ def differences(sent, shown, path=""):
     elif isinstance(sent, list) and isinstance(shown, list) and len(sent) == len(shown):
         for index, (one, other) in enumerate(zip(sent, shown)):
             yield from differences(one, other, f"{path}[{index}]")
-    elif sent != shown and not (sent == "" and path.endswith(".name")):  # SA-062: which has a default
+    elif sent != shown and not is_nothing(path, sent, shown):
         yield path, sent, shown
+
+
+def is_nothing(path, sent, shown):
+    """Whether what was sent means that there is to be none. SA-062: an artifact's name has a default then."""
+    return sent == "" and path.endswith(".name") or sent in ("", {}) and shown is None and path in TAKEN_AWAY
+
+
+# AP-061
+TAKEN_AWAY = (".sourceVersion", ".vpcConfig", ".buildBatchConfig")
 
 
 def changes_something(operation):

@@ -70,7 +70,10 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         .await
         .map_err(|e| e.to_string())?;
 
-    watching.ask(&engine, move || executor.waiting_agents());
+    // Whoever watches must not keep the agents waiting: they leave with the executor.
+    let watched = Arc::downgrade(&executor);
+    drop(executor);
+    watching.ask(&engine, move || watched.upgrade().map_or(0, |executor| executor.waiting_agents()));
     if let Some(address) = settings.metrics_listen {
         watching.serve_metrics(address).await?;
     }

@@ -66,12 +66,11 @@ impl Watching {
 
     /// Numbers that the engine and the executor know at any time.
     pub(crate) fn ask(&self, engine: &Engine, waiting_agents: impl Fn() -> usize + Send + Sync + 'static) {
-        let asked = engine.clone();
+        let (load, again) = (engine.load(), engine.load());
         let help = "Builds in the queue.";
-        self.metrics.gauge("buildyard_builds_waiting", help, move || asked.load().waiting as f64);
-        let asked = engine.clone();
+        self.metrics.gauge("buildyard_builds_waiting", help, move || load().waiting as f64);
         let help = "Builds that have an agent, or are being given one.";
-        self.metrics.gauge("buildyard_builds_running", help, move || asked.load().running as f64);
+        self.metrics.gauge("buildyard_builds_running", help, move || again().running as f64);
         let help = "Agents that were started beforehand and wait for a build.";
         self.metrics.gauge("buildyard_agents_waiting", help, move || waiting_agents() as f64);
     }

@@ -79,9 +79,10 @@ impl Engine {
         Ok(Engine { _last_one_out: Arc::new(Closer(shared.clone())), shared })
     }
 
-    /// How much there is to do now.
-    pub fn load(&self) -> Load {
-        self.shared.desk().load()
+    /// How much there is to do, whenever it is asked. Whoever asks does not keep the engine: once it is gone, there is nothing.
+    pub fn load(&self) -> impl Fn() -> Load + Clone + Send + Sync + 'static {
+        let shared = Arc::downgrade(&self.shared);
+        move || shared.upgrade().map(|shared| shared.desk().load()).unwrap_or_default()
     }
 
     pub fn config(&self) -> &Config {

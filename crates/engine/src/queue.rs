@@ -73,7 +73,7 @@ pub(crate) struct Queue {
 }
 
 /// How much there is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Builds in the queue.
     pub waiting: usize,
