@@ -35,9 +35,10 @@ pub(super) enum Control {
     RollBack,
 }
 
-/// What tells a transaction from all others, also after its connection has broken.
-#[derive(Debug, Clone)]
-pub(super) struct TransactionId(String);
+/// A transaction's place among all that were committed, by which its end can be asked for after its connection has
+/// broken.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ordinal(i64);
 
 impl Connection {
     /// Gives how many rows were changed.
@@ -88,20 +89,20 @@ impl Connection {
         }
     }
 
-    /// By which the transaction's end can be asked for on another connection; `None` if there is nothing to ask,
-    /// as a COMMIT that fails has not committed or nothing was written.
-    pub(super) fn transaction_id(&self) -> Result<Option<TransactionId>> {
+    /// Counts the transaction that is about to be committed, as a part of it; `None` if there will be nothing to
+    /// ask, as a COMMIT that fails has not committed.
+    pub(super) fn count_transaction(&self) -> Result<Option<Ordinal>> {
         match self {
             Connection::Sqlite(_) => Ok(None),
-            Connection::Postgres(postgres) => postgres.transaction_id(),
+            Connection::Postgres(_) => schema::count_transaction(self).map(|counted| Some(Ordinal(counted))),
         }
     }
 
-    /// Whether a transaction that another connection had was committed. `Unavailable` while that is open.
-    pub(super) fn committed(&self, transaction: &TransactionId) -> Result<bool> {
+    /// Whether a transaction that another connection of the owner's had was committed.
+    pub(super) fn committed(&self, transaction: Ordinal) -> Result<bool> {
         match self {
             Connection::Sqlite(_) => Ok(false),
-            Connection::Postgres(postgres) => postgres.committed(transaction),
+            Connection::Postgres(_) => Ok(schema::transactions(self)? >= transaction.0),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::connection::{Connection, Control, Owner, Place, TransactionId};
+use super::connection::{Connection, Control, Ordinal, Owner, Place};
 use super::sql::Sql;
 use super::threads::{Call, Calls};
 use crate::error::{Error, Result};
@@ -35,7 +35,7 @@ pub(super) struct Writer {
 
 /// Calls whose transaction may be committed or not.
 struct Doubt {
-    transaction: TransactionId,
+    transaction: Ordinal,
     calls: Vec<Box<dyn Call>>,
 }
 
@@ -43,7 +43,7 @@ struct Doubt {
 struct Failure {
     error: Error,
     /// Set if it may be kept all the same.
-    in_doubt: Option<TransactionId>,
+    in_doubt: Option<Ordinal>,
 }
 
 impl From<Error> for Failure {
@@ -124,7 +124,7 @@ impl Writer {
 
     fn connect(&mut self) -> Result<Connection> {
         let connected = self.place.own_again(&self.owner).and_then(|connection| {
-            if let Some(Doubt { transaction, .. }) = &self.doubt {
+            if let Some(Doubt { transaction, .. }) = self.doubt {
                 let kept = connection.committed(transaction)?;
                 let failure = (!kept).then(|| Error::Unavailable("it went away".to_owned()));
                 answer(self.doubt.take().map_or(Vec::new(), |doubt| doubt.calls), failure.as_ref());
@@ -204,7 +204,7 @@ fn run_group(
         }
         connection.control(Control::Release)?;
     }
-    let transaction = connection.transaction_id()?;
+    let transaction = connection.count_transaction()?;
     connection
         .control(Control::Commit)
         .map_err(|error| Failure { error, in_doubt: transaction.filter(|_| connection.is_lost()) })

@@ -18,7 +18,7 @@ use tokio_postgres::{Client, NoTls, Statement};
 
 use super::super::address::Address;
 use super::super::sql::{Columns, Value};
-use super::{Control, TransactionId};
+use super::Control;
 use crate::error::{Doing, Error, Result};
 
 /// The oldest version that is still maintained.
@@ -202,26 +202,6 @@ impl Postgres {
                 }
             }
         })
-    }
-
-    /// Fails in a transaction that has failed: what comes from it could only be rolled back.
-    pub(super) fn transaction_id(&self) -> Result<Option<TransactionId>> {
-        match self.one("SELECT pg_current_xact_id_if_assigned()::text", &[])? {
-            Some(Value::Text(id)) => Ok(Some(TransactionId(id))),
-            _ => Ok(None),
-        }
-    }
-
-    pub(super) fn committed(&self, transaction: &TransactionId) -> Result<bool> {
-        let status =
-            self.one("SELECT pg_xact_status($1::text::xid8)", &[Value::Text(transaction.0.clone())])?;
-        match status {
-            Some(Value::Text(status)) if status == "in progress" => {
-                Err(Error::Unavailable("a transaction has not ended yet".to_owned()))
-            }
-            Some(Value::Text(status)) => Ok(status == "committed"),
-            _ => Err(Error::internal("asking what became of a transaction", "the database has forgotten it")),
-        }
     }
 
     /// The first column of the first row.

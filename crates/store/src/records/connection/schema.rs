@@ -12,9 +12,12 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/4.sql"),
 ];
 
-/// What SQLite keeps in `user_version`, and who has the records, for which SQLite's folder has a lock.
+/// What SQLite keeps in `user_version`; who has the records, for which SQLite's folder has a lock; and how many
+/// transactions were committed. The database's own ids of transactions would not do: those of a server that is killed
+/// may be given again.
 const VERSION_TABLE: &str =
     "CREATE TABLE IF NOT EXISTS records_version (version BIGINT NOT NULL, owner BIGINT NOT NULL);
+     ALTER TABLE records_version ADD COLUMN IF NOT EXISTS transactions BIGINT NOT NULL DEFAULT 0;
      INSERT INTO records_version SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM records_version)";
 
 /// Runs what is missing, in one transaction. `NewerSchema` if more is there than is known.
@@ -71,6 +74,16 @@ fn set_version(connection: &Connection, version: i64) -> Result<()> {
 /// Makes whoever has the lock the next owner, and gives the owner's number.
 pub(super) fn become_owner(connection: &Connection) -> Result<i64> {
     number(connection, "UPDATE records_version SET owner = owner + 1 RETURNING owner")
+}
+
+/// Counts the transaction it is a part of, and gives its number. Whoever has the lock is the only one to count.
+pub(super) fn count_transaction(connection: &Connection) -> Result<i64> {
+    number(connection, "UPDATE records_version SET transactions = transactions + 1 RETURNING transactions")
+}
+
+/// How many transactions were committed.
+pub(super) fn transactions(connection: &Connection) -> Result<i64> {
+    number(connection, "SELECT transactions FROM records_version")
 }
 
 /// `TakenOver` if somebody has become owner after `owner`.
