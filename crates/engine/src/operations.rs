@@ -15,6 +15,8 @@ use api::codebuild::SortOrderType;
 use api::{Arn, Region};
 use store::records::{Order, Scope};
 
+pub use builds::{FoundBuild, FoundBuilds};
+
 use crate::caller::Caller;
 use crate::engine::Engine;
 

@@ -18,8 +18,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::keys::Caller;
+use crate::reply::Members;
 
-type Answering = Pin<Box<dyn Future<Output = Result<Value, ServiceError>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Members, ServiceError>> + Send>>;
 type Call = dyn Fn(Operation, Caller, Value) -> Answering + Send + Sync;
 
 /// A project's tags.
@@ -37,13 +38,17 @@ impl CodeBuild {
     /// `call` gets the operation, who asks, and the request's JSON, which satisfies the operation's model
     /// (unknown members may remain in it). It answers with the output's JSON or with an error that goes to the
     /// client as it is.
-    pub fn new<F, A>(call: F) -> CodeBuild
+    pub fn new<F, A, M>(call: F) -> CodeBuild
     where
         F: Fn(Operation, Caller, Value) -> A + Send + Sync + 'static,
-        A: Future<Output = Result<Value, ServiceError>> + Send + 'static,
+        A: Future<Output = Result<M, ServiceError>> + Send + 'static,
+        M: Into<Members>,
     {
         CodeBuild {
-            call: Arc::new(move |operation, caller, request| Box::pin(call(operation, caller, request))),
+            call: Arc::new(move |operation, caller, request| {
+                let answering = call(operation, caller, request);
+                Box::pin(async { answering.await.map(Into::into) })
+            }),
             public: None,
         }
     }
@@ -71,7 +76,7 @@ impl CodeBuild {
         operation: Operation,
         caller: Caller,
         request: Value,
-    ) -> Result<Value, ServiceError> {
+    ) -> Result<Members, ServiceError> {
         (self.call)(operation, caller, request).await
     }
 }
@@ -82,7 +87,7 @@ impl CodeBuild {
         &self,
         operation: publicbuilds::Operation,
         request: Value,
-    ) -> Result<Value, ServiceError> {
+    ) -> Result<Members, ServiceError> {
         match &self.public {
             Some(engine) => public::perform(engine, operation, request).await,
             None => Err(ServiceError::unknown_operation("")),
@@ -105,7 +110,7 @@ async fn perform(
     operation: Operation,
     caller: &engine::Caller,
     request: Value,
-) -> Result<Value, ServiceError> {
+) -> Result<Members, ServiceError> {
     match operation {
         Operation::BatchDeleteBuilds => answer(engine.batch_delete_builds(caller, typed(request)?).await),
         Operation::BatchGetBuilds => answer(engine.batch_get_builds(caller, typed(request)?).await),
@@ -160,9 +165,8 @@ fn typed<T: DeserializeOwned>(request: Value) -> Result<T, ServiceError> {
     serde_json::from_value(request).map_err(|error| ServiceError::serialization(error.to_string()))
 }
 
-fn answer<T: Serialize>(result: engine::Result<T>) -> Result<Value, ServiceError> {
-    let output = result.map_err(refusal)?;
-    serde_json::to_value(output).map_err(|_| ServiceError::internal_failure())
+fn answer<T: Serialize>(result: engine::Result<T>) -> Result<Members, ServiceError> {
+    result.map_err(refusal).map(|output| Members::of(&output))
 }
 
 /// COMPAT: AP-003.

@@ -1,12 +1,16 @@
 //! StopBuild, BatchGetBuilds, ListBuilds, ListBuildsForProject, BatchDeleteBuilds.
 
+use std::collections::HashSet;
+
 use api::Arn;
 use api::arn::Resource;
 use api::codebuild::{
-    BatchDeleteBuildsInput, BatchDeleteBuildsOutput, BatchGetBuildsInput, BatchGetBuildsOutput, Build,
-    BuildNotDeleted, ListBuildsForProjectInput, ListBuildsForProjectOutput, ListBuildsInput,
-    ListBuildsOutput, Operation, StopBuildInput, StopBuildOutput,
+    BatchDeleteBuildsInput, BatchDeleteBuildsOutput, BatchGetBuildsInput, Build, BuildNotDeleted,
+    ListBuildsForProjectInput, ListBuildsForProjectOutput, ListBuildsInput, ListBuildsOutput, Operation,
+    StopBuildInput, StopBuildOutput,
 };
+use serde::Serialize;
+use serde_json::value::RawValue;
 use store::records::{Deletion, Order};
 use tokio::sync::oneshot;
 
@@ -18,6 +22,35 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::paging::{self, PAGE};
 use crate::project::required;
+
+/// What BatchGetBuilds answers.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundBuilds {
+    pub builds: Vec<FoundBuild>,
+    /// As they were asked for.
+    pub builds_not_found: Vec<String>,
+}
+
+/// A build, which is read only if that is needed.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum FoundBuild {
+    /// Its JSON.
+    AsStored(Box<RawValue>),
+    Waiting(Box<Build>),
+}
+
+impl FoundBuild {
+    /// # Errors
+    /// [`Error::Internal`] if a record cannot be read.
+    pub fn build(self) -> Result<Build> {
+        match self {
+            FoundBuild::AsStored(text) => Ok(serde_json::from_str(text.get())?),
+            FoundBuild::Waiting(build) => Ok(*build),
+        }
+    }
+}
 
 impl Engine {
     /// Asks a build to stop; the request is durable when this returns. A build that is over is answered as it
@@ -44,11 +77,7 @@ impl Engine {
     }
 
     /// The builds there are of those asked for, by id or ARN; those that wait say why. COMPAT: AP-005, AP-073.
-    pub async fn batch_get_builds(
-        &self,
-        caller: &Caller,
-        input: BatchGetBuildsInput,
-    ) -> Result<BatchGetBuildsOutput> {
+    pub async fn batch_get_builds(&self, caller: &Caller, input: BatchGetBuildsInput) -> Result<FoundBuilds> {
         let asked = required(input.ids, "ids")?;
         let mut ids: Vec<String> = Vec::new();
         for id in asked.iter().filter_map(|text| self.build_id(caller, text)) {
@@ -57,25 +86,28 @@ impl Engine {
             }
         }
         let found = self.shared.records.get_builds(&self.scope(caller), &ids).await?;
-        let builds = found.iter().map(|build| self.shown(&build.id, &build.document));
-        let mut builds = builds.collect::<Result<Vec<Build>>>()?;
-        let mut missing = Vec::new();
+        let own: HashSet<String> = found.iter().map(|build| build.id.clone()).collect();
+        let builds = found.into_iter().map(|build| self.shown(&build.id, build.document));
+        let mut builds = builds.collect::<Result<Vec<FoundBuild>>>()?;
+        let (mut foreign, mut missing) = (HashSet::new(), Vec::new());
         for text in asked {
-            let own = self.build_id(caller, &text);
-            if own.is_some_and(|id| found.iter().any(|build| build.id == id)) {
+            let is_own = self.build_id(caller, &text).is_some_and(|id| own.contains(&id));
+            if is_own || foreign.contains(&text) {
                 continue;
             }
             match self.foreign_build(caller, &text).await? {
-                Some(build) if !builds.iter().any(|one| one.arn == build.arn) => builds.push(build),
-                Some(_) => {}
+                Some(build) => {
+                    builds.push(build);
+                    foreign.insert(text);
+                }
                 None => missing.push(text),
             }
         }
-        Ok(BatchGetBuildsOutput { builds: Some(builds), builds_not_found: Some(missing) })
+        Ok(FoundBuilds { builds, builds_not_found: missing })
     }
 
     /// A build of a project that another account shares with the caller.
-    async fn foreign_build(&self, caller: &Caller, arn: &str) -> Result<Option<Build>> {
+    async fn foreign_build(&self, caller: &Caller, arn: &str) -> Result<Option<FoundBuild>> {
         let operation = Operation::BatchGetBuilds;
         let Some((scope, _)) = self.shared_project(caller, arn, operation).await? else { return Ok(None) };
         let parsed: Option<Arn> = arn.parse().ok();
@@ -83,17 +115,17 @@ impl Engine {
             return Ok(None);
         };
         let found = self.shared.records.get_build(&scope, id).await?;
-        found.map(|found| self.shown(id, &found.document)).transpose()
+        found.map(|found| self.shown(id, found.document)).transpose()
     }
 
-    /// A build as it is now. Why it waits is known here and not stored.
-    fn shown(&self, id: &str, document: &str) -> Result<Build> {
-        let mut build = serde_json::from_str(document)?;
-        let standing = self.shared.desk().standing(id);
-        if let Some(standing) = standing {
-            document::explain_waiting(&mut build, &standing);
-        }
-        Ok(build)
+    /// A build as it is now. Why it waits is known here and not stored; all others are shown as they are stored.
+    fn shown(&self, id: &str, document: String) -> Result<FoundBuild> {
+        let Some(standing) = self.shared.desk().standing(id) else {
+            return Ok(FoundBuild::AsStored(RawValue::from_string(document)?));
+        };
+        let mut build = serde_json::from_str(&document)?;
+        document::explain_waiting(&mut build, &standing);
+        Ok(FoundBuild::Waiting(Box::new(build)))
     }
 
     /// Ids of all builds, the newest first unless asked otherwise, 100 a page. COMPAT: AP-074.
@@ -102,10 +134,10 @@ impl Engine {
     /// [`Error::InvalidInput`] for a token that is not of this list.
     pub async fn list_builds(&self, caller: &Caller, input: ListBuildsInput) -> Result<ListBuildsOutput> {
         let order = order(input.sort_order.as_ref(), Order::Descending);
-        let after = paging::decode(input.next_token.as_deref())?;
+        let after = paging::after(input.next_token.as_deref());
         let scope = self.scope(caller);
-        let page = self.shared.records.list_builds(&scope, order, after.as_deref(), PAGE).await?;
-        Ok(ListBuildsOutput { next_token: page.next.as_deref().map(paging::encode), ids: Some(page.items) })
+        let page = self.shared.records.list_builds(&scope, order, after, PAGE).await?;
+        Ok(ListBuildsOutput { next_token: page.next, ids: Some(page.items) })
     }
 
     /// Ids of a project's builds by build number, the highest first unless asked otherwise, 100 a page.
@@ -127,19 +159,16 @@ impl Engine {
             None => (self.scope(caller), required(self.project(caller, &given).await?.name, "name")?),
         };
         let order = order(input.sort_order.as_ref(), Order::Descending);
-        let after = paging::decode(input.next_token.as_deref())?;
+        let after = paging::after(input.next_token.as_deref());
         let records = &self.shared.records;
-        let mut page = records.list_builds_for_project(&scope, &name, order, after.as_deref(), PAGE).await?;
+        let mut page = records.list_builds_for_project(&scope, &name, order, after, PAGE).await?;
         if is_foreign {
             // An id alone would name nothing to the caller.
             let account = scope.account.parse().map_err(Error::internal)?;
             let arn = |id: &String| Arn::codebuild(self.region(), &account, Resource::Build(id)).to_string();
             page.items = page.items.iter().map(arn).collect();
         }
-        Ok(ListBuildsForProjectOutput {
-            next_token: page.next.as_deref().map(paging::encode),
-            ids: Some(page.items),
-        })
+        Ok(ListBuildsForProjectOutput { next_token: page.next, ids: Some(page.items) })
     }
 
     /// Deletes builds that are over. COMPAT: AP-078 what is deleted is named by ARN.

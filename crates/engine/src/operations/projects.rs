@@ -159,13 +159,10 @@ impl Engine {
             _ => ProjectSort::Name,
         };
         let order = order(input.sort_order.as_ref(), Order::Ascending);
-        let after = paging::decode(input.next_token.as_deref())?;
+        let after = paging::after(input.next_token.as_deref());
         let scope = self.scope(caller);
-        let page = self.shared.records.list_projects(&scope, sort, order, after.as_deref(), PAGE).await?;
-        Ok(ListProjectsOutput {
-            next_token: page.next.as_deref().map(paging::encode),
-            projects: Some(page.items),
-        })
+        let page = self.shared.records.list_projects(&scope, sort, order, after, PAGE).await?;
+        Ok(ListProjectsOutput { next_token: page.next, projects: Some(page.items) })
     }
 
     /// The tags of a project of the caller's account, by name; none if there is no such project.

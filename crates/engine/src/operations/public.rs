@@ -60,14 +60,14 @@ impl Engine {
             _ => Order::Descending,
         };
         let limit = input.max_results.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE);
-        let after = paging::decode(input.next_token.as_deref())?;
+        let after = paging::after(input.next_token.as_deref());
         let records = &self.shared.records;
-        let page = records.list_builds_for_project(&scope, &name, order, after.as_deref(), limit).await?;
+        let page = records.list_builds_for_project(&scope, &name, order, after, limit).await?;
         let mut builds = Vec::new();
         for id in &page.items {
             builds.extend(self.public_build(&alias, &scope, id).await?);
         }
-        let next_token = page.next.as_deref().map(paging::encode);
+        let next_token = page.next;
         Ok(DescribeBuildsForPublicProjectOutput { builds: Some(builds), next_token })
     }
 
@@ -94,7 +94,7 @@ impl Engine {
         let given = required(input.public_build_alias, "publicBuildAlias")?;
         let (public, id) = self.public_build_id(&given).await?;
         let order = self.order(&public.scope, &id).await?.ok_or_else(|| no_such_alias(&given))?;
-        let from = match paging::decode(input.next_token.as_deref())? {
+        let from = match paging::after(input.next_token.as_deref()) {
             Some(token) => {
                 token.parse().map_err(|_| Error::InvalidInput(format!("Invalid next token: {token}")))?
             }
@@ -107,7 +107,7 @@ impl Engine {
         let log = order.plan.log.clone();
         let read = tokio::task::spawn_blocking(move || read_log(log, from, limit));
         let (logs, next) = read.await.map_err(Error::internal)??;
-        let next_token = next.map(|position| paging::encode(&position.to_string()));
+        let next_token = next.map(|position| position.to_string());
         Ok(GetCloudWatchLogsForPublicBuildOutput { logs: Some(logs), next_token })
     }
 

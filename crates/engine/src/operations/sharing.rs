@@ -102,7 +102,7 @@ impl Engine {
     ) -> Result<ListSharedProjectsOutput> {
         let by_time = input.sort_by == Some(SharedResourceSortByType::ModifiedTime);
         let descending = input.sort_order == Some(SortOrderType::Descending);
-        let after = paging::decode(input.next_token.as_deref())?.map(|token| parse(&token)).transpose()?;
+        let after = paging::after(input.next_token.as_deref()).map(parse).transpose()?;
         let limit = input.max_results.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE);
         let compare = |a: &(i64, String), b: &(i64, String)| {
             let order = if by_time { a.cmp(b) } else { a.1.cmp(&b.1) };
@@ -118,7 +118,7 @@ impl Engine {
         shared.truncate(limit);
         let last = shared.last().filter(|_| next);
         Ok(ListSharedProjectsOutput {
-            next_token: last.map(|(ms, arn)| paging::encode(&format!("{TOKEN}:{ms}:{arn}"))),
+            next_token: last.map(|(ms, arn)| format!("{TOKEN}:{ms}:{arn}")),
             projects: Some(shared.into_iter().map(|(_, arn)| arn).collect()),
         })
     }

@@ -50,7 +50,7 @@ async fn projects(tester: &Tester, caller: &Caller, name: &str) -> (usize, usize
 async fn builds(tester: &Tester, caller: &Caller, id: &str) -> (usize, usize) {
     let input = BatchGetBuildsInput { ids: Some(vec![id.to_string()]) };
     let found = tester.engine.batch_get_builds(caller, input).await.unwrap();
-    (found.builds.unwrap().len(), found.builds_not_found.unwrap().len())
+    (found.builds.len(), found.builds_not_found.len())
 }
 
 async fn listed(tester: &Tester, caller: &Caller, project: &str) -> engine::Result<Vec<String>> {

@@ -161,7 +161,7 @@ impl Tester {
 
     pub(crate) async fn get(&self, id: &str) -> Build {
         let input = BatchGetBuildsInput { ids: Some(vec![id.to_string()]) };
-        self.engine.batch_get_builds(&self.caller, input).await.unwrap().builds.unwrap().remove(0)
+        self.engine.batch_get_builds(&self.caller, input).await.unwrap().builds.remove(0).build().unwrap()
     }
 
     pub(crate) async fn stop(&self, id: &str) -> Build {

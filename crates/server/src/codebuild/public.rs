@@ -6,13 +6,14 @@ use engine::Engine;
 use serde_json::Value;
 
 use super::{answer, typed};
+use crate::reply::Members;
 
 /// COMPAT: AP-160.
 pub(super) async fn perform(
     engine: &Engine,
     operation: Operation,
     request: Value,
-) -> Result<Value, ServiceError> {
+) -> Result<Members, ServiceError> {
     match operation {
         Operation::DescribeBuildsForPublicProject => {
             answer(engine.describe_builds_for_public_project(typed(request)?).await)

@@ -25,7 +25,7 @@ use crate::logs::Logs;
 use crate::metrics::Metrics;
 use crate::paging::{List, Tokens};
 use crate::parameters::Parameters;
-use crate::reply::Reply;
+use crate::reply::{Members, Reply};
 use crate::rights::{self, Asker};
 use crate::s3::S3;
 use crate::secrets::Secrets;
@@ -103,8 +103,8 @@ pub struct Endpoint {
     closing: watch::Sender<bool>,
 }
 
-/// A call of an operation by its name.
-enum JsonCall {
+/// A call of an operation by its name, in either protocol.
+enum Call {
     CodeBuild(codebuild::Operation),
     /// CodeBuild's too, though no model has it.
     PublicBuilds(publicbuilds::Operation),
@@ -205,7 +205,7 @@ impl Endpoint {
         entry: &mut Entry,
     ) -> Result<Answer, ServiceError> {
         let wire = named.wire;
-        let call = JsonCall::named(named).ok_or_else(unknown_operation)?;
+        let call = Call::named(named).ok_or_else(unknown_operation)?;
         entry.service = call.service().signing_name;
         entry.operation = call.operation().map_or("", |operation| operation.name);
         let bytes = body::read(body, call.body_max_bytes()).await?;
@@ -222,67 +222,62 @@ impl Endpoint {
     }
 
     /// Does what a call asks for. Tokens of lists are the services' own behind here, and sealed before.
-    async fn perform(
-        &self,
-        call: JsonCall,
-        caller: Caller,
-        mut request: Value,
-    ) -> Result<Reply, ServiceError> {
+    async fn perform(&self, call: Call, caller: Caller, mut request: Value) -> Result<Reply, ServiceError> {
         let list = self.list(&call, &caller, &request);
         if let Some((list, input)) = &list {
             list.open_in(input, &mut request)?;
         }
         let mut reply = self.answer_of(call, caller, request).await?;
         if let (Some((list, _)), Reply::Members(members)) = (&list, &mut reply) {
-            list.seal_in(members);
+            list.seal_in(members.value());
         }
         Ok(reply)
     }
 
-    fn list(&self, call: &JsonCall, caller: &Caller, request: &Value) -> Option<(List<'_>, &'static Shape)> {
+    fn list(&self, call: &Call, caller: &Caller, request: &Value) -> Option<(List<'_>, &'static Shape)> {
         let Operation { name, input, .. } = call.operation()?;
         let list = self.settings.tokens.list(&caller.account, call.service(), name, input, request)?;
         Some((list, input))
     }
 
     /// Asks whether the caller may, and if so does it.
-    async fn answer_of(
-        &self,
-        call: JsonCall,
-        caller: Caller,
-        mut request: Value,
-    ) -> Result<Reply, ServiceError> {
+    async fn answer_of(&self, call: Call, caller: Caller, mut request: Value) -> Result<Reply, ServiceError> {
         let asker = Asker::new(&caller, &self.settings.region)?;
         let services = &self.services;
         match call {
-            JsonCall::CodeBuild(operation) => {
+            Call::CodeBuild(operation) => {
                 let codebuild = &services.codebuild;
                 let withheld = rights::codebuild::permit(codebuild, operation, &asker, &mut request).await?;
                 let mut answer = self.codebuild(operation, caller, request).await?;
-                withheld.name_in(&mut answer);
+                if withheld.is_something() {
+                    withheld.name_in(answer.value());
+                }
                 Ok(Reply::Members(answer))
             }
-            JsonCall::PublicBuilds(operation) => {
+            Call::PublicBuilds(operation) => {
                 self.services.codebuild.public(operation, request).await.map(Reply::Members)
             }
-            JsonCall::Logs(operation) => {
+            Call::Logs(operation) => {
                 rights::logs::permit(operation, &asker, &request)?;
                 services.logs.answer(operation, caller, request, self.closing.subscribe()).await
             }
-            JsonCall::Parameters(operation) => {
+            Call::Parameters(operation) => {
                 rights::parameters::permit(operation, &asker, &request)?;
                 services.parameters.answer(operation, caller, request).await
             }
-            JsonCall::Secrets(operation) => {
+            Call::Secrets(operation) => {
                 rights::secrets::permit(&services.secrets, operation, &asker, &request).await?;
                 services.secrets.answer(operation, caller, request).await
             }
-            JsonCall::Tagging(tagging::Operation::GetResources) => {
+            Call::Tagging(tagging::Operation::GetResources) => {
                 rights::tagging(&asker)?;
-                let ask = |operation, request| services.codebuild.call(operation, caller.clone(), request);
+                let ask = |operation, request| {
+                    let asked = services.codebuild.call(operation, caller.clone(), request);
+                    async { asked.await.map(Members::into_value) }
+                };
                 crate::tagging::get_resources(request, ask).await.map(|found| Reply::of(&found))
             }
-            JsonCall::Unknown(..) => Err(call.not_there()),
+            Call::Unknown(..) => Err(call.not_there()),
         }
     }
 
@@ -292,7 +287,7 @@ impl Endpoint {
         operation: codebuild::Operation,
         caller: Caller,
         request: Value,
-    ) -> Result<Value, ServiceError> {
+    ) -> Result<Members, ServiceError> {
         self.services.codebuild.call(operation, caller, request).await
     }
 
@@ -405,9 +400,9 @@ impl Endpoint {
     }
 }
 
-impl JsonCall {
+impl Call {
     /// `None` when no service of ours has this prefix, or it does not speak this protocol.
-    fn named(named: Named) -> Option<JsonCall> {
+    fn named(named: Named) -> Option<Call> {
         let target = named.target?;
         let services =
             [&codebuild::SERVICE, &logs::SERVICE, &secretsmanager::SERVICE, &ssm::SERVICE, &tagging::SERVICE];
@@ -415,24 +410,24 @@ impl JsonCall {
         let (service, name) = services.find_map(|service| Some((service, service.target(&target)?)))?;
         let call = match service.signing_name {
             "codebuild" => codebuild::Operation::from_name(name)
-                .map(JsonCall::CodeBuild)
-                .or_else(|| publicbuilds::Operation::from_name(name).map(JsonCall::PublicBuilds)),
-            "logs" => logs::Operation::from_name(name).map(JsonCall::Logs),
-            "ssm" => ssm::Operation::from_name(name).map(JsonCall::Parameters),
-            "tagging" => tagging::Operation::from_name(name).map(JsonCall::Tagging),
-            _ => secretsmanager::Operation::from_name(name).map(JsonCall::Secrets),
+                .map(Call::CodeBuild)
+                .or_else(|| publicbuilds::Operation::from_name(name).map(Call::PublicBuilds)),
+            "logs" => logs::Operation::from_name(name).map(Call::Logs),
+            "ssm" => ssm::Operation::from_name(name).map(Call::Parameters),
+            "tagging" => tagging::Operation::from_name(name).map(Call::Tagging),
+            _ => secretsmanager::Operation::from_name(name).map(Call::Secrets),
         };
-        Some(call.unwrap_or_else(|| JsonCall::Unknown(service, name.to_owned())))
+        Some(call.unwrap_or_else(|| Call::Unknown(service, name.to_owned())))
     }
 
     fn service(&self) -> &'static Service {
         match self {
-            JsonCall::CodeBuild(_) | JsonCall::PublicBuilds(_) => &codebuild::SERVICE,
-            JsonCall::Logs(_) => &logs::SERVICE,
-            JsonCall::Parameters(_) => &ssm::SERVICE,
-            JsonCall::Secrets(_) => &secretsmanager::SERVICE,
-            JsonCall::Tagging(_) => &tagging::SERVICE,
-            JsonCall::Unknown(service, _) => service,
+            Call::CodeBuild(_) | Call::PublicBuilds(_) => &codebuild::SERVICE,
+            Call::Logs(_) => &logs::SERVICE,
+            Call::Parameters(_) => &ssm::SERVICE,
+            Call::Secrets(_) => &secretsmanager::SERVICE,
+            Call::Tagging(_) => &tagging::SERVICE,
+            Call::Unknown(service, _) => service,
         }
     }
 
@@ -448,19 +443,19 @@ impl JsonCall {
             };
         }
         match self {
-            JsonCall::CodeBuild(operation) => operation!(operation),
-            JsonCall::PublicBuilds(operation) => operation!(operation),
-            JsonCall::Logs(operation) => operation!(operation),
-            JsonCall::Parameters(operation) => operation!(operation),
-            JsonCall::Secrets(operation) => operation!(operation),
-            JsonCall::Tagging(operation) => operation!(operation),
-            JsonCall::Unknown(..) => None,
+            Call::CodeBuild(operation) => operation!(operation),
+            Call::PublicBuilds(operation) => operation!(operation),
+            Call::Logs(operation) => operation!(operation),
+            Call::Parameters(operation) => operation!(operation),
+            Call::Secrets(operation) => operation!(operation),
+            Call::Tagging(operation) => operation!(operation),
+            Call::Unknown(..) => None,
         }
     }
 
     /// The refusal of an operation that is not ours. Those of services of which we speak a part are refused by name.
     fn not_there(&self) -> ServiceError {
-        let JsonCall::Unknown(service, name) = self else { return unknown_operation() };
+        let Call::Unknown(service, name) = self else { return unknown_operation() };
         let code = match service.signing_name {
             "ssm" => "UnsupportedOperationException",
             "secretsmanager" => "InvalidRequestException",
@@ -474,7 +469,7 @@ impl JsonCall {
 
     fn body_max_bytes(&self) -> usize {
         match self {
-            JsonCall::Logs(_) => LOGS_CALL_MAX_BYTES,
+            Call::Logs(_) => LOGS_CALL_MAX_BYTES,
             _ => CALL_MAX_BYTES,
         }
     }

@@ -90,8 +90,8 @@ impl Wire {
         let body = match (self, reply) {
             (_, Reply::Stream(answer)) => return answer,
             (_, Reply::Nothing) => Bytes::new(),
-            (Wire::Json, Reply::Members(members)) => members.to_string().into(),
-            (Wire::Cbor, Reply::Members(members)) => api::cbor::encode(output, &members).into(),
+            (Wire::Json, Reply::Members(members)) => members.into_text().into(),
+            (Wire::Cbor, Reply::Members(members)) => api::cbor::encode(output, &members.into_value()).into(),
         };
         self.answer(StatusCode::OK, body)
     }

@@ -152,6 +152,10 @@ pub(crate) async fn permit(
 }
 
 impl Withheld {
+    pub(crate) fn is_something(&self) -> bool {
+        self.batch.is_some()
+    }
+
     /// Puts what was forbidden among what is not there, in the order in which it was asked: nothing tells one from the other.
     pub(crate) fn name_in(self, answer: &mut Value) {
         let Some((missing, asked)) = self.batch else { return };
