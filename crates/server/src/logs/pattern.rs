@@ -1,96 +1,76 @@
 //! Filter patterns: which events FilterLogEvents and StartLiveTail let through.
 //!
-//! Terms: `one two` (all of them), `"a phrase"`, `-without`, `?either ?or`. Matching is case-sensitive. JSON
-//! selectors (`{ $.a = 1 }`), columns (`[a, b]`) and regular expressions (`%a.b%`) are refused, not ignored.
+//! Three languages, told apart by their first character: `terms` for any text, `{ … }` selectors (`json`) for events that are
+//! JSON, and `[ … ]` (`columns`) for events whose fields are separated by blanks. The latter two share their
+//! comparisons (`comparison`) and how those are combined (`expression`). Everything is case-sensitive.
+
+mod columns;
+mod comparison;
+mod expression;
+mod json;
+mod scan;
+mod terms;
 
 use api::ServiceError;
 
+use columns::Columns;
+use json::Selectors;
+use scan::Scanner;
+use terms::Terms;
+
 /// A parsed pattern. The empty one lets everything through.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Pattern {
-    required: Vec<String>,
-    optional: Vec<String>,
-    excluded: Vec<String>,
+#[derive(Debug, Clone)]
+pub(super) enum Pattern {
+    Terms(Terms),
+    Json(Selectors),
+    Columns(Columns),
 }
+
+/// Why a pattern is none: what was expected, and where.
+type Parsed<T> = Result<T, String>;
 
 impl Pattern {
     /// # Errors
-    /// `InvalidParameterException` for patterns that are malformed or of a kind that is not implemented.
+    /// `InvalidParameterException` that says what is wrong with the pattern, and at which character.
     pub(super) fn parse(text: &str) -> Result<Pattern, ServiceError> {
-        let text = text.trim();
-        if text.starts_with(['{', '[']) || text.contains('%') {
-            return Err(ServiceError::invalid_parameter(
-                "Invalid filter pattern: JSON selectors, columns and regular expressions are not supported here; use terms.",
-            ));
-        }
-        let mut pattern = Pattern::default();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let (kind, term) = if let Some(term) = rest.strip_prefix('-') {
-                (&mut pattern.excluded, term)
-            } else if let Some(term) = rest.strip_prefix('?') {
-                (&mut pattern.optional, term)
-            } else {
-                (&mut pattern.required, rest)
-            };
-            let (term, after) = take_term(term)?;
-            kind.push(term);
-            rest = after.trim_start();
-        }
-        Ok(pattern)
+        let mut scanner = Scanner::new(text);
+        let parsed = match scanner.next_char() {
+            Some('{') => Selectors::parse(&mut scanner).map(Pattern::Json),
+            Some('[') => Columns::parse(&mut scanner).map(Pattern::Columns),
+            _ => Terms::parse(&mut scanner).map(Pattern::Terms),
+        };
+        let whole = parsed.and_then(|pattern| scanner.end().map(|()| pattern));
+        whole.map_err(|reason| ServiceError::invalid_parameter(format!("Invalid filter pattern: {reason}")))
     }
 
     pub(super) fn matches(&self, message: &[u8]) -> bool {
-        let has = |term: &String| contains(message, term.as_bytes());
-        if self.excluded.iter().any(has) || !self.required.iter().all(has) {
-            return false;
-        }
-        // COMPAT: CloudWatch Logs ignores `?` terms beside terms that must be there.
-        !self.required.is_empty() || self.optional.is_empty() || self.optional.iter().any(has)
-    }
-}
-
-/// One term, quoted or up to the next blank, and what follows it.
-fn take_term(text: &str) -> Result<(String, &str), ServiceError> {
-    let invalid = || ServiceError::invalid_parameter("Invalid filter pattern");
-    if let Some(quoted) = text.strip_prefix('"') {
-        return take_quoted(quoted).ok_or_else(invalid);
-    }
-    let end = text.find(char::is_whitespace).unwrap_or(text.len());
-    let (term, after) = text.split_at(end);
-    if term.is_empty() { Err(invalid()) } else { Ok((term.to_owned(), after)) }
-}
-
-/// Up to the closing quote; a backslash takes the next character as it is.
-fn take_quoted(text: &str) -> Option<(String, &str)> {
-    let mut term = String::new();
-    let mut letters = text.char_indices();
-    while let Some((at, letter)) = letters.next() {
-        match letter {
-            '"' => return Some((term, &text[at + 1..])),
-            '\\' => term.push(letters.next()?.1),
-            letter => term.push(letter),
+        match self {
+            Pattern::Terms(terms) => terms.match_text(message),
+            Pattern::Json(selectors) => selectors.match_text(message),
+            Pattern::Columns(columns) => columns.match_text(message),
         }
     }
-    None
-}
-
-fn contains(message: &[u8], term: &[u8]) -> bool {
-    term.is_empty() || message.windows(term.len()).any(|window| window == term)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn matches(pattern: &str, message: &str) -> bool {
-        Pattern::parse(pattern).unwrap().matches(message.as_bytes())
+    #[track_caller]
+    fn check(cases: &[(&str, &str, bool)]) {
+        for (pattern, message, expect) in cases {
+            let parsed =
+                Pattern::parse(pattern).unwrap_or_else(|error| panic!("{pattern}: {}", error.message));
+            assert_eq!(parsed.matches(message.as_bytes()), *expect, "{pattern} on {message}");
+        }
     }
 
     #[test]
     fn terms_let_events_through() {
-        for (pattern, message, expect) in [
+        // SA-119
+        check(&[
             ("", "anything", true),
+            ("  ", "anything", true),
             ("ERROR", "[ERROR] no", true),
             ("ERROR", "[error] no", false),
             ("ERROR no", "[ERROR] no", true),
@@ -106,15 +86,165 @@ mod tests {
             ("?A C", "C", true),
             ("ü", "grün", true),
             ("-ü ?ö", "grün", false),
-        ] {
-            assert_eq!(matches(pattern, message), expect, "{pattern} on {message}");
-        }
+            ("100% sure", "100% sure", true),
+        ]);
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
-        for pattern in ["{ $.a = 1 }", "[a, b]", "%a.b%", "\"open", "-", "?", "a - b"] {
-            assert_eq!(Pattern::parse(pattern).unwrap_err().code, "InvalidParameterException", "{pattern}");
+    fn regular_expressions_stand_between_percent_signs() {
+        check(&[
+            ("%ERR[0-9]+%", "x ERR42 y", true),
+            ("%ERR[0-9]+%", "x ERR y", false),
+            ("-%^DEBUG%", "DEBUG x", false),
+            ("-%^DEBUG%", "no DEBUG", true),
+            ("?%a.c% ?none", "abc", true),
+            (r"%\d{3}\s%", "is 404 ", true),
+            ("{ $.ip = %^10[.]0% }", r#"{"ip":"10.0.3.4"}"#, true),
+            ("{ $.ip = %^10[.]0% }", r#"{"ip":"10.1.3.4"}"#, false),
+            ("[ip = %^10[.]0%, ...]", "10.0.0.1 - x", true),
+        ]);
+    }
+
+    #[test]
+    fn selectors_ask_for_values_of_json_events() {
+        let event = r#"{"eventType":"UpdateTrail","ip":"123.123.1.9","n":200,"half":0.5,"flag":true,"none":null,
+            "list":["value","other",7],"objects":[{"name":"a","id":1},{"name":"b","id":2}],"cluster.name":"c1",
+            "o":{"in":{"deep":"x y"}},"a-b_c":"d"}"#;
+        let cases = [
+            (r#"{ $.eventType = "UpdateTrail" }"#, true),
+            (r#"{$.eventType="UpdateTrail"}"#, true),
+            ("{ $.eventType = UpdateTrail }", true),
+            (r#"{ $.eventType = "update*" }"#, false),
+            (r#"{ $.eventType = "Update*" }"#, true),
+            (r#"{ $.eventType = "*Trail" }"#, true),
+            (r#"{ $.eventType = "*ate*" }"#, true),
+            (r#"{ $.eventType != "UpdateTrail" }"#, false),
+            ("{ $.ip != 123.123.* }", false),
+            ("{ $.ip = 123.123.* }", true),
+            ("{ $.n = 200 }", true),
+            ("{ $.n = 2e2 }", true),
+            ("{ $.n != 200 }", false),
+            ("{ $.n > 199.5 }", true),
+            ("{ $.n >= 200 }", true),
+            ("{ $.n < 200 }", false),
+            ("{ $.n <= 200 }", true),
+            ("{ $.n = 2* }", true),
+            ("{ $.half < 1 }", true),
+            ("{ $.eventType > 5 }", false),
+            ("{ $.flag IS TRUE }", true),
+            ("{ $.flag is false }", false),
+            ("{ $.none IS NULL }", true),
+            ("{ $.n IS NULL }", false),
+            ("{ $.missing IS NULL }", false),
+            ("{ $.missing NOT EXISTS }", true),
+            ("{ $.none NOT EXISTS }", false),
+            ("{ $.none EXISTS }", true),
+            ("{ $.missing = 1 }", false),
+            ("{ $.missing != 1 }", false),
+            (r#"{ $.list[0] = "value" }"#, true),
+            (r#"{ $.list[1] = "value" }"#, false),
+            (r#"{ $.list[*] = "other" }"#, true),
+            ("{ $.list[2] = 7 }", true),
+            ("{ $.list[9] NOT EXISTS }", true),
+            ("{ $.objects[1].id = 2 }", true),
+            (r#"{ $.objects[*].name = "b" }"#, true),
+            (r#"{ $.['cluster.name'] = "c1" }"#, true),
+            (r#"{ $['cluster.name'] = "c1" }"#, true),
+            (r#"{ $.o.in.deep = "x y" }"#, true),
+            (r#"{ $.o.*.deep = "x y" }"#, true),
+            ("{ $.a-b_c = d }", true),
+            ("{ $.list = value }", false),
+            ("{ $.o EXISTS }", true),
+            (r#"{ ($.n = 200) && ($.eventType = "UpdateTrail") }"#, true),
+            ("{ $.n = 1 || $.flag IS TRUE && $.half = 0.5 }", true),
+            ("{ ($.n = 1 || $.flag IS TRUE) && $.half = 2 }", false),
+            ("{ ($.n=200)&&(($.half=1)||($.half=0.5)) }", true),
+        ];
+        for (pattern, expect) in cases {
+            check(&[(pattern, event, expect)]);
         }
+        check(&[
+            ("{ $.a = 1 }", "{\"a\": 1}\n", true),
+            ("{ $.a = 1 }", "a = 1", false),
+            ("{ $[0] = 1 }", "[1]", true),
+            ("{ $.a NOT EXISTS }", "no JSON at all", false),
+        ]);
+    }
+
+    #[test]
+    fn columns_are_separated_by_blanks() {
+        let line =
+            "127.0.0.1 Prod frank [10/Oct/2000:13:25:15 -0700] \"GET /index.html HTTP/1.0\" 404 1534\n";
+        let cases = [
+            ("[]", false),
+            ("[ip, user, username, timestamp, request, status_code, bytes]", true),
+            ("[ip, user, username, timestamp, request, status_code]", false),
+            ("[ip, user, username, timestamp, request = *html*, status_code = 4*, bytes]", true),
+            ("[ip, user, username, timestamp, request, status_code = 5*, bytes]", false),
+            ("[..., status_code, bytes]", true),
+            ("[..., status_code = 404, bytes > 1000]", true),
+            ("[ip, ..., bytes < 1000]", false),
+            ("[ip != 127.0.*, ...]", false),
+            ("[ip, ..., status_code = 410 || status_code = 404, bytes]", true),
+            ("[..., status_code >= 400 && status_code < 404, bytes]", false),
+            ("[a, b = \"Prod\", ...]", true),
+            ("[ip, user, who = frank, ..., size = 1534]", true),
+            ("[...]", true),
+        ];
+        for (pattern, expect) in cases {
+            check(&[(pattern, line, expect)]);
+        }
+        check(&[
+            ("[]", "\n", true),
+            ("[a]", "", false),
+            ("[a, ..., b]", "x y", true),
+            ("[a, ..., b]", "x", false),
+        ]);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_with_its_place() {
+        let nested = format!("{{ {}$.a = 1{} }}", "(".repeat(100), ")".repeat(100));
+        for pattern in [
+            "\"open",
+            "-",
+            "?",
+            "a - b",
+            "%(%",
+            "%a{1,100000}%",
+            "{",
+            "{}",
+            "{ $.a }",
+            "{ a = 1 }",
+            "{ $.a = }",
+            "{ $.a > x }",
+            "{ $.a > \"5\" }",
+            "{ $.a = 1 } x",
+            "{ $.a = 1",
+            "{ $.a[x] = 1 }",
+            "{ $.a[-1] = 1 }",
+            "{ ($.a = 1 }",
+            "{ $.a = 1 && }",
+            "{ $.a IS }",
+            "{ $.a IS MAYBE }",
+            "{ $.a NOT }",
+            "{ $. = 1 }",
+            "[a",
+            "[a,,b]",
+            "[..., a, ...]",
+            "[a = ]",
+            "[a b]",
+            "[a = 1 || b = 2]",
+            "[\"GET*\"]",
+            "[a > x]",
+            &nested,
+            "{ $.a = %a% || $.a = %b% || $.a = %c% }",
+        ] {
+            let error = Pattern::parse(pattern).unwrap_err();
+            assert_eq!(error.code, "InvalidParameterException", "{pattern}");
+            assert!(error.message.starts_with("Invalid filter pattern: "), "{}", error.message);
+        }
+        let error = Pattern::parse("{ $.a == 1 }").unwrap_err();
+        assert_eq!(error.message, "Invalid filter pattern: expected a value at character 8");
     }
 }
