@@ -14,7 +14,8 @@ pub(crate) struct Terms {
 
 #[derive(Debug, Clone)]
 enum Term {
-    Text(memchr::memmem::Finder<'static>),
+    // Boxed: it is ten times as large as the other.
+    Text(Box<memchr::memmem::Finder<'static>>),
     Regex(Regex),
 }
 
@@ -56,7 +57,7 @@ impl Term {
         if text.is_empty() && !quote {
             return Err(scanner.expected("a term"));
         }
-        Ok(Term::Text(memchr::memmem::Finder::new(text.as_bytes()).into_owned()))
+        Ok(Term::Text(Box::new(memchr::memmem::Finder::new(text.as_bytes()).into_owned())))
     }
 
     fn is_in(&self, message: &[u8]) -> bool {
