@@ -88,7 +88,7 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
     // From here on the build is ours, or already somebody's (P3).
     let mut journal = Writer::create(Path::new(JOURNAL))?;
     journal.append(&Event::Started { at_ms: clock::now_ms(), process: std::process::id() })?;
-    let (log, output) = log::Log::create(&plan.log)?;
+    let (log, output) = log::Log::create(&plan.log, plan.log_quota_bytes)?;
     let timeout = Duration::from_secs(plan.timeout_seconds);
     let shells = shells::Shells::listen()?;
     let mut session = session::Session::new(journal, log, (listener, shells), plan.on_driver_loss, timeout)?;

@@ -20,6 +20,25 @@ const HOLD: Duration = Duration::from_millis(200);
 /// A host's power failure loses at most this much of a log (P5).
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 
+/// What of a build's output is kept: all of it, up to a number of bytes.
+#[derive(Debug)]
+struct Quota {
+    bytes: u64,
+    kept: u64,
+    left_out: u64,
+}
+
+impl Quota {
+    /// How many of the next bytes are kept.
+    fn take(&mut self, length: usize) -> usize {
+        let left = usize::try_from(self.bytes - self.kept).unwrap_or(usize::MAX);
+        let kept = length.min(left);
+        self.kept += kept as u64;
+        self.left_out += (length - kept) as u64;
+        kept
+    }
+}
+
 /// Bytes are stored as they came but for what is masked; an unfinished line is held back a moment so that events are
 /// whole lines.
 #[derive(Debug)]
@@ -33,14 +52,17 @@ pub(crate) struct Log {
     held: Vec<u8>,
     held_since: Instant,
     at_line_start: bool,
+    /// Bytes that commands may still print into the log.
+    quota: Quota,
     /// Set by every write; the session tells the driver.
     pub(crate) grew: bool,
     syncer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
 impl Log {
-    /// Creates the segment; returns the log and the write end for the container.
-    pub(crate) fn create(path: &Path) -> io::Result<(Log, OwnedFd)> {
+    /// Creates the segment; returns the log and the write end for the container. Of what comes from there, `quota_bytes`
+    /// are kept.
+    pub(crate) fn create(path: &Path, quota_bytes: Option<u64>) -> io::Result<(Log, OwnedFd)> {
         let segment = SegmentWriter::create(path).map_err(io::Error::other)?;
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         // A large pipe lets commands run on while the agent is busy; the default also works.
@@ -54,6 +76,7 @@ impl Log {
             held: Vec::with_capacity(2 * READ),
             held_since: Instant::now(),
             at_line_start: true,
+            quota: Quota { bytes: quota_bytes.unwrap_or(u64::MAX), kept: 0, left_out: 0 },
             grew: false,
             syncer: None,
         };
@@ -103,19 +126,24 @@ impl Log {
 
     /// A line of the service's own. COMPAT: LC-110 `[Container] <time> <text>`.
     pub(crate) fn line(&mut self, text: &str) -> io::Result<()> {
+        self.end_output()?;
+        self.service_line(text)
+    }
+
+    /// COMPAT: LC-115, LC-116 the empty line after a command's output.
+    pub(crate) fn blank(&mut self) -> io::Result<()> {
+        self.end_output()?;
+        self.service(clock::now_micros(), b"\n")
+    }
+
+    fn service_line(&mut self, text: &str) -> io::Result<()> {
         let now = clock::now_micros();
         let text = self.masker.mask().text(text);
         let line = format!("[Container] {} {text}\n", clock::log_time(now));
         self.service(now, line.as_bytes())
     }
 
-    /// COMPAT: LC-115, LC-116 the empty line after a command's output.
-    pub(crate) fn blank(&mut self) -> io::Result<()> {
-        self.service(clock::now_micros(), b"\n")
-    }
-
     fn service(&mut self, micros: i64, bytes: &[u8]) -> io::Result<()> {
-        self.end_output()?;
         if !self.at_line_start {
             self.write(micros / 1000, b"\n")?;
         }
@@ -163,7 +191,15 @@ impl Log {
 
     fn write_held(&mut self, length: usize) -> io::Result<()> {
         let mut held = std::mem::take(&mut self.held);
-        let written = self.write(clock::now_ms(), &held[..length]);
+        let first = self.quota.left_out == 0;
+        let kept = self.quota.take(length);
+        let mut written = self.write(clock::now_ms(), &held[..kept]);
+        if first && kept < length && written.is_ok() {
+            let quota = self.quota.bytes;
+            written = self.service_line(&format!(
+                "The log has reached its quota of {quota} bytes of output; what commands print from here on is left out"
+            ));
+        }
         held.drain(..length);
         self.held = held;
         written
@@ -201,6 +237,9 @@ impl Log {
     pub(crate) fn seal(mut self) -> io::Result<()> {
         self.drain()?;
         self.end_output()?;
+        if self.quota.left_out > 0 {
+            self.service_line(&format!("{} bytes of output were left out", self.quota.left_out))?;
+        }
         self.stop_syncing();
         self.segment.seal().map_err(io::Error::other)
     }

@@ -18,6 +18,9 @@ pub struct Plan {
     pub project_name: String,
     /// Log segment to create and write (see `store::logs`).
     pub log: PathBuf,
+    /// How much of what commands print is kept; all of it if not said. What is left out is told in the log.
+    #[serde(default)]
+    pub log_quota_bytes: Option<u64>,
     pub environment: Environment,
     pub source: Source,
     /// Digits in `/codebuild/output/srcNNN/src` (EN-080).
@@ -194,6 +197,7 @@ pub(crate) mod tests {
             uuid: "0".into(),
             project_name: "demo".into(),
             log: PathBuf::from("log"),
+            log_quota_bytes: None,
             environment: Environment {
                 rootfs: Rootfs::Host,
                 variables: BTreeMap::new(),

@@ -32,6 +32,8 @@ pub(crate) struct File {
     #[serde(default)]
     concurrent_builds_of: BTreeMap<String, usize>,
     queued_builds: Option<usize>,
+    /// How much of a build's output its log keeps.
+    log_quota_mebibytes: Option<u64>,
     network: Option<NetworkSetting>,
     /// Where `/metrics` is served; nowhere if it is not said.
     metrics_listen: Option<SocketAddr>,
@@ -191,6 +193,7 @@ pub(crate) struct Settings {
     pub(crate) concurrent_builds: Option<usize>,
     pub(crate) concurrent_builds_of: BTreeMap<String, usize>,
     pub(crate) queued_builds: Option<usize>,
+    pub(crate) log_quota_mebibytes: Option<u64>,
     pub(crate) network: NetworkSetting,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
@@ -241,6 +244,7 @@ impl Settings {
             concurrent_builds,
             concurrent_builds_of: file.concurrent_builds_of,
             queued_builds: file.queued_builds,
+            log_quota_mebibytes: file.log_quota_mebibytes,
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             traces_endpoint: file.traces_endpoint,

@@ -180,6 +180,9 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     if let Some(builds) = settings.queued_builds {
         config.queued_builds = builds;
     }
+    if let Some(mebibytes) = settings.log_quota_mebibytes {
+        config.log_quota_bytes = Some(mebibytes.saturating_mul(1 << 20));
+    }
     if let Some(images) = &settings.host_images {
         config.host_images.clone_from(images);
     }

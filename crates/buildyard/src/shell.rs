@@ -142,6 +142,7 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         build_id: record.build_id.clone(),
         project_name: "shell".into(),
         log: home.join("log"),
+        log_quota_bytes: None,
         environment: record.environment.clone(),
         source: Source::Folder(record.source.clone()),
         source_number: record.source_number,

@@ -109,6 +109,8 @@ pub struct Config {
     pub objects: PathBuf,
     /// Folder of the log segments.
     pub logs: PathBuf,
+    /// How many bytes of a build's output are kept in its log; `None`: all of them.
+    pub log_quota_bytes: Option<u64>,
     /// How many builds run at once.
     pub concurrent_builds: usize,
     /// How many builds of a compute type, such as `BUILD_GENERAL1_LARGE`, run at once; others have no limit of their own.
@@ -143,6 +145,7 @@ impl Config {
             default_account: None,
             objects,
             logs,
+            log_quota_bytes: Some(LOG_QUOTA_BYTES),
             concurrent_builds: processors.max(2),
             concurrent_builds_of: BTreeMap::new(),
             queued_builds: 10_000,
@@ -181,6 +184,8 @@ pub fn is_compute_type(name: &str) -> bool {
     crate::plan::is_compute_type(&ComputeType::from(name))
 }
 
+/// More than any log that somebody reads, and less than a disk.
+const LOG_QUOTA_BYTES: u64 = 20 << 30;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn native_environment_type() -> EnvironmentType {

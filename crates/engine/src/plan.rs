@@ -98,6 +98,7 @@ pub(crate) fn draft(
         uuid: request.uuid.to_string(),
         project_name: name,
         log: config.logs.join(format!("{}.log", request.uuid)),
+        log_quota_bytes: config.log_quota_bytes,
         environment,
         source: source::source(&settings, config)?,
         source_number: source_number(request.uuid),

@@ -112,6 +112,7 @@ fn plan(what: &str) -> Plan {
         uuid: UUID.to_string(),
         project_name: "demo".to_string(),
         log: PathBuf::from("/nonexistent/log"),
+        log_quota_bytes: None,
         environment: Environment {
             rootfs: Rootfs::Host,
             variables: BTreeMap::new(),

@@ -13,7 +13,25 @@ use crate::world::Build;
 
 const CASES_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/logs");
 
-crate::cases![logs_are_what_codebuild_would_write];
+crate::cases![logs_are_what_codebuild_would_write, output_beyond_the_quota_is_left_out_and_that_is_told];
+
+fn output_beyond_the_quota_is_left_out_and_that_is_told() {
+    let mut build = Build::of(
+        "  build: {commands: ['yes 0123456789 | head -c 150000', 'printf more', 'echo and more']}\n  \
+         post_build: {commands: ['exit 3']}\n",
+    );
+    build.plan.log_quota_bytes = Some(100_000);
+    let log = build.run().log;
+    let (kept, after) = log.split_once("The log has reached its quota of 100000 bytes of output").unwrap();
+    let (_, output) = kept.split_once("head -c 150000\n").unwrap();
+    let output = output.rsplit_once("[Container]").unwrap().0;
+    // The quota ends within a line, which the record must not be part of.
+    assert_eq!(output.len(), 100_001, "{}", &output[output.len() - 50..]);
+    assert!("0123456789\n".repeat(10_000).starts_with(output.trim_end()));
+    assert!(!after.contains("\nmore") && !after.contains("\nand more"), "{after}");
+    assert!(after.contains("Running command echo and more"), "what the service says is kept: {after}");
+    assert!(after.ends_with(" 50013 bytes of output were left out\n"), "{after}");
+}
 
 fn logs_are_what_codebuild_would_write() {
     // LC-110..117

@@ -43,6 +43,7 @@ impl Build {
             uuid,
             project_name: "demo".into(),
             log: folder.path().join("log"),
+            log_quota_bytes: None,
             environment: Environment {
                 rootfs: Rootfs::Host,
                 variables: [("PATH".into(), PATH.into())].into(),

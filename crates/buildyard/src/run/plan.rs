@@ -42,6 +42,7 @@ pub(super) fn plan(
         build_id,
         project_name: project,
         log: home.join("log"),
+        log_quota_bytes: None,
         environment,
         source: Source::Folder(folder.to_owned()),
         // Paths of the source folder are in what was kept.
