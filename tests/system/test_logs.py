@@ -1,5 +1,6 @@
-"""`buildyard logs`: a build's log in a shell, of a build that has ended and of one that goes on, even while the server is away."""
+"""Logs: `buildyard logs` in a shell, of a build that has ended and of one that goes on, even while the server is away; logs in S3."""
 
+import gzip
 import json
 import subprocess
 
@@ -61,3 +62,40 @@ def test_a_reader_that_leaves_ends_it(codebuild, server, name):
         timeout=60,
     )
     assert (head.returncode, head.stderr) == (0, "")
+
+
+# SA-110, SA-115, SA-116
+def test_a_log_in_s3_is_the_whole_log_beside_cloudwatch_or_without_it(codebuild, name):
+    codebuild.s3.create_bucket(Bucket=name)
+    commands = ["seq 100000; printf 'bytes \\377\\000\\n'; echo last"]
+    s3_logs = {"status": "ENABLED", "location": f"{name}/build-log"}
+    codebuild.create_project(name, json.dumps(spec(build=commands)), logsConfig={"s3Logs": s3_logs})
+    build = codebuild.run(name)
+    uuid = build["id"].split(":")[1]
+    assert build["logs"]["s3LogsArn"] == f"arn:aws:s3:::{name}/build-log/{uuid}.gz"
+    link = f"https://s3.console.aws.amazon.com/s3/object/{name}/build-log/{uuid}.gz?region=us-east-1"
+    assert build["logs"]["s3DeepLink"] == link
+    assert build["logs"]["s3Logs"]["status"] == "ENABLED"
+
+    def stored(build_id):
+        key = f"build-log/{build_id.split(':')[1]}.gz"
+        return gzip.decompress(codebuild.s3.get_object(Bucket=name, Key=key)["Body"].read())
+
+    text = stored(build["id"])
+    assert b"\n99999\n100000\nbytes \xff\x00\nlast\n" in text
+    assert text.decode(errors="replace") == codebuild.log(build)
+
+    off = {"cloudWatchLogs": {"status": "DISABLED"}, "s3Logs": s3_logs}
+    alone = codebuild.run(name, logsConfigOverride=off)
+    assert "groupName" not in alone["logs"] and "s3LogsArn" in alone["logs"]
+    assert b"\nlast\n" in stored(alone["id"])
+
+
+# SA-116
+def test_a_log_that_cannot_be_written_to_its_bucket_is_not_named_and_changes_no_status(codebuild, name):
+    location = {"status": "ENABLED", "location": f"{name}-is-not-there"}
+    codebuild.create_project(name, json.dumps(spec(build=["echo hi"])), logsConfig={"s3Logs": location})
+    build = codebuild.run(name)
+    assert build["buildStatus"] == "SUCCEEDED"
+    assert "s3LogsArn" not in build["logs"] and "s3DeepLink" not in build["logs"]
+    assert "\nhi\n" in codebuild.log(build)

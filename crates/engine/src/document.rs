@@ -10,6 +10,7 @@ use api::{AccountId, Arn, Region, Timestamp};
 
 use crate::config::Config;
 use crate::lifecycle::{Phase, PhaseRecord, State};
+use crate::log_object::LogObject;
 use crate::plan::{Order, Stream, expected_key};
 use crate::queue::{Limit, Standing};
 use crate::retry;
@@ -68,8 +69,9 @@ pub(crate) fn render(build: &mut Build, order: &Order, state: &State) {
         build.exported_environment_variables = Some(exported(state));
     }
     // COMPAT: SA-113 the log's place is told once PROVISIONING has made it.
-    if let Some(stream) = order.stream.as_ref().filter(|_| state.was_in(Phase::Provisioning)) {
-        show_logs(build, stream);
+    if state.was_in(Phase::Provisioning) {
+        order.stream.iter().for_each(|stream| show_logs(build, stream));
+        show_log_object(build, order, state);
     }
 }
 
@@ -209,6 +211,18 @@ fn show_logs(build: &mut Build, stream: &Stream) {
     ));
     logs.cloud_watch_logs_arn =
         Some(format!("arn:{partition}:logs:{region}:{account}:log-group:{group}:log-stream:{name}"));
+}
+
+/// COMPAT: SA-115, SA-116. What could not be written is not named.
+fn show_log_object(build: &mut Build, order: &Order, state: &State) {
+    let arn: Option<Arn> = build.arn.as_deref().and_then(|arn| arn.parse().ok());
+    let object = LogObject::of(&order.settings, &order.plan.uuid).filter(|_| !state.log_object_failed);
+    let region = arn.as_ref().and_then(|arn| arn.region().parse::<Region>().ok());
+    let shown = object.zip(region);
+    let Some(logs) = build.logs.as_mut() else { return };
+    logs.s3_logs_arn =
+        shown.as_ref().map(|(object, region)| Arn::s3(region, &object.bucket, &object.key).to_string());
+    logs.s3_deep_link = shown.map(|(object, region)| object.deep_link(&region));
 }
 
 fn escape_slashes(text: &str) -> String {

@@ -13,6 +13,7 @@ use agent::journal::{Context, Event as Report, Outcome};
 use api::codebuild::Build;
 use executor::{Adopted, Link, Signal};
 use store::logs::{SegmentReader, SegmentWriter};
+use store::objects::Objects;
 use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use tokio::sync::watch;
 
@@ -24,6 +25,7 @@ use crate::engine::Shared;
 use crate::error::{Error, Result};
 use crate::git::WithGit;
 use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
+use crate::log_object::LogObject;
 use crate::plan::{Order, Stream};
 use crate::references::{Lookup, References};
 use crate::retry;
@@ -467,6 +469,11 @@ impl Driver {
         if let Err(error) = self.seal_log().await {
             tracing::error!(build = %self.live.id, %error, "the build's log could not be sealed");
         }
+        if let Err(error) = self.write_log_object().await {
+            tracing::error!(build = %self.live.id, %error, "the build's log could not be written to its bucket");
+            self.live.state.log_object_failed = true;
+            document::render(&mut self.live.document, &self.live.order, &self.live.state);
+        }
         let kept = match self.next_try() {
             Some(next) => self.store_with_next_try(next).await,
             None => self.store_until_kept().await,
@@ -590,6 +597,22 @@ impl Driver {
             records.update_log_stream(scope, name, (held.first_ms, held.last_ms), held.bytes).await?;
         }
         Ok(())
+    }
+
+    /// Writes the sealed log to where S3 logs are to be. Done again after a crash in between, to the same end.
+    async fn write_log_object(&self) -> io::Result<()> {
+        let Live { order, state, .. } = &*self.live;
+        let Some(object) = LogObject::of(&order.settings, &order.plan.uuid) else { return Ok(()) };
+        if !state.was_in(Phase::Provisioning) {
+            return Ok(());
+        }
+        let (log, root, owner) =
+            (order.plan.log.clone(), self.shared.config.objects.clone(), order.plan.objects_owner.clone());
+        let writing = tokio::task::spawn_blocking(move || {
+            let objects = Objects::open(&root).map_err(io::Error::other)?;
+            object.write(&log, &owner.map_or(objects.clone(), |owner| objects.of(owner)))
+        });
+        writing.await.map_err(io::Error::other)?
     }
 
     fn wake_readers(&self) {

@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod git;
 pub mod lifecycle;
+mod log_object;
 mod operations;
 mod overrides;
 mod paging;

@@ -78,6 +78,9 @@ pub struct State {
     /// ARN of the build that follows this one as its next try (LC-072).
     #[serde(default)]
     pub next_try: Option<String>,
+    /// The log could not be written where `logsConfig.s3Logs` wants it.
+    #[serde(default)]
+    pub log_object_failed: bool,
 }
 
 /// What can happen to a build.
@@ -154,6 +157,7 @@ impl State {
             exported: BTreeMap::new(),
             retry_asked: None,
             next_try: None,
+            log_object_failed: false,
         }
     }
 

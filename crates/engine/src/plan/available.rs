@@ -1,11 +1,10 @@
 //! What cannot run in this version, refused by name rather than run differently than asked.
 
-use api::codebuild::{
-    ArtifactsType, CacheType, LogsConfigStatusType, Project, ProjectEnvironment, SourceType,
-};
+use api::codebuild::{ArtifactsType, CacheType, Project, ProjectEnvironment, SourceType};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::log_object;
 
 /// Checks the project as the build sees it.
 pub(super) fn check(settings: &Project, config: &Config) -> Result<()> {
@@ -81,9 +80,10 @@ fn check_surroundings(settings: &Project) -> Result<()> {
         let identifier = first.identifier.as_deref().unwrap_or_default();
         return Error::not_available("fileSystemLocations", identifier);
     }
-    let s3_logs = settings.logs_config.as_ref().and_then(|logs| logs.s3_logs.as_ref());
-    if s3_logs.is_some_and(|logs| logs.status == Some(LogsConfigStatusType::Enabled)) {
-        return Error::not_available("logsConfig.s3Logs.status", "ENABLED");
+    if log_object::lacks_location(settings) {
+        return Error::invalid(
+            "Invalid input: location is required for logsConfig.s3Logs with status ENABLED",
+        );
     }
     Ok(())
 }

@@ -400,7 +400,7 @@ fn what_cannot_run_yet_is_refused_by_name() {
                 }),
                 ..none()
             },
-            "logsConfig.s3Logs.status ENABLED",
+            "location is required for logsConfig.s3Logs",
         ),
         (
             StartBuildInput {
