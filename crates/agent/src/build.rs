@@ -253,7 +253,10 @@ impl<'a> Build<'a> {
             Some(prepared) => Container::create_in(prepared, spec),
             None => Container::create(spec),
         };
-        let created = created.map(|container| self.session.set_container(container));
+        let created = match created {
+            Ok(container) => Ok(self.session.set_container(container)?),
+            Err(error) => Err(error),
+        };
         if self.plan.debug_session && created.is_ok() {
             self.session.listen_for_breakpoints()?;
         }

@@ -10,6 +10,7 @@ pub mod attach;
 mod breakpoints;
 mod build;
 mod clock;
+mod endpoint;
 mod inside;
 pub mod journal;
 mod log;
@@ -92,6 +93,9 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
     let timeout = Duration::from_secs(plan.timeout_seconds);
     let shells = shells::Shells::listen()?;
     let mut session = session::Session::new(journal, log, (listener, shells), plan.on_driver_loss, timeout)?;
+    if let Some(endpoint) = &plan.endpoint {
+        session.endpoint = Some(endpoint::Endpoint::new(endpoint, &plan.build_id)?);
+    }
     session.hear_drivers();
     let place = build::Place { folder: &folder, name, prepared, output };
     let outcome = build::Build::new(&mut session, &plan).run(place);

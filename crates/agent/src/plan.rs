@@ -52,6 +52,20 @@ pub struct Plan {
     /// `buildyard run`: environments are kept at phase borders, and may be entered again.
     #[serde(default)]
     pub snapshots: Option<Snapshots>,
+    /// The services of the server that runs the build, for its commands; none for local builds.
+    #[serde(default)]
+    pub endpoint: Option<Endpoint>,
+}
+
+/// Where commands reach AWS's services, and get the credentials for it (EN-062).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// The server's socket for builds.
+    pub socket: PathBuf,
+    /// Twelve digits.
+    pub account: String,
+    /// Path of the credentials, a secret of this build.
+    pub credentials: String,
 }
 
 /// Environments kept between the builds of one source folder; see [`crate::snapshots`].
@@ -219,6 +233,7 @@ pub(crate) mod tests {
             hold_on_failure: false,
             objects_owner: None,
             snapshots: None,
+            endpoint: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::answer::{Answer, Hearing, Word};
 use crate::breakpoints::{Breakpoints, Said};
 use crate::clock;
+use crate::endpoint::Endpoint;
 use crate::journal::{self, Event, Hold};
 use crate::log::Log;
 use crate::plan::DriverLoss;
@@ -72,6 +73,8 @@ pub(crate) struct Session {
     listener: UnixListener,
     pub(crate) shells: Shells,
     breakpoints: Option<Breakpoints>,
+    /// Where commands reach the server.
+    pub(crate) endpoint: Option<Endpoint>,
     drivers: Vec<Driver>,
     on_driver_loss: DriverLoss,
     had_driver: bool,
@@ -102,6 +105,7 @@ impl Session {
             listener,
             shells,
             breakpoints: None,
+            endpoint: None,
             drivers: Vec::new(),
             on_driver_loss,
             had_driver: false,
@@ -121,10 +125,14 @@ impl Session {
         Ok(())
     }
 
-    pub(crate) fn set_container(&mut self, container: Container) {
+    pub(crate) fn set_container(&mut self, mut container: Container) -> io::Result<()> {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.attend(container.take_listeners())?;
+        }
         self.container = Some(container);
         // Numbers begin anew.
         self.ended.clear();
+        Ok(())
     }
 
     /// From now on breakpoints hold the build.
@@ -174,6 +182,9 @@ impl Session {
     pub(crate) fn end_container(&mut self) -> Result<(), Halt> {
         self.shells.close();
         self.breakpoints = None;
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.close();
+        }
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),
@@ -262,6 +273,11 @@ impl Session {
         if ready.shells {
             self.shells.hear(self.container.as_mut());
         }
+        if ready.endpoint
+            && let Some(endpoint) = &mut self.endpoint
+        {
+            endpoint.hear();
+        }
         if ready.container {
             self.hear_container()?;
         }
@@ -287,6 +303,9 @@ impl Session {
                 .iter()
                 .map(|breakpoints| PollFd::from_borrowed_fd(breakpoints.fd(), PollFlags::IN)),
         );
+        let first_of_endpoint = fds.len();
+        let interests = self.endpoint.iter().flat_map(Endpoint::interests);
+        fds.extend(interests.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));
         let first_driver = fds.len();
         fds.extend(self.drivers.iter().map(|driver| PollFd::new(&driver.stream, PollFlags::IN)));
         let left = self.next_due().saturating_duration_since(Instant::now());
@@ -300,7 +319,8 @@ impl Session {
             output: is_ready(0),
             drivers: is_ready(1) || (first_driver..fds.len()).any(is_ready),
             container: container.is_some_and(is_ready),
-            shells: (first_shell..first_driver).any(is_ready),
+            shells: (first_shell..first_of_endpoint).any(is_ready),
+            endpoint: (first_of_endpoint..first_driver).any(is_ready),
         })
     }
 
@@ -432,6 +452,7 @@ struct Ready {
     drivers: bool,
     container: bool,
     shells: bool,
+    endpoint: bool,
 }
 
 fn pipe() -> io::Result<(File, OwnedFd)> {

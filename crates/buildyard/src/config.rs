@@ -11,7 +11,7 @@ use store::records::Address;
 
 use crate::aws_environment::Overrides;
 use crate::folders;
-use crate::users::{UserSetting, UserSettings};
+use crate::users::{RoleSetting, UserSetting, UserSettings};
 
 /// `buildyard.toml`. Every key may be left out; an unknown one is an error that names it.
 #[derive(Debug, Default, Deserialize)]
@@ -26,6 +26,9 @@ pub(crate) struct File {
     accounts: Vec<String>,
     #[serde(default)]
     users: Vec<UserSetting>,
+    /// What builds may do, by their project's service role.
+    #[serde(default)]
+    roles: Vec<RoleSetting>,
     region: Option<String>,
     concurrent_builds: Option<usize>,
     /// How many builds of a compute type run at once.
@@ -227,7 +230,7 @@ impl Settings {
         if concurrent_builds == Some(0) {
             return Err("concurrent_builds must be at least 1".into());
         }
-        let users = UserSettings { accounts: file.accounts, users: file.users, folder };
+        let users = UserSettings { accounts: file.accounts, users: file.users, roles: file.roles, folder };
         check_concurrent_builds_of(&file.concurrent_builds_of)?;
         let database = flags.database.or(file.database).map(|url| url.0.parse());
         let database = database.transpose().map_err(|e| format!("database: {e}"))?;
@@ -329,6 +332,7 @@ mod tests {
             ("network = 'bridge'", "bridge"),
             ("[host]\nshare = []", "share"),
             ("[[users]]\nname = 'ci'\nkey = 1", "key"),
+            ("[[roles]]\nname = 'ci'\nkeys = []", "keys"),
             ("database = 'mysql://db/yard'", "postgres://"),
             ("database = 'postgres://me:secret@db/yard?sslmode=require'", "sslmode"),
             ("region = 'eu'\ndatabase = 'postgres://me:secret@db", "line 2"),

@@ -1,14 +1,14 @@
 //! `buildyard serve`: opens the data folder, wires engine and endpoints together, serves until told to stop.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::config::{Config, Image, ResolveImage};
+use engine::config::{BuildEndpoint, Config, Image, ResolveImage};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::Embedded;
-use server::{CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, S3, Secrets, Services, Tokens};
+use server::{CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, Roles, S3, Secrets, Services, Tokens};
 use store::objects::Objects;
 use store::records::{Records, Vault};
 
@@ -19,6 +19,8 @@ use crate::users::Users;
 use crate::watching::{self, Watching};
 use crate::{credentials, images};
 
+/// Where agents bring their builds' connections, in the data folder.
+const BUILDS_SOCKET: &str = "builds.sock";
 /// Variables of ours that no agent is given.
 const SECRETS: [&str; 4] = [
     "BUILDYARD_DATABASE",
@@ -58,6 +60,12 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let bell = server::logs::Wakes::new();
     let mut config = engine_config(settings, bell.clone())?;
     config.references = references(settings, &vault, config.clock.clone())?;
+    let roles = users.roles.clone();
+    let policies =
+        move |account: &str, role: &str| roles.get(&(account.to_owned(), role.to_owned())).cloned();
+    let roles = Roles::new(&vault.derived_key("builds' credentials"), policies);
+    let builds = data.join(BUILDS_SOCKET);
+    config.endpoint = Some(build_endpoint(builds.clone(), roles.clone()));
     config.tell_builds = watching.tell_builds();
     let clock = config.clock.clone();
     let mut options = executor::embedded::Options::new(data.join("builds"));
@@ -100,12 +108,15 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         clock: now,
         tokens,
         ready: watching::ready(ready.clone(), records.clone(), data),
+        roles,
         replays: Replays::kept(&data.join("replays"), replayed_from)
             .map_err(|e| format!("cannot keep {}: {e}", data.join("replays").display()))?,
         metrics: watching.metrics.clone(),
     };
     let endpoint = Endpoint::new(behind_the_door, services);
     let admin = door::listen(data)?;
+    let for_builds = server::listen_for_builds(&builds)
+        .map_err(|e| format!("cannot listen at {}: {e}", builds.display()))?;
     let url = format!("http://{address}");
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
@@ -121,7 +132,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         }
     };
     tokio::select! {
-        () = server::serve(listener, Arc::new(endpoint), stop) => {}
+        () = server::serve(listener, Some(for_builds), Arc::new(endpoint), stop) => {}
         () = keeper.answer(admin) => {}
     }
     if lost.load(Ordering::Relaxed) {
@@ -129,6 +140,10 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     }
     engine.shut_down().await;
     Ok(())
+}
+
+fn build_endpoint(socket: PathBuf, roles: Roles) -> BuildEndpoint {
+    BuildEndpoint { socket, credentials: Arc::new(move |build| roles.path(build)) }
 }
 
 fn open_records(settings: &Settings) -> Result<Records, String> {

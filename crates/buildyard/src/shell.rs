@@ -157,6 +157,7 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         debug_session: false,
         hold_on_failure: false,
         objects_owner: None,
+        endpoint: None,
         snapshots: Some(Snapshots {
             folder: kept.folder.clone(),
             entry: Some(Entry::Left { build_id: record.build_id.clone() }),

@@ -1,6 +1,6 @@
 //! Who may ask the server for what, as the configuration says: accounts, users, their access keys and policies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,21 @@ pub(crate) struct UserSetting {
     keys: Vec<KeySetting>,
 }
 
+/// `[[roles]]`: what builds may do whose project has this service role.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RoleSetting {
+    /// As in the role's ARN, without its path.
+    name: String,
+    /// The default one if there is none.
+    account: Option<String>,
+    /// Files with policies, from the configuration's folder.
+    #[serde(default)]
+    policies: Vec<PathBuf>,
+    /// A policy here and now.
+    policy: Option<String>,
+}
+
 /// `[[users.keys]]`. The secret itself is never in the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +68,8 @@ pub(crate) struct Users {
     /// The first is the default.
     pub(crate) accounts: Vec<String>,
     pub(crate) users: Vec<User>,
+    /// By account and name.
+    pub(crate) roles: BTreeMap<(String, String), Vec<Policy>>,
     /// Environment variables that hold secrets of access keys, for nobody else to see.
     pub(crate) secret_variables: Vec<String>,
 }
@@ -62,6 +79,7 @@ pub(crate) struct Users {
 pub(crate) struct UserSettings {
     pub(crate) accounts: Vec<String>,
     pub(crate) users: Vec<UserSetting>,
+    pub(crate) roles: Vec<RoleSetting>,
     /// The configuration's.
     pub(crate) folder: PathBuf,
 }
@@ -71,7 +89,7 @@ impl UserSettings {
     pub(crate) fn read(self, default_account: &str) -> Result<Users, String> {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let places = Places { folder: &self.folder, variable: &variable };
-        Users::read(default_account, self.accounts, self.users, &places)
+        Users::read(default_account, self.accounts, self.users, self.roles, &places)
     }
 }
 
@@ -87,6 +105,7 @@ impl Users {
         default_account: &str,
         further: Vec<String>,
         users: Vec<UserSetting>,
+        roles: Vec<RoleSetting>,
         places: &Places<'_>,
     ) -> Result<Users, String> {
         let mut accounts = vec![default_account.to_owned()];
@@ -108,6 +127,13 @@ impl Users {
                 return Err(format!("users: access key {} is there twice", key.id));
             }
             all.users.push(user);
+        }
+        for role in roles {
+            let (key, policies) = role.checked(&all, places)?;
+            if all.roles.contains_key(&key) {
+                return Err(format!("roles: {}: account {} has this role already", key.1, key.0));
+            }
+            all.roles.insert(key, policies);
         }
         Ok(all)
     }
@@ -149,22 +175,40 @@ impl UserSetting {
         if all.find(&account, &self.name).is_some() || (account == all.accounts[0] && self.name == ADMIN) {
             return Err(wrong(&format_args!("account {account} has this user already")));
         }
-        let mut policies = Vec::new();
-        for path in self.policies.iter().map(|path| places.folder.join(path)) {
-            let text = std::fs::read_to_string(&path);
-            let text = text.map_err(|e| wrong(&format_args!("policy {}: {e}", path.display())))?;
-            let policy = Policy::of_user(&text);
-            policies.push(policy.map_err(|e| wrong(&format_args!("policy {}: {e}", path.display())))?);
-        }
-        if let Some(text) = &self.policy {
-            policies.push(Policy::of_user(text).map_err(|e| wrong(&format_args!("policy: {e}")))?);
-        }
-        if policies.len() > limits::POLICIES {
-            return Err(wrong(&format_args!("at most {} policies are allowed", limits::POLICIES)));
-        }
+        let policies = places.policies(&self.policies, self.policy.as_deref()).map_err(|e| wrong(&e))?;
         let keys = self.keys.iter().map(|key| key.read(places));
         let keys = keys.collect::<Result<_, _>>().map_err(|e| wrong(&e))?;
         Ok(User { account, name: self.name, policies, keys })
+    }
+}
+
+impl RoleSetting {
+    fn checked(self, all: &Users, places: &Places<'_>) -> Result<((String, String), Vec<Policy>), String> {
+        let account = self.account.unwrap_or_else(|| all.accounts[0].clone());
+        check_name(&self.name).map_err(|rule| format!("roles: name `{}` {rule}", self.name))?;
+        let wrong = |what: String| format!("roles: {}: {what}", self.name);
+        all.check_account(&account).map_err(wrong)?;
+        let policies = places.policies(&self.policies, self.policy.as_deref()).map_err(wrong)?;
+        Ok(((account, self.name), policies))
+    }
+}
+
+impl Places<'_> {
+    /// Those in the files, and the one that is written out.
+    fn policies(&self, files: &[PathBuf], written: Option<&str>) -> Result<Vec<Policy>, String> {
+        let mut policies = Vec::new();
+        for path in files.iter().map(|path| self.folder.join(path)) {
+            let wrong = |e: &dyn fmt::Display| format!("policy {}: {e}", path.display());
+            let text = std::fs::read_to_string(&path).map_err(|e| wrong(&e))?;
+            policies.push(Policy::of_user(&text).map_err(|e| wrong(&e))?);
+        }
+        if let Some(text) = written {
+            policies.push(Policy::of_user(text).map_err(|e| format!("policy: {e}"))?);
+        }
+        if policies.len() > limits::POLICIES {
+            return Err(format!("at most {} policies are allowed", limits::POLICIES));
+        }
+        Ok(policies)
     }
 }
 
@@ -235,6 +279,8 @@ mod tests {
         accounts: Vec<String>,
         #[serde(default)]
         users: Vec<UserSetting>,
+        #[serde(default)]
+        roles: Vec<RoleSetting>,
     }
 
     fn users(text: &str) -> Result<Users, String> {
@@ -243,9 +289,9 @@ mod tests {
         std::fs::write(folder.path().join("odd.json"), "{}").unwrap();
         std::fs::write(folder.path().join("secret"), "from the file\n").unwrap();
         let variable = |name: &str| (name == "SECRET").then(|| "from the variable".to_owned());
-        let File { accounts, users } = toml::from_str(text).unwrap();
+        let File { accounts, users, roles } = toml::from_str(text).unwrap();
         let places = Places { folder: folder.path(), variable: &variable };
-        Users::read("111122223333", accounts, users, &places)
+        Users::read("111122223333", accounts, users, roles, &places)
     }
 
     #[test]
@@ -272,6 +318,10 @@ mod tests {
         for (text, expect) in [
             ("accounts = ['1']", "`1` is not twelve digits"),
             ("[[users]]\nname = 'a b'", "`a b`"),
+            ("[[roles]]\nname = 'a b'", "`a b`"),
+            ("[[roles]]\nname = 'a'\n[[roles]]\nname = 'a'", "already"),
+            ("[[roles]]\nname = 'a'\naccount = '999999999999'", "no account 999999999999"),
+            ("[[roles]]\nname = 'a'\npolicies = ['odd.json']", "no Statement"),
             ("[[users]]\nname = 'admin'", "already"),
             ("[[users]]\nname = 'a'\n[[users]]\nname = 'a'", "already"),
             ("[[users]]\nname = 'a'\naccount = '999999999999'", "no account 999999999999"),

@@ -72,6 +72,7 @@ fn spec(folder: &Path, name: &str, beneath: &[PathBuf]) -> Result<Spec, Failure>
         files: Vec::new(),
         hostname: "border".into(),
         network: Network::Host,
+        listen: Vec::new(),
         limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000) },
         name: name.to_owned(),
         output: std::fs::File::open("/dev/null")?.into(),

@@ -43,6 +43,7 @@ fn once(number: usize, scratch: &Path, network: Network) -> Result<[Duration; 4]
         files: Vec::new(),
         hostname: "spawn".into(),
         network,
+        listen: Vec::new(),
         limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000) },
         name,
         output: std::fs::File::open("/dev/null")?.into(),

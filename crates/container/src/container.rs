@@ -35,6 +35,7 @@ pub struct Container {
     cgroups: Cgroups,
     /// Kept until no process can have them any more.
     _ids: Option<IdRange>,
+    listeners: Vec<OwnedFd>,
     scratch: PathBuf,
     functions: HashMap<&'static str, u32>,
     has_died: bool,
@@ -65,6 +66,7 @@ impl Container {
                 events: born.events,
                 cgroups,
                 _ids: born.ids,
+                listeners: born.listeners,
                 functions: (0..)
                     .zip(spec.functions)
                     .map(|(index, function)| (function.name, index))
@@ -133,6 +135,11 @@ impl Container {
             }
             other => other.doing("ask init"),
         }
+    }
+
+    /// The sockets listening at [`Spec::listen`], in its order; once.
+    pub fn take_listeners(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.listeners)
     }
 
     /// Readable when [`Container::next_event`] will not block.

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,8 @@ const ROOT: &str = "container/root";
 
 /// The first message from init: it is ready, or why it is not.
 pub(crate) const READY: u32 = 0;
+/// A message before it: the ports that are listened at come with it. No error has this number.
+pub(crate) const LISTENING: u32 = u32::MAX;
 
 /// Where init begins. Never returns.
 pub(crate) fn enter(setup: &Setup<'_>) -> ! {
@@ -148,9 +151,26 @@ fn separate(setup: &Setup<'_>) -> Result<(), Error> {
     rustix::system::sethostname(setup.spec.hostname.as_bytes()).doing("set the host name")?;
     if setup.spec.network == Network::None {
         sys::bring_loopback_up().doing("bring the loopback interface up")?;
+        listen(setup)?;
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing("part from the host's mounts")
+}
+
+/// Opens the ports of the spec, and sends them to the caller.
+fn listen(setup: &Setup<'_>) -> Result<(), Error> {
+    let listeners = setup.spec.listen.iter().enumerate().map(|(number, address)| {
+        sys::add_to_loopback(*address.ip(), number)?;
+        // std listens with a backlog of its own, without blocking anything here.
+        TcpListener::bind(address)
+    });
+    let listeners: Vec<TcpListener> = listeners.collect::<io::Result<_>>().doing("listen in the network")?;
+    if listeners.is_empty() {
+        return Ok(());
+    }
+    let descriptors: Vec<BorrowedFd<'_>> = listeners.iter().map(AsFd::as_fd).collect();
+    let message = crate::wire::Writer::default().number(LISTENING).0.clone();
+    packet::send(setup.control.as_fd(), &message, &descriptors).doing("hand over what is listened at")
 }
 
 fn limit(setup: &Setup<'_>) -> Result<(), Error> {

@@ -284,6 +284,7 @@ mod tests {
             files: Vec::new(),
             hostname: "host".into(),
             network: Network::None,
+            listen: Vec::new(),
             limits: Limits::default(),
             name: "name".into(),
             output: fs::File::open("/dev/null").unwrap().into(),

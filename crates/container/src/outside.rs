@@ -13,7 +13,7 @@ use crate::cgroup::Cgroups;
 use crate::devices::detached;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, RANGE, rules_the_host};
-use crate::inside::{self, Ids, READY, Setup, open_trees};
+use crate::inside::{self, Ids, LISTENING, READY, Setup, open_trees};
 use crate::layout::{Content, Layer, Layout};
 use crate::packet;
 use crate::prepared::Prepared;
@@ -29,6 +29,7 @@ pub(crate) struct Born {
     pub(crate) control: OwnedFd,
     pub(crate) events: OwnedFd,
     pub(crate) ids: Option<IdRange>,
+    pub(crate) listeners: Vec<OwnedFd>,
 }
 
 /// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
@@ -70,9 +71,12 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
     let (init, pidfd) =
         prepared.give_birth(sys::NAMESPACES | network, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    let born = Born { init, pidfd, control, events, ids };
+    let mut born = Born { init, pidfd, control, events, ids, listeners: Vec::new() };
     match bring_up(&born, cgroups, spec, &layout, &trees) {
-        Ok(()) => Ok(born),
+        Ok(listeners) => {
+            born.listeners = listeners;
+            Ok(born)
+        }
         Err(error) => {
             let _ = rustix::process::pidfd_send_signal(&born.pidfd, rustix::process::Signal::KILL);
             let _ = sys::wait_for_exit(init);
@@ -87,6 +91,9 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
     }
     if spec.hostname.len() > 64 || spec.hostname.contains(['\0', '\n']) {
         return Err(Error::Invalid("the host name is longer than 64 bytes or not one line".into()));
+    }
+    if !spec.listen.is_empty() && spec.network == Network::Host {
+        return Err(Error::Invalid("nothing is listened at in the host's network".into()));
     }
     if spec.beneath.len() > MOST_BENEATH {
         let text =
@@ -146,7 +153,7 @@ fn bring_up(
     spec: &Spec,
     layout: &Layout,
     trees: &[Option<OwnedFd>],
-) -> Result<(), Error> {
+) -> Result<Vec<OwnedFd>, Error> {
     cgroups.limit(&spec.limits)?;
     if let Some(ids) = &born.ids {
         let process = PathBuf::from(format!("/proc/{}", born.init.as_raw_nonzero()));
@@ -173,11 +180,19 @@ fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'
     Ok(())
 }
 
-fn await_ready(control: BorrowedFd<'_>) -> Result<(), Error> {
-    let (message, _) = packet::receive(control).doing("wait for init")?.ok_or(Error::Gone)?;
+/// What init listens at, once it is ready.
+fn await_ready(control: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Error> {
+    let mut listeners = Vec::new();
+    let message = loop {
+        let (message, descriptors) = packet::receive(control).doing("wait for init")?.ok_or(Error::Gone)?;
+        if Reader(&message).number() != Some(LISTENING) {
+            break message;
+        }
+        listeners = descriptors;
+    };
     let mut reader = Reader(&message);
     match reader.number() {
-        Some(READY) => Ok(()),
+        Some(READY) => Ok(listeners),
         Some(errno) => {
             let what = reader.text().unwrap_or_default().to_string_lossy().into_owned();
             Err(report::why_not(what, io::Error::from_raw_os_error(errno as i32)))

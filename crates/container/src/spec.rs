@@ -1,6 +1,7 @@
 //! What a container is made of and what can be asked of it: plain values. No behaviour.
 
 use std::ffi::OsString;
+use std::net::SocketAddrV4;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -30,6 +31,9 @@ pub struct Spec {
     /// At most 64 bytes.
     pub hostname: String,
     pub network: Network,
+    /// TCP ports that are listened at in the container's network from the start, for the caller to answer: see
+    /// [`crate::Container::take_listeners`]. The addresses become the loopback interface's. Not with [`Network::Host`].
+    pub listen: Vec<SocketAddrV4>,
     pub limits: Limits,
     /// Names the container on this host (cgroups, ids): `[A-Za-z0-9._-]`, 1 to 128 bytes.
     pub name: String,

@@ -187,6 +187,25 @@ pub(crate) fn bring_loopback_up() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives the loopback interface of this network namespace one more address.
+pub(crate) fn add_to_loopback(address: std::net::Ipv4Addr, number: usize) -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: all-zero is a valid `ifreq`.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(format!("lo:{number}").bytes()) {
+        *to = from as libc::c_char;
+    }
+    let [a, b, c, d] = address.octets().map(|octet| octet as libc::c_char);
+    request.ifr_ifru.ifru_addr = libc::sockaddr {
+        sa_family: libc::AF_INET as libc::sa_family_t,
+        sa_data: [0, 0, a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0],
+    };
+    // SAFETY: the request is initialised and as large as SIOCSIFADDR reads.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const request) }.into())?;
+    Ok(())
+}
+
 /// Gives the process these descriptors as 0, 1, 2, ... (inherited by programs) and closes all others. Returns those from 3 on.
 ///
 /// Whatever owned a descriptor before must not be dropped any more: callers go on to `exec` or `_exit`.

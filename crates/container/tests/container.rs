@@ -234,6 +234,7 @@ impl Place {
             files: Vec::new(),
             hostname: "inside".into(),
             network: Network::None,
+            listen: Vec::new(),
             limits: Limits::default(),
             name: self.name(),
             output: output.try_clone().unwrap().into(),

@@ -100,6 +100,21 @@ impl fmt::Debug for TellBuilds {
     }
 }
 
+/// How builds reach the services of the server that runs them.
+#[derive(Clone)]
+pub struct BuildEndpoint {
+    /// Where agents connect on behalf of their builds.
+    pub socket: PathBuf,
+    /// Where a build, `project:uuid`, fetches its service role's credentials: a path only it knows.
+    pub credentials: Arc<dyn Fn(&str) -> String + Send + Sync>,
+}
+
+impl fmt::Debug for BuildEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BuildEndpoint").field("socket", &self.socket).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub region: Region,
@@ -131,6 +146,8 @@ pub struct Config {
     pub images: ResolveImage,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
+    /// How builds reach this server's services, if they do.
+    pub endpoint: Option<BuildEndpoint>,
     pub log_grew: LogGrew,
     pub tell_builds: TellBuilds,
     pub clock: Arc<dyn Clock>,
@@ -157,6 +174,7 @@ impl Config {
             network: Network::Host,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
+            endpoint: None,
             log_grew: LogGrew::new(|_, _, _| {}),
             tell_builds: TellBuilds::new(|_| {}),
             clock: Arc::new(SystemClock::new()),

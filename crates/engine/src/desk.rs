@@ -175,6 +175,11 @@ impl Desk {
         self.untidy -= 1;
     }
 
+    /// Whether a build waits or is being driven.
+    pub(crate) fn has(&self, build_id: &str) -> bool {
+        self.mail.contains_key(build_id)
+    }
+
     /// Whether no build is being driven, nor tidied up after.
     pub(crate) fn is_idle(&self) -> bool {
         self.mail.len() == self.unopened.len() && self.untidy == 0

@@ -156,6 +156,7 @@ impl Driver {
     /// stored state, so neither has to wait for the other.
     async fn start_agent(&mut self) -> Result<End> {
         make_folder(self.live.order.plan.log.parent()).map_err(Error::internal)?;
+        self.live.order.plan.endpoint = self.endpoint();
         let plan = &self.live.order.plan;
         let launch = self.shared.executor.launch(&plan.uuid, plan);
         let (launched, stream_made) = tokio::join!(launch, self.show_provisioning());
@@ -168,6 +169,16 @@ impl Driver {
                 self.end_unlaunched(Outcome::Fault, context).await
             }
         }
+    }
+
+    /// Told to the agent when it starts: it holds a secret, which is in no record.
+    fn endpoint(&self) -> Option<agent::plan::Endpoint> {
+        let endpoint = self.shared.config.endpoint.as_ref()?;
+        Some(agent::plan::Endpoint {
+            socket: endpoint.socket.clone(),
+            account: self.live.scope.account.clone(),
+            credentials: (endpoint.credentials)(&self.live.id),
+        })
     }
 
     /// Stores the log's place and PROVISIONING, in this order: who reads of a log stream finds it (SA-122). What

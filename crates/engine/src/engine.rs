@@ -85,6 +85,11 @@ impl Engine {
         move || shared.upgrade().map(|shared| shared.desk().load()).unwrap_or_default()
     }
 
+    /// Whether a build, `project:uuid`, has been accepted and is not over.
+    pub fn is_under_way(&self, build_id: &str) -> bool {
+        self.shared.desk().has(build_id)
+    }
+
     pub fn config(&self) -> &Config {
         &self.shared.config
     }

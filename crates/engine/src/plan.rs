@@ -114,6 +114,7 @@ pub(crate) fn draft(
         hold_on_failure: false,
         objects_owner: Some(config.buckets_of(&request.account)),
         snapshots: None,
+        endpoint: None,
     };
     Ok(Draft { id, settings, request, plan, image, arn })
 }

@@ -134,6 +134,7 @@ fn plan(what: &str) -> Plan {
         hold_on_failure: false,
         objects_owner: None,
         snapshots: None,
+        endpoint: None,
     }
 }
 

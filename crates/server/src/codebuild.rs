@@ -9,6 +9,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use access::{Principal, Rights};
 use api::ServiceError;
 use api::codebuild::Operation;
 use api::publicbuilds;
@@ -82,6 +83,21 @@ impl CodeBuild {
 }
 
 impl CodeBuild {
+    /// Whether a build, `project:uuid`, has been accepted and is not over.
+    pub(crate) fn is_under_way(&self, build_id: &str) -> bool {
+        self.public.as_ref().is_some_and(|engine| engine.is_under_way(build_id))
+    }
+
+    /// A build of this account as BatchGetBuilds shows it.
+    pub(crate) async fn document(&self, account: &str, build_id: &str) -> Option<Value> {
+        let arn = format!("arn:aws:iam::{account}:root");
+        let principal = Principal { account: account.to_owned(), user_id: account.to_owned(), arn };
+        let caller = Caller::of(Rights::everything(principal));
+        let request = serde_json::json!({ "ids": [build_id] });
+        let mut answer = self.call(Operation::BatchGetBuilds, caller, request).await.ok()?;
+        answer.value().pointer_mut("/builds/0").map(Value::take)
+    }
+
     /// Answers what is asked about a public project; who asks does not matter.
     pub(crate) async fn public(
         &self,

@@ -89,6 +89,13 @@ impl Keys {
         self.by_id.write().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
+    /// Withdraws temporary keys whose time was over at `now`, seconds since 1970.
+    pub fn forget_expired(&self, now: i64) {
+        let is_good =
+            |key: &Arc<AccessKey>| key.session.as_ref().is_none_or(|session| now < session.expires_at);
+        self.by_id.write().unwrap_or_else(PoisonError::into_inner).retain(|_, key| is_good(key));
+    }
+
     /// The key with this id.
     pub fn get(&self, id: &str) -> Option<Arc<AccessKey>> {
         self.by_id.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()

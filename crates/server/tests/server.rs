@@ -26,8 +26,8 @@ use server::sigv2;
 use server::sigv4::{self, Payload, Rules};
 use server::time::Clock;
 use server::{
-    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Metrics, Parameters, Ready, Replays, S3, Secrets,
-    Services, Session, Settings, Tokens,
+    AccessKey, Caller, CodeBuild, Endpoint, Keys, Logs, Metrics, Parameters, Ready, Replays, Roles, S3,
+    Secrets, Services, Session, Settings, Tokens,
 };
 use store::logs::SegmentWriter;
 use store::objects::Objects;
@@ -128,6 +128,7 @@ impl Server {
             clock,
             tokens: Tokens::new(&[7; 32]),
             ready: Ready::new(|| async { Ok(()) }),
+            roles: Roles::new(&[8; 32], |_, _| None),
             replays: Replays::default(),
             metrics: Metrics::new(),
         };
@@ -140,7 +141,7 @@ impl Server {
         let listener = runtime.block_on(server::listen("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = oneshot::channel::<()>();
-        let stopped = runtime.spawn(server::serve(listener, endpoint, async { drop(stopping.await) }));
+        let stopped = runtime.spawn(server::serve(listener, None, endpoint, async { drop(stopping.await) }));
         let (stop, stopped) = (Some(stop), Some(stopped));
         Server { address, folder, clock_offset_ms, keys, records, wakes, stop, stopped, runtime }
     }

@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Build;
 use crate::breakpoints::{BREAKPOINT, RESUME};
+use crate::endpoint::Endpoint;
 use crate::inside;
 use crate::plan::{self, Source};
 
@@ -83,6 +84,10 @@ impl Build<'_> {
             network: match environment.network {
                 plan::Network::None => container::Network::None,
                 plan::Network::Host => container::Network::Host,
+            },
+            listen: match &self.plan.endpoint {
+                Some(_) => Endpoint::addresses(environment.network),
+                None => Vec::new(),
             },
             limits: container::Limits {
                 memory_bytes: environment.limits.memory_bytes,

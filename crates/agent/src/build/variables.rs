@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::layout::{DEFAULT_PATH, READONLY, USER_BIN};
 use super::{Build, git};
+use crate::endpoint::Endpoint;
 use crate::journal::Event;
 use crate::session::Halt;
 use crate::shell;
@@ -36,6 +37,13 @@ impl Build<'_> {
         let path = all.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
         path.push_str(&format!(":{USER_BIN}")); // COMPAT: EN-064
         all.insert("OLDPWD".into(), READONLY.into()); // COMPAT: EN-065
+        // A project that names another endpoint means it. COMPAT: EN-062 the rest is the service's.
+        for (name, value) in self.session.endpoint.iter().flat_map(Endpoint::variables) {
+            match name {
+                "AWS_ENDPOINT_URL" => drop(all.entry(name.into()).or_insert(value)),
+                _ => drop(all.insert(name.into(), value)),
+            }
+        }
         all
     }
 

@@ -65,6 +65,7 @@ impl Build {
             hold_on_failure: false,
             objects_owner: None,
             snapshots: None,
+            endpoint: None,
         };
         Build { folder, plan, answer: None, stop_when: None }
     }

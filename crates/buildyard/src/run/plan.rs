@@ -60,6 +60,7 @@ pub(super) fn plan(
         hold_on_failure: holds(arguments),
         objects_owner: None,
         snapshots,
+        endpoint: None,
         uuid,
     })
 }

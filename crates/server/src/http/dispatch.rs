@@ -1,5 +1,6 @@
 //! Which service a request is for, who sent it, and the answer.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,10 +28,11 @@ use crate::paging::{List, Tokens};
 use crate::parameters::Parameters;
 use crate::reply::{Members, Reply};
 use crate::rights::{self, Asker};
+use crate::roles::Roles;
 use crate::s3::S3;
 use crate::secrets::Secrets;
 use crate::sigv2;
-use crate::sigv4::{self, Payload, Rejection, Replays, Rules, Verified};
+use crate::sigv4::{self, Payload, Rejection, Replays, Rules, Verified, percent_decode};
 use crate::time::{self, Clock};
 
 /// Longest body of a CodeBuild or STS call.
@@ -52,6 +54,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// Whether the server can take work now: what `/readyz` answers.
     pub ready: Ready,
+    /// Whose temporary keys builds have.
+    pub roles: Roles,
     /// Signatures that were used for changes.
     pub replays: Replays,
     /// Where requests are counted.
@@ -98,8 +102,8 @@ pub struct Services {
 /// Everything behind the listener: answers requests.
 #[derive(Debug)]
 pub struct Endpoint {
-    settings: Settings,
-    services: Services,
+    pub(super) settings: Settings,
+    pub(super) services: Services,
     closing: watch::Sender<bool>,
 }
 
@@ -135,7 +139,7 @@ impl Endpoint {
         self.closing.send_replace(true);
     }
 
-    fn now_seconds(&self) -> i64 {
+    pub(super) fn now_seconds(&self) -> i64 {
         (self.settings.clock)().div_euclid(1_000)
     }
 
@@ -168,6 +172,10 @@ impl Endpoint {
     async fn dispatch(&self, parts: Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {
         if let Some(answer) = self.probe(&parts).await {
             entry.service = "probe";
+            return answer;
+        }
+        if let Some(answer) = self.credentials(&parts).await {
+            entry.service = "credentials";
             return answer;
         }
         if let Some(named) = Named::of(&parts) {
@@ -359,6 +367,10 @@ impl Endpoint {
         payload: Payload<'_>,
         rules: &Rules<'_>,
     ) -> Result<Verified, Rejection> {
+        if let Some(token) = session_token(parts) {
+            let is_under_way = |build: &str| self.services.codebuild.is_under_way(build);
+            self.settings.roles.recognize(&token, self.now_seconds(), &self.settings.keys, is_under_way);
+        }
         let mut verified =
             sigv4::verify(&signed(parts), payload, rules, self.now_seconds(), &self.settings.keys)?;
         verified.caller = self.circumstanced(verified.caller, parts);
@@ -487,6 +499,16 @@ fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     pieces.path_and_query = Some(format!("{path}{query}").parse().ok()?);
     Uri::from_parts(pieces).ok()
+}
+
+/// The token that comes with a temporary key, in a header or in a link.
+fn session_token(parts: &Parts) -> Option<Cow<'_, str>> {
+    if let Some(header) = parts.headers.get("x-amz-security-token") {
+        return header.to_str().ok().map(Cow::Borrowed);
+    }
+    let pairs = parts.uri.query()?.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.into_iter().find(|(name, _)| *name == "X-Amz-Security-Token")?;
+    String::from_utf8(percent_decode(value)).ok().map(Cow::Owned)
 }
 
 /// What a signature covers.

@@ -9,7 +9,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// Length of HTTP/2's preface, after which hyper has decided for one protocol and times the rest itself.
@@ -17,19 +16,19 @@ const PREFACE_BYTES: usize = 24;
 
 /// A connection and, at first, the time by which its client must have spoken.
 #[derive(Debug)]
-pub(super) struct Opening {
-    stream: TcpStream,
+pub(super) struct Opening<S> {
+    stream: S,
     silence: Option<Pin<Box<Sleep>>>,
     read_bytes: usize,
 }
 
-impl Opening {
-    pub(super) fn new(stream: TcpStream, timeout: Duration) -> Opening {
+impl<S> Opening<S> {
+    pub(super) fn new(stream: S, timeout: Duration) -> Opening<S> {
         Opening { stream, silence: Some(Box::pin(sleep(timeout))), read_bytes: 0 }
     }
 }
 
-impl AsyncRead for Opening {
+impl<S: AsyncRead + Unpin> AsyncRead for Opening<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,7 +51,7 @@ impl AsyncRead for Opening {
     }
 }
 
-impl AsyncWrite for Opening {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Opening<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }

@@ -1,0 +1,76 @@
+//! The way in for builds: a socket at which only agents knock, each for its own build, and the credentials that are fetched there.
+//!
+//! An agent says first whose connection it brings, one line; what follows is HTTP by the build's own commands. That line is what
+//! binds credentials to a build: whoever learns another build's path gets nothing for it. What the keys are good for is in `roles`.
+
+use std::io;
+use std::time::Duration;
+
+use hyper::Method;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::http::request::Parts;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+
+use super::answer::{self, Answer};
+use super::dispatch::Endpoint;
+use crate::roles::{OfBuild, PATH};
+
+/// Longest line that says whose connection it is.
+const LINE_MAX_BYTES: usize = 512;
+/// How long it may take.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Reads whose connection it is: `<account> <project:uuid>` and a line feed.
+pub(super) async fn introduced(stream: &mut UnixStream) -> io::Result<OfBuild> {
+    let mut read = async || -> io::Result<Vec<u8>> {
+        let mut line = Vec::new();
+        loop {
+            match stream.read_u8().await? {
+                b'\n' => return Ok(line),
+                _ if line.len() == LINE_MAX_BYTES => return Err(io::ErrorKind::InvalidData.into()),
+                byte => line.push(byte),
+            }
+        }
+    };
+    let line = tokio::time::timeout(LINE_TIMEOUT, read()).await??;
+    let line = String::from_utf8(line).map_err(io::Error::other)?;
+    let (account, id) = line.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
+    Ok(OfBuild { account: account.to_owned(), id: id.to_owned() })
+}
+
+impl Endpoint {
+    /// COMPAT: EN-062. `None`: it is no matter of credentials, or does not come from a build.
+    pub(super) async fn credentials(&self, parts: &Parts) -> Option<Answer> {
+        let build = parts.extensions.get::<OfBuild>()?;
+        let path = parts.uri.path();
+        if parts.method != Method::GET || !path.starts_with(PATH) {
+            return None;
+        }
+        let document = self.build_under_way(build).await;
+        let roles = &self.settings.roles;
+        let made =
+            document.and_then(|document| roles.credentials(build, path, &document, self.now_seconds()));
+        let (status, body) = match made {
+            Some(made) => (StatusCode::OK, made),
+            None => (
+                StatusCode::NOT_FOUND,
+                json!({ "code": "CredentialsNotFound", "message": "there are no credentials at this path" }),
+            ),
+        };
+        let json = HeaderValue::from_static("application/json");
+        let mut answer = answer::answer(status, json, body.to_string());
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(answer)
+    }
+
+    async fn build_under_way(&self, build: &OfBuild) -> Option<Value> {
+        let codebuild = &self.services.codebuild;
+        if !codebuild.is_under_way(&build.id) {
+            return None;
+        }
+        codebuild.document(&build.account, &build.id).await
+    }
+}
