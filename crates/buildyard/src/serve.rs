@@ -94,9 +94,10 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let replayed_from = clock.now_ms().div_euclid(1_000);
     let now: server::time::Clock = Arc::new(move || clock.now_ms());
     let region = settings.region.as_str();
+    let logs = Logs::new(records.clone(), data.join("logs"), region, now.clone(), bell);
     let services = Services {
         codebuild: CodeBuild::of(engine.clone()),
-        logs: Logs::new(records.clone(), data.join("logs"), region, now.clone(), bell),
+        logs: logs.clone(),
         parameters: Parameters::new(vault.clone(), region, now.clone()),
         s3: S3::new(objects, keys.clone(), region, &settings.account, vec!["localhost".to_owned()]),
         secrets: Secrets::new(vault, region, now.clone()),
@@ -134,6 +135,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     tokio::select! {
         () = server::serve(listener, Some(for_builds), Arc::new(endpoint), stop) => {}
         () = keeper.answer(admin) => {}
+        () = logs.keep_retention() => {}
     }
     if lost.load(Ordering::Relaxed) {
         return Err("another server has taken over the database; this one leaves everything to it".into());

@@ -1,6 +1,6 @@
 //! CloudWatch Logs over [`store::logs`] (the bytes) and [`store::records`] (which groups and streams there are).
 //!
-//! Below: `groups` (groups, streams, retention, tags), `put`, `get`, `filter` and `tail` (the operations on
+//! Below: `groups` (groups, streams, tags), `retention`, `put`, `get`, `filter` and `tail` (the operations on
 //! events), `pattern` (filter patterns), `wakes` (who is told that a log grew). Builds do not come through here:
 //! their agents write segments themselves, and whoever owns a build records its stream and rings [`Wakes`].
 
@@ -9,6 +9,7 @@ mod get;
 mod groups;
 mod pattern;
 mod put;
+mod retention;
 mod tail;
 mod wakes;
 

@@ -47,6 +47,7 @@ struct Server {
     keys: Keys,
     records: Records,
     wakes: Wakes,
+    logs: Logs,
     stop: Option<oneshot::Sender<()>>,
     stopped: Option<tokio::task::JoinHandle<()>>,
     runtime: Runtime,
@@ -136,14 +137,14 @@ impl Server {
             runtime.block_on(Vault::open(records.clone(), &folder.path().join("secret.key"))).unwrap();
         let parameters = Parameters::new(vault.clone(), "us-east-1", settings.clock.clone());
         let secrets = Secrets::new(vault, "us-east-1", settings.clock.clone());
-        let services = Services { codebuild: codebuild(), logs, parameters, s3, secrets };
+        let services = Services { codebuild: codebuild(), logs: logs.clone(), parameters, s3, secrets };
         let endpoint = Arc::new(Endpoint::new(settings, services));
         let listener = runtime.block_on(server::listen("127.0.0.1:0".parse().unwrap())).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopping) = oneshot::channel::<()>();
         let stopped = runtime.spawn(server::serve(listener, None, endpoint, async { drop(stopping.await) }));
         let (stop, stopped) = (Some(stop), Some(stopped));
-        Server { address, folder, clock_offset_ms, keys, records, wakes, stop, stopped, runtime }
+        Server { address, folder, clock_offset_ms, keys, records, wakes, logs, stop, stopped, runtime }
     }
 
     fn command(&self, program: &str) -> Command {
@@ -459,6 +460,44 @@ fn the_client_of_builds_is_let_in() {
     }
     let error = server.call(Some("another"), &aws::CODEBUILD, "ListProjects", json!({})).unwrap_err();
     assert!(error.is("UnrecognizedClientException"), "{error}");
+}
+
+#[test]
+fn events_older_than_their_group_keeps_them_are_not_shown_and_go_with_the_last_of_their_stream() {
+    let server = Server::start();
+    let prelude = "logs = client('logs')\nnow = int(time.time() * 1000)\nday = 86400000\n\
+                   def put(stream, days, text):\n    \
+                       logs.put_log_events(logGroupName='g', logStreamName=stream, \
+                           logEvents=[{'timestamp': now - days * day, 'message': text}])\n\
+                   def shown(stream):\n    \
+                       one = dict(logGroupName='g', logStreamName=stream, startFromHead=True)\n    \
+                       return [event['message'] for event in logs.get_log_events(**one)['events']]\n";
+    server.python(&format!(
+        "{prelude}
+logs.create_log_group(logGroupName='g')
+for stream in 'old', 'both': logs.create_log_stream(logGroupName='g', logStreamName=stream)
+put('old', 4, 'four days'); put('old', 3, 'three days'); put('both', 4, 'before'); put('both', 0, 'now')
+assert shown('both') == ['before', 'now']
+logs.put_retention_policy(logGroupName='g', retentionInDays=1)
+assert shown('both') == ['now'] and shown('old') == []
+assert [e['message'] for e in logs.filter_log_events(logGroupName='g')['events']] == ['now']
+logs.delete_retention_policy(logGroupName='g')
+assert shown('old') == ['four days', 'three days']
+logs.put_retention_policy(logGroupName='g', retentionInDays=1)"
+    ));
+    let files = || std::fs::read_dir(server.folder.path().join("logs")).unwrap().count();
+    assert_eq!(files(), 2);
+    assert_eq!(server.runtime.block_on(server.logs.remove_expired()).unwrap(), 1);
+    assert_eq!(server.runtime.block_on(server.logs.remove_expired()).unwrap(), 0);
+    assert_eq!(files(), 1);
+    server.python(&format!(
+        "{prelude}
+assert shown('old') == []
+put('old', 0, 'again')
+assert shown('old') == ['again'] and shown('both') == ['now']
+streams = {{s['logStreamName']: s for s in logs.describe_log_streams(logGroupName='g')['logStreams']}}
+assert streams['old']['storedBytes'] == 5, streams"
+    ));
 }
 
 #[test]

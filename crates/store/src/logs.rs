@@ -22,3 +22,12 @@ pub use frame::{FrameKind, PAYLOAD_LIMIT};
 pub use position::Position;
 pub use reader::{LogEvent, SegmentReader};
 pub use writer::{SegmentWriter, Total};
+
+/// Removes a segment, if it is there. Readers that have it open read on.
+pub fn remove(path: &std::path::Path) -> crate::Result<()> {
+    use crate::error::Doing;
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.doing("removing a log segment"),
+    }
+}

@@ -17,7 +17,7 @@ use store::logs::{LogEvent, Position};
 use store::records::{LogStream, Order, StreamOrder};
 
 use super::pattern::Pattern;
-use super::{Call, EVENTS_MAX, PAGE_MAX_BYTES, blocking, error, invalid_token, limit, message, open, times};
+use super::{Call, EVENTS_MAX, PAGE_MAX_BYTES, blocking, error, invalid_token, limit, message, open};
 
 /// Streams searched by one call: the ones that grew last.
 const STREAMS_MAX: usize = 10_000;
@@ -66,7 +66,7 @@ impl Call {
             return Err(ServiceError::invalid_parameter("startFromHead can only be true here."));
         }
         let limit = limit(request.limit, EVENTS_MAX);
-        let times = times(request.start_time, request.end_time);
+        let times = self.shown_times(&group, request.start_time, request.end_time).await?;
         let streams = match (request.log_stream_names, request.log_stream_name_prefix) {
             (Some(_), Some(_)) => {
                 return Err(ServiceError::invalid_parameter(

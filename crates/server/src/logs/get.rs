@@ -5,7 +5,7 @@ use api::logs::{GetLogEventsRequest, GetLogEventsResponse, OutputLogEvent};
 use store::logs::{LogEvent, Position};
 
 use super::{
-    Call, EVENTS_MAX, PAGE_MAX_BYTES, blocking, error, invalid_token, limit, message, open, required, times,
+    Call, EVENTS_MAX, PAGE_MAX_BYTES, blocking, error, invalid_token, limit, message, open, required,
 };
 
 /// Where a page begins.
@@ -41,7 +41,7 @@ impl Call {
         let place = Place::of(request.next_token.as_deref(), request.start_from_head == Some(true))?;
         // COMPAT: SA-122 a stream that is not there yet is an error, an empty one is not.
         let stream = self.stream(&group, &required(request.log_stream_name)?).await?;
-        let times = times(request.start_time, request.end_time);
+        let times = self.shown_times(&group, request.start_time, request.end_time).await?;
         let limit = limit(request.limit, EVENTS_MAX);
         let segment = self.segment(&stream);
         blocking(move || {

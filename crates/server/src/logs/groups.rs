@@ -73,12 +73,7 @@ impl Call {
             for segment in segments {
                 let path: PathBuf = call.logs.folder.join(segment);
                 call.logs.writers.forget(&path);
-                match std::fs::remove_file(&path) {
-                    Err(failed) if failed.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(internal(failed));
-                    }
-                    _ => {}
-                }
+                store::logs::remove(&path).map_err(error)?;
             }
             Ok(())
         })

@@ -8,6 +8,7 @@ use api::ServiceError;
 use api::logs::{InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo};
 use store::logs::{FrameKind, Position, SegmentReader, SegmentWriter};
 
+use super::retention::kept_since;
 use super::{Call, blocking, error, required};
 
 /// COMPAT: CloudWatch Logs a batch's size is its text plus this much for each event.
@@ -16,7 +17,7 @@ const BATCH_MAX_BYTES: usize = 1_048_576;
 const BATCH_SPAN_MS: i64 = 24 * HOUR_MS;
 const TOO_NEW_MS: i64 = 2 * HOUR_MS;
 const TOO_OLD_MS: i64 = 14 * 24 * HOUR_MS;
-const HOUR_MS: i64 = 3_600_000;
+pub(super) const HOUR_MS: i64 = 3_600_000;
 /// Segments kept open for writing.
 const WRITERS_MAX: usize = 64;
 
@@ -36,6 +37,23 @@ impl Writers {
     /// Closes a segment, for good if it is to be deleted.
     pub(super) fn forget(&self, path: &Path) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(path);
+    }
+
+    /// Removes a segment that has no event younger than this; false if it has one. Nobody writes to it meanwhile.
+    pub(super) fn remove_if_last_is(&self, path: &Path, last_ms: i64) -> store::Result<bool> {
+        let slot = self.slot(path);
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reader = match SegmentReader::open(path) {
+            Err(store::Error::NotFound { .. }) => return Ok(true),
+            opened => opened?,
+        };
+        let end = reader.end()?;
+        let (last, _) = reader.backward(end, 1, 1)?;
+        if last.first().is_some_and(|event| event.time_ms > last_ms) {
+            return Ok(false);
+        }
+        *slot = None;
+        store::logs::remove(path).map(|()| true)
     }
 
     fn slot(&self, path: &Path) -> Arc<Mutex<Option<SegmentWriter>>> {
@@ -154,8 +172,7 @@ fn accept(
 ) -> (Vec<InputLogEvent>, Option<RejectedLogEventsInfo>) {
     let before = |limit: i64| events.partition_point(|event| event.timestamp.unwrap_or_default() < limit);
     let old = before(now_ms - TOO_OLD_MS);
-    let expired =
-        retention_days.map_or(0, |days| before(now_ms.saturating_sub(days.saturating_mul(24 * HOUR_MS))));
+    let expired = before(kept_since(now_ms, retention_days));
     let new = before(now_ms.saturating_add(TOO_NEW_MS).saturating_add(1));
     let index = |at: usize| i32::try_from(at).ok();
     let rejected = RejectedLogEventsInfo {

@@ -185,6 +185,47 @@ impl Records {
         .await
     }
 
+    /// Streams, of whomever, whose last event is older than their groups keep events; some of them, if there are more than
+    /// `limit`.
+    pub async fn expired_log_streams(&self, now_ms: i64, limit: usize) -> Result<Vec<(Scope, LogStream)>> {
+        let query =
+            "SELECT log_group, s.name, s.created_ms, segment, first_event_ms, last_event_ms, stored_bytes,
+                            s.account, s.region
+             FROM log_groups g JOIN log_streams s
+                  ON s.account = g.account AND s.region = g.region AND s.log_group = g.name
+             WHERE g.retention_days IS NOT NULL AND s.last_event_ms > 0
+                   AND s.last_event_ms < $1 - g.retention_days * 86400000
+             LIMIT $2";
+        let parameters: [Value; 2] = [now_ms.into(), count(limit as u64)];
+        self.read(move |sql| {
+            sql.rows(query, parameters, |row| {
+                let scope = Scope { account: row.get(7)?, region: row.get(8)? };
+                Ok((scope, read_stream(row)?))
+            })
+        })
+        .await
+    }
+
+    /// Notes that a stream has no events any more, if its last one is still the one that `stream` says.
+    pub async fn empty_log_stream(&self, scope: &Scope, stream: &LogStream) -> Result<bool> {
+        let parameters = [
+            text(&scope.account),
+            text(&scope.region),
+            text(&stream.group),
+            text(&stream.name),
+            stream.last_event_ms.unwrap_or(0).into(),
+        ];
+        self.write(move |sql| {
+            let updated = sql.execute(
+                "UPDATE log_streams SET first_event_ms = 0, last_event_ms = 0, stored_bytes = 0
+                 WHERE account = $1 AND region = $2 AND log_group = $3 AND name = $4 AND last_event_ms = $5",
+                parameters,
+            )?;
+            Ok(updated == 1)
+        })
+        .await
+    }
+
     /// Streams of a group whose names begin with `prefix`. `after` is the `next` of the page before, under the same
     /// order. `NotFound` if there is no such group.
     pub async fn list_log_streams(

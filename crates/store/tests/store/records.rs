@@ -461,6 +461,39 @@ fn log_groups_are_made_listed_by_prefix_and_deleted_with_their_streams() {
 }
 
 #[test]
+fn streams_expire_with_their_last_event_by_the_retention_of_their_group() {
+    on_each_database(async |home| {
+        const DAY_MS: i64 = 86_400_000;
+        let tester = Tester::new(home);
+        let (records, scope) = (&tester.records, &tester.scope);
+        let now = 100 * DAY_MS;
+        for (name, retention_days) in [("week", Some(7)), ("day", Some(1)), ("ever", None)] {
+            let made = LogGroup { retention_days, ..group(name) };
+            records.create_log_group(scope, made).await.unwrap();
+            let at = [("old", Some(now - 8 * DAY_MS)), ("young", Some(now - 2 * DAY_MS)), ("empty", None)];
+            for (stream_name, last_event_ms) in at {
+                let made = LogStream { group: name.into(), ..stream(stream_name, last_event_ms) };
+                records.create_log_stream(scope, made).await.unwrap();
+            }
+        }
+        let mut expired = records.expired_log_streams(now, 10).await.unwrap();
+        expired.sort_by_key(|(_, stream)| (stream.group.clone(), stream.name.clone()));
+        let named: Vec<_> = expired.iter().map(|(_, s)| (s.group.as_str(), s.name.as_str())).collect();
+        assert_eq!(named, [("day", "old"), ("day", "young"), ("week", "old")]);
+        assert_eq!(records.expired_log_streams(now, 1).await.unwrap().len(), 1);
+
+        let (whose, old) = expired[2].clone();
+        assert_eq!(&whose, scope);
+        let grown = LogStream { last_event_ms: Some(now), ..old.clone() };
+        assert!(!records.empty_log_stream(scope, &grown).await.unwrap(), "it has other events by now");
+        assert!(records.empty_log_stream(scope, &old).await.unwrap());
+        let emptied = records.get_log_stream(scope, "week", "old").await.unwrap().unwrap();
+        assert_eq!((emptied.last_event_ms, emptied.stored_bytes), (None, 0));
+        assert_eq!(records.expired_log_streams(now, 10).await.unwrap().len(), 2);
+    });
+}
+
+#[test]
 fn log_streams_are_listed_by_name_and_by_last_event() {
     on_each_database(async |home| {
         let tester = Tester::new(home);
