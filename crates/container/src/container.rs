@@ -14,11 +14,12 @@ use crate::child;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, rules_the_host};
 use crate::init;
+use crate::late::{self, Namespaces};
 use crate::outside;
 use crate::packet;
-use crate::prepared::Prepared;
+use crate::prepared::{self, Prepared};
 use crate::removal;
-use crate::spec::{Event, ExitStatus, Process, Spec};
+use crate::spec::{Event, ExitStatus, LateOverlay, Process, Spec};
 use crate::sys;
 use crate::wire::{Reader, Writer};
 
@@ -34,8 +35,10 @@ pub struct Container {
     events: OwnedFd,
     cgroups: Cgroups,
     /// Kept until no process can have them any more.
-    _ids: Option<IdRange>,
+    ids: Option<IdRange>,
     listeners: Vec<OwnedFd>,
+    /// Kept until it ends, as they keep its mounts.
+    namespaces: Option<Namespaces>,
     scratch: PathBuf,
     functions: HashMap<&'static str, u32>,
     has_died: bool,
@@ -65,8 +68,9 @@ impl Container {
                 control: born.control,
                 events: born.events,
                 cgroups,
-                _ids: born.ids,
-                listeners: born.listeners,
+                ids: born.ids,
+                listeners: born.told.listeners,
+                namespaces: Some(born.told.namespaces),
                 functions: (0..)
                     .zip(spec.functions)
                     .map(|(index, function)| (function.name, index))
@@ -107,6 +111,18 @@ impl Container {
         message.number(init::CALL).number(*index).bytes(arguments);
         let descriptors: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         self.request(&message, &descriptors)
+    }
+
+    /// Shows kept files in a folder of the running container; programs that are in that folder already do not see them. The caller must have
+    /// one thread.
+    ///
+    /// # Errors
+    /// [`Error::Gone`], [`Error::Threads`], [`Error::Invalid`]; [`Error::Failed`] where the host cannot, such as for an overlay within
+    /// overlays. The folder is as it was then.
+    pub fn show(&mut self, overlay: &LateOverlay) -> Result<(), Error> {
+        prepared::must_be_single_threaded()?;
+        let namespaces = self.namespaces.as_ref().ok_or(Error::Gone)?;
+        late::show(namespaces, &self.scratch, self.ids.as_ref().map(|ids| ids.first), overlay)
     }
 
     fn request(&mut self, message: &Writer, descriptors: &[BorrowedFd<'_>]) -> Result<u32, Error> {
@@ -211,6 +227,7 @@ impl Container {
             Err(error) if error != rustix::io::Errno::SRCH => return Err(error).doing("kill init"),
             _ => {}
         }
+        self.namespaces = None;
         // With init ends its namespace: the kernel kills and waits for everything else first.
         match sys::wait_for_exit(self.init) {
             Err(error) if error.raw_os_error() != Some(libc::ECHILD) => {

@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group
 
 use crate::child;
 use crate::inside::READY;
+use crate::late::Namespaces;
 use crate::packet;
 use crate::seccomp::Filters;
 use crate::spec::{ExitStatus, Function};
@@ -57,9 +58,11 @@ impl Init {
         // The caller's handlers would run for signals from inside; by default the first process is deaf to those.
         sys::reset_signals();
         let signals = sys::child_signals()?;
+        let namespaces = Namespaces::own()?;
         // The last thing before what is untrusted.
         filters.load()?;
-        packet::send(control(), &Writer::default().number(READY).0, &[])?;
+        let namespaces = namespaces.each_ref().map(AsFd::as_fd);
+        packet::send(control(), &Writer::default().number(READY).0, &namespaces)?;
         Ok(Init { functions, signals, handles: BTreeMap::new(), last_handle: 0 })
     }
 

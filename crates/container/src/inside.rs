@@ -290,13 +290,13 @@ enum Planned {
 }
 
 /// The read-only side of an overlay: a folder of the host, and before it what is made for this container.
-struct Lower {
+pub(crate) struct Lower {
     /// `None` for a root that starts out empty.
-    host: Option<PathBuf>,
+    pub(crate) host: Option<PathBuf>,
     /// What ended containers wrote, the latest first: over all else.
-    beneath: Vec<PathBuf>,
+    pub(crate) beneath: Vec<PathBuf>,
     /// In memory, because folders on a disk take long to make and to remove. `None` where memory cannot hold it.
-    skeleton: Option<PathBuf>,
+    pub(crate) skeleton: Option<PathBuf>,
 }
 
 /// Makes the folders each overlay needs and shows the lower ones below [`LOWERS`], since overlay takes paths.
@@ -370,7 +370,7 @@ fn prepare_empty_root<'a>(setup: &Setup<'a>, uppers: &mut Vec<Upper<'a>>) -> io:
     Ok(Some(Planned::Overlay { lower, upper: root.into(), work, fallback: None }))
 }
 
-fn make_upper(like: &Path, upper: &Path, work: &Path) -> io::Result<()> {
+pub(crate) fn make_upper(like: &Path, upper: &Path, work: &Path) -> io::Result<()> {
     make_private(work)?;
     if let Some(parent) = upper.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
@@ -494,7 +494,12 @@ impl Planned {
 }
 
 /// `volatile`: nothing of a container outlives a power cut, so nothing waits for the disk.
-fn overlay(lower: &Lower, upper: &Path, work: &Path, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+pub(crate) fn overlay(
+    lower: &Lower,
+    upper: &Path,
+    work: &Path,
+    attributes: MountAttrFlags,
+) -> io::Result<OwnedFd> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let layers = lower.beneath.iter().chain(&lower.skeleton).chain(&lower.host);
     let layers: Vec<String> = layers.map(|layer| text(layer)).collect();

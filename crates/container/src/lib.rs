@@ -21,6 +21,7 @@ mod error;
 mod ids;
 mod init;
 mod inside;
+mod late;
 mod layout;
 mod masks;
 mod outside;
@@ -44,6 +45,6 @@ pub use prepared::Prepared;
 pub use report::{Report, capabilities};
 pub use rustix::process::Signal;
 pub use spec::{
-    Event, ExitStatus, File, Function, Limits, MOST_BENEATH, Mount, Network, Process, Rootfs, Spec,
-    default_visible_paths,
+    Event, ExitStatus, File, Function, LateOverlay, Limits, MOST_BENEATH, Mount, Network, Process, Rootfs,
+    Spec, default_visible_paths,
 };

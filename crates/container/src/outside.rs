@@ -14,6 +14,7 @@ use crate::devices::detached;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, RANGE, rules_the_host};
 use crate::inside::{self, Ids, LISTENING, READY, Setup, open_trees};
+use crate::late::Namespaces;
 use crate::layout::{Content, Layer, Layout};
 use crate::packet;
 use crate::prepared::Prepared;
@@ -29,7 +30,14 @@ pub(crate) struct Born {
     pub(crate) control: OwnedFd,
     pub(crate) events: OwnedFd,
     pub(crate) ids: Option<IdRange>,
+    pub(crate) told: Told,
+}
+
+/// What init has told of itself.
+pub(crate) struct Told {
+    /// What it listens at.
     pub(crate) listeners: Vec<OwnedFd>,
+    pub(crate) namespaces: Namespaces,
 }
 
 /// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
@@ -71,14 +79,10 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
     let (init, pidfd) =
         prepared.give_birth(sys::NAMESPACES | network, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    let mut born = Born { init, pidfd, control, events, ids, listeners: Vec::new() };
-    match bring_up(&born, cgroups, spec, &layout, &trees) {
-        Ok(listeners) => {
-            born.listeners = listeners;
-            Ok(born)
-        }
+    match bring_up(init, control.as_fd(), ids.as_ref(), (cgroups, spec), (&layout, &trees)) {
+        Ok(told) => Ok(Born { init, pidfd, control, events, ids, told }),
         Err(error) => {
-            let _ = rustix::process::pidfd_send_signal(&born.pidfd, rustix::process::Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             let _ = sys::wait_for_exit(init);
             Err(error)
         }
@@ -148,23 +152,23 @@ fn open_beneath(spec: &Spec, first: u32) -> Result<Vec<OwnedFd>, Error> {
 
 /// Limits and ids, then waits until init has made its surroundings.
 fn bring_up(
-    born: &Born,
-    cgroups: &Cgroups,
-    spec: &Spec,
-    layout: &Layout,
-    trees: &[Option<OwnedFd>],
-) -> Result<Vec<OwnedFd>, Error> {
+    init: Pid,
+    control: BorrowedFd<'_>,
+    ids: Option<&IdRange>,
+    (cgroups, spec): (&Cgroups, &Spec),
+    (layout, trees): (&Layout, &[Option<OwnedFd>]),
+) -> Result<Told, Error> {
     cgroups.limit(&spec.limits)?;
-    if let Some(ids) = &born.ids {
-        let process = PathBuf::from(format!("/proc/{}", born.init.as_raw_nonzero()));
+    if let Some(ids) = ids {
+        let process = PathBuf::from(format!("/proc/{}", init.as_raw_nonzero()));
         let map = format!("0 {} {RANGE}", ids.first);
         fs::write(process.join("uid_map"), &map).doing("map user ids")?;
         fs::write(process.join("gid_map"), &map).doing("map group ids")?;
         let namespace = fs::File::open(process.join("ns/user")).doing("open the user namespace")?;
         map_trees(layout, trees, namespace.as_fd())?;
     }
-    packet::send(born.control.as_fd(), b"go", &[]).doing("let init begin")?;
-    await_ready(born.control.as_fd())
+    packet::send(control, b"go", &[]).doing("let init begin")?;
+    await_ready(control)
 }
 
 fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'_>) -> Result<(), Error> {
@@ -180,19 +184,21 @@ fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'
     Ok(())
 }
 
-/// What init listens at, once it is ready.
-fn await_ready(control: BorrowedFd<'_>) -> Result<Vec<OwnedFd>, Error> {
+fn await_ready(control: BorrowedFd<'_>) -> Result<Told, Error> {
     let mut listeners = Vec::new();
-    let message = loop {
+    let (message, descriptors) = loop {
         let (message, descriptors) = packet::receive(control).doing("wait for init")?.ok_or(Error::Gone)?;
         if Reader(&message).number() != Some(LISTENING) {
-            break message;
+            break (message, descriptors);
         }
         listeners = descriptors;
     };
     let mut reader = Reader(&message);
     match reader.number() {
-        Some(READY) => Ok(listeners),
+        Some(READY) => {
+            let [user, mount] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| Error::Gone)?;
+            Ok(Told { listeners, namespaces: Namespaces { user, mount } })
+        }
         Some(errno) => {
             let what = reader.text().unwrap_or_default().to_string_lossy().into_owned();
             Err(report::why_not(what, io::Error::from_raw_os_error(errno as i32)))

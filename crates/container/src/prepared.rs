@@ -76,7 +76,7 @@ impl Drop for Prepared {
     }
 }
 
-fn must_be_single_threaded() -> Result<(), Error> {
+pub(crate) fn must_be_single_threaded() -> Result<(), Error> {
     let threads = std::fs::read_dir("/proc/self/task").doing("count the threads")?.count();
     if threads == 1 { Ok(()) } else { Err(Error::Threads(threads)) }
 }

@@ -88,6 +88,18 @@ pub enum Mount {
     Tmpfs { inside: PathBuf, size_bytes: u64 },
 }
 
+/// Files kept from earlier containers, to be shown in a folder of a running one. What is written there changes none of them.
+#[derive(Clone, Debug)]
+pub struct LateOverlay {
+    /// Absolute; made when missing. What is there already shows beneath the layers.
+    pub inside: PathBuf,
+    /// Folders of the host, the latest first, at most [`MOST_BENEATH`]. The folder that each lies in belongs to the root user of the
+    /// container whose files they are, as a scratch folder does.
+    pub lowers: Vec<PathBuf>,
+    /// Where changes land: a name in the scratch folder.
+    pub upper: PathBuf,
+}
+
 /// What the container can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use container::{
-    Container, Error, Event, ExitStatus, File, Function, Limits, Mount, Network, Prepared, Process, Rootfs,
-    Signal, Spec, default_visible_paths,
+    Container, Error, Event, ExitStatus, File, Function, LateOverlay, Limits, Mount, Network, Prepared,
+    Process, Rootfs, Signal, Spec, default_visible_paths,
 };
 
 #[path = "container/isolation.rs"]
@@ -96,6 +96,8 @@ const CASES: &[Case] = cases![
     Both what_cannot_lie_beneath_is_refused,
     Both a_spec_tells_whether_what_it_writes_can_lie_beneath,
     Both as_many_as_allowed_can_lie_beneath,
+    Both kept_files_show_late_and_stay_as_they_are,
+    Both what_shows_late_stays_within_the_container,
     Root containers_of_other_ids_own_what_they_stand_on,
     Root scratch_folders_that_overlay_refuses_are_replaced_by_memory,
     Root trees_with_mounts_an_ordinary_user_may_not_merge_are_shown_read_only,

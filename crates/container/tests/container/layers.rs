@@ -183,3 +183,71 @@ pub(super) fn as_many_as_allowed_can_lie_beneath() {
     assert_eq!(stack.run("last", "wc -l </codebuild/source/all"), container::MOST_BENEATH.to_string());
     stack.clear();
 }
+
+/// What is written in `inside`, with what `ended` containers wrote there beneath, the latest last.
+fn show(tester: &mut Tester, place: &Place, inside: &str, ended: &[&str]) {
+    let lowers = ended.iter().rev().map(|name| place.folder.join(name).join("kept")).collect();
+    tester.container.show(&LateOverlay { inside: inside.into(), lowers, upper: "kept".into() }).unwrap();
+}
+
+pub(super) fn kept_files_show_late_and_stay_as_they_are() {
+    let stack = Stack::new();
+    // Absolute, missing at first; and a folder of the source, whose own files lie beneath.
+    for inside in ["/root/.kept/deep", "/codebuild/source/folder"] {
+        let name = |text: &str| format!("{text}-{}", inside.len());
+        let (one, two, three) = (name("one"), name("two"), name("three"));
+        let mut tester = stack.next(&one);
+        show(&mut tester, &stack.place, inside, &[]);
+        let said = tester
+            .says(&format!("cd {inside} && echo one >a && echo one >b && chmod 750 a && mkdir d && ls"));
+        assert!(said.ends_with("a\nb\nd") || said.ends_with("a\nb\nd\nold"), "{said}");
+        end_and_keep(tester);
+
+        let mut tester = stack.next(&two);
+        show(&mut tester, &stack.place, inside, &[&one]);
+        let said = tester
+            .says(&format!("cd {inside} && cat a && stat -c '%a %U' a && echo two >a && rm b && rmdir d"));
+        assert_eq!(said, "one\n750 root");
+        // Two at once on the same files, with ids of their own.
+        let mut other = stack.next(&three);
+        show(&mut other, &stack.place, inside, &[&one]);
+        assert_eq!(
+            other.says(&format!("cd {inside} && cat a b && stat -c %U a b && echo x >a")),
+            "one\none\nroot\nroot"
+        );
+        end_and_keep(tester);
+        end_and_keep(other);
+
+        let four = name("four");
+        let mut tester = stack.next(&four);
+        show(&mut tester, &stack.place, inside, &[&one, &two]);
+        let said = tester.says(&format!("cd {inside} && cat a && ls"));
+        assert!(said == "two\na" || said == "two\na\nold", "{said}");
+        end_and_keep(tester);
+        for name in [one, two, three, four] {
+            container::sweep("nobody", &stack.place.folder.join(name)).unwrap();
+        }
+    }
+}
+
+pub(super) fn what_shows_late_stays_within_the_container() {
+    let stack = Stack::new();
+    let mut tester = stack.next("one");
+    // Links lead to places of the container, whatever the host has there.
+    tester.says("mkdir /codebuild/real && ln -s /codebuild/real /codebuild/link && ln -s /proc/1/root/tmp /codebuild/magic");
+    show(&mut tester, &stack.place, "/codebuild/link", &[]);
+    assert_eq!(tester.says("touch /codebuild/link/a && ls /codebuild/real"), "a");
+    for (inside, upper) in
+        [("relative", "kept"), ("/a/../b", "kept"), ("/", "kept"), ("/a", "container"), ("/a", "x/y")]
+    {
+        let overlay = LateOverlay { inside: inside.into(), lowers: Vec::new(), upper: upper.into() };
+        assert!(matches!(tester.container.show(&overlay), Err(Error::Invalid(_))), "{inside} {upper}");
+    }
+    let missing =
+        LateOverlay { inside: "/a".into(), lowers: vec!["/nowhere/x".into()], upper: "other".into() };
+    assert!(tester.container.show(&missing).is_err());
+    // The container is none the worse for it.
+    assert_eq!(tester.says("test ! -e /a/x && echo fine"), "fine");
+    end_and_keep(tester);
+    container::sweep("nobody", &stack.place.folder.join("one")).unwrap();
+}
