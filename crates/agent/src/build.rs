@@ -2,6 +2,7 @@
 //!
 //! What happens in the phases is below `build/`, a file for each thing one has to know.
 
+mod cache;
 mod commands;
 mod context;
 mod git;
@@ -78,6 +79,9 @@ pub(crate) struct Build<'a> {
     open: Option<Phase>,
     environment: Option<Home>,
     keeping: Option<Keeping>,
+    cache: Option<cache::Cache>,
+    /// Where the containers of the environment have written, the present one last.
+    scratches: Vec<PathBuf>,
     /// Time of the latest phase border: an end is the next start (LC-024).
     border_ms: i64,
 }
@@ -97,6 +101,8 @@ impl<'a> Build<'a> {
             open: None,
             environment: None,
             keeping: None,
+            cache: None,
+            scratches: Vec::new(),
             border_ms: clock::now_ms(),
         }
     }
@@ -135,7 +141,7 @@ impl<'a> Build<'a> {
         }
         let upload = self.command_phases()?;
         self.export_variables()?;
-        if upload && self.phase(Phase::UploadArtifacts, Build::upload_artifacts)?.is_err() {
+        if upload && self.phase(Phase::UploadArtifacts, Build::upload)?.is_err() {
             self.succeeding = false; // COMPAT: LC-032
         }
         Ok(if self.succeeding { Outcome::Succeeded } else { Outcome::Failed })
@@ -205,6 +211,7 @@ impl<'a> Build<'a> {
         self.session.record(&Event::PhaseStarted { phase: Phase::Finalizing, at_ms: self.border_ms })?;
         self.open = Some(Phase::Finalizing);
         self.end_environment()?;
+        self.keep_layers();
         self.close(Outcome::Succeeded, Context::default())
     }
 
@@ -249,6 +256,7 @@ impl<'a> Build<'a> {
             }
         }
         std::fs::create_dir_all(&spec.scratch)?;
+        self.scratches = spec.beneath.iter().chain([&spec.scratch]).cloned().collect();
         let created = match prepared {
             Some(prepared) => Container::create_in(prepared, spec),
             None => Container::create(spec),
@@ -259,6 +267,9 @@ impl<'a> Build<'a> {
         };
         if self.plan.debug_session && created.is_ok() {
             self.session.listen_for_breakpoints()?;
+        }
+        if created.is_ok() {
+            self.show_layers()?;
         }
         Ok(created)
     }

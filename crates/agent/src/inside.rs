@@ -28,6 +28,8 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "read", run: read_entry },
     Function { name: "collect", run: collect_entry },
     Function { name: "place", run: place_entry },
+    Function { name: "pack", run: crate::cache::archive::pack_entry },
+    Function { name: "unpack", run: crate::cache::archive::unpack_entry },
     Function { name: "quiet", run: crate::quiet::entry },
     Function { name: "terminal", run: crate::shells::terminal_entry },
     Function { name: "breakpoints", run: crate::breakpoints::entry },
@@ -81,7 +83,7 @@ fn unzip_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     report(&mut out, unzip(&args.target, archive))
 }
 
-fn report(out: &mut File, result: Result<(), String>) -> i32 {
+pub(crate) fn report(out: &mut File, result: Result<(), String>) -> i32 {
     match result {
         Ok(()) => DONE,
         Err(message) => {
@@ -393,17 +395,17 @@ fn send(file: &Found, out: &mut impl Write) -> Result<(), String> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     Folder,
     File,
     Link,
 }
 
 /// What [`walk`] calls with (path components, path, kind); true to go into a folder.
-type Visit<'a> = dyn FnMut(&[Vec<u8>], &Path, Kind) -> Result<bool, String> + 'a;
+pub(crate) type Visit<'a> = dyn FnMut(&[Vec<u8>], &Path, Kind) -> Result<bool, String> + 'a;
 
 /// Depth first, names in byte order. Does not follow links; skips sockets, devices, FIFOs; a missing start is empty.
-fn walk(start: &Path, visit: &mut Visit<'_>) -> Result<(), String> {
+pub(crate) fn walk(start: &Path, visit: &mut Visit<'_>) -> Result<(), String> {
     let mut relative = Vec::new();
     walk_folder(start, &mut relative, visit)
 }

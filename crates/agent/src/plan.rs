@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cache::Scope;
 use crate::journal::Phase;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -52,6 +53,9 @@ pub struct Plan {
     /// `buildyard run`: environments are kept at phase borders, and may be entered again.
     #[serde(default)]
     pub snapshots: Option<Snapshots>,
+    /// What later builds find again of this one (BS-150).
+    #[serde(default)]
+    pub cache: Cache,
     /// The services of the server that runs the build, for its commands; none for local builds.
     #[serde(default)]
     pub endpoint: Option<Endpoint>,
@@ -66,6 +70,36 @@ pub struct Endpoint {
     pub account: String,
     /// Path of the credentials, a secret of this build.
     pub credentials: String,
+}
+
+/// Where a build's cache is kept, and whose it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cache {
+    /// The project has none, or one that changes nothing here.
+    #[default]
+    None,
+    /// `S3`: archives below `prefix` in a bucket of the object store at `objects`.
+    Objects { objects: PathBuf, bucket: String, prefix: String, scope: Scope, trust: Trust },
+    /// `LOCAL` with `LOCAL_CUSTOM_CACHE`: layers below a folder of this host.
+    Layers { folder: PathBuf, scope: Scope, trust: Trust },
+}
+
+impl Cache {
+    /// That of its scope; 0 without a cache.
+    pub fn generation(&self) -> i64 {
+        match self {
+            Cache::None => 0,
+            Cache::Objects { scope, .. } | Cache::Layers { scope, .. } => scope.generation,
+        }
+    }
+}
+
+/// What a build may do with the cache of its domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trust {
+    Full,
+    /// It finds what others saved and leaves nothing there itself.
+    ReadOnly,
 }
 
 /// Environments kept between the builds of one source folder; see [`crate::snapshots`].
@@ -234,6 +268,7 @@ pub(crate) mod tests {
             objects_owner: None,
             snapshots: None,
             endpoint: None,
+            cache: Cache::None,
         }
     }
 }

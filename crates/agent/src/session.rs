@@ -203,6 +203,11 @@ impl Session {
         }
     }
 
+    /// Shows kept files in a folder of the container. There must be one thread.
+    pub(crate) fn show(&mut self, overlay: &container::LateOverlay) -> Result<(), container::Error> {
+        self.container.as_mut().ok_or(container::Error::Gone)?.show(overlay)
+    }
+
     /// Runs a process and waits for it; its output goes to the log.
     pub(crate) fn run(&mut self, process: &Process<'_>) -> Result<Ran, Halt> {
         let handle = match self.container()?.start(process) {

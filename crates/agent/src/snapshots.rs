@@ -158,7 +158,7 @@ pub fn sweep(folder: &Path, everything: bool) -> io::Result<bool> {
     Ok(true)
 }
 
-fn gone(removal: io::Result<()>) -> io::Result<()> {
+pub(crate) fn gone(removal: io::Result<()>) -> io::Result<()> {
     match removal {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

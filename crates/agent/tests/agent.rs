@@ -6,6 +6,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+#[path = "agent/cache.rs"]
+mod cache;
 #[path = "agent/commands.rs"]
 mod commands;
 #[path = "agent/logs.rs"]
@@ -45,7 +47,9 @@ fn main() -> ExitCode {
     let is_wanted = |name: &str| {
         filters.is_empty() || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) })
     };
-    let all = [commands::CASES, logs::CASES, references::CASES, runtimes::CASES].into_iter().flatten();
+    let all = [cache::CASES, commands::CASES, logs::CASES, references::CASES, runtimes::CASES]
+        .into_iter()
+        .flatten();
     let wanted: Vec<&Case> = all.filter(|(name, _)| is_wanted(name)).collect();
     if arguments.iter().any(|a| a == "--list") {
         let is_ignored = arguments.iter().any(|a| a == "--ignored");

@@ -2,7 +2,7 @@
 //!
 //! This is the only room that reads configuration; the others are handed values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,9 @@ pub(crate) struct File {
     queued_builds: Option<usize>,
     /// How much of a build's output its log keeps.
     log_quota_mebibytes: Option<u64>,
+    /// Projects whose builds find what is cached and save nothing.
+    #[serde(default)]
+    read_only_caches: BTreeSet<String>,
     network: Option<NetworkSetting>,
     /// Where `/metrics` is served; nowhere if it is not said.
     metrics_listen: Option<SocketAddr>,
@@ -197,6 +200,7 @@ pub(crate) struct Settings {
     pub(crate) concurrent_builds_of: BTreeMap<String, usize>,
     pub(crate) queued_builds: Option<usize>,
     pub(crate) log_quota_mebibytes: Option<u64>,
+    pub(crate) read_only_caches: BTreeSet<String>,
     pub(crate) network: NetworkSetting,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
@@ -248,6 +252,7 @@ impl Settings {
             concurrent_builds_of: file.concurrent_builds_of,
             queued_builds: file.queued_builds,
             log_quota_mebibytes: file.log_quota_mebibytes,
+            read_only_caches: file.read_only_caches,
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             traces_endpoint: file.traces_endpoint,

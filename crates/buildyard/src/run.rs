@@ -68,6 +68,9 @@ pub(crate) struct Arguments {
     /// Keep no environments: the build runs in one container from beginning to end.
     #[arg(long)]
     no_snapshots: bool,
+    /// Neither find what earlier builds of the folder have cached, nor cache anything.
+    #[arg(long)]
+    no_cache: bool,
     /// Processes and threads at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 4096)]
     pids: u64,

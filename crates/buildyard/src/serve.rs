@@ -194,6 +194,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
         config.concurrent_builds = builds;
     }
     config.concurrent_builds_of.clone_from(&settings.concurrent_builds_of);
+    config.read_only_caches.clone_from(&settings.read_only_caches);
     if let Some(builds) = settings.queued_builds {
         config.queued_builds = builds;
     }

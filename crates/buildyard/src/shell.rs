@@ -158,6 +158,7 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         hold_on_failure: false,
         objects_owner: None,
         endpoint: None,
+        cache: agent::plan::Cache::None,
         snapshots: Some(Snapshots {
             folder: kept.folder.clone(),
             entry: Some(Entry::Left { build_id: record.build_id.clone() }),

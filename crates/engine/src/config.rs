@@ -126,6 +126,10 @@ pub struct Config {
     pub logs: PathBuf,
     /// How many bytes of a build's output are kept in its log; `None`: all of them.
     pub log_quota_bytes: Option<u64>,
+    /// Folder of the local caches of builds.
+    pub caches: PathBuf,
+    /// Projects whose builds find what is cached and save nothing, such as those of changes that nobody has looked at yet.
+    pub read_only_caches: BTreeSet<String>,
     /// How many builds run at once.
     pub concurrent_builds: usize,
     /// How many builds of a compute type, such as `BUILD_GENERAL1_LARGE`, run at once; others have no limit of their own.
@@ -160,6 +164,8 @@ impl Config {
         Config {
             region,
             default_account: None,
+            caches: objects.with_file_name("caches"),
+            read_only_caches: BTreeSet::new(),
             objects,
             logs,
             log_quota_bytes: Some(LOG_QUOTA_BYTES),

@@ -21,6 +21,7 @@ use crate::retry::Tries;
 
 mod artifacts;
 mod available;
+mod cache;
 mod environment;
 mod source;
 #[cfg(test)]
@@ -39,6 +40,8 @@ pub(crate) struct Request {
     pub(crate) initiator: String,
     pub(crate) now_ms: i64,
     pub(crate) tries: Tries,
+    /// How often the project's cache was invalidated.
+    pub(crate) cache_generation: i64,
 }
 
 /// A build as it is stored beside its document: all that is needed to run it, and to run it again.
@@ -115,6 +118,7 @@ pub(crate) fn draft(
         objects_owner: Some(config.buckets_of(&request.account)),
         snapshots: None,
         endpoint: None,
+        cache: cache::cache(&settings, &request, config)?,
     };
     Ok(Draft { id, settings, request, plan, image, arn })
 }

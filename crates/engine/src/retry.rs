@@ -73,6 +73,7 @@ pub(crate) fn next(
         initiator: initiator(order),
         now_ms,
         tries: Tries { number: order.tries.number + 1, limit, previous: Some(arn.to_string()) },
+        cache_generation: order.plan.cache.generation(),
     };
     plan::draft(order.settings.clone(), StartBuildInput::default(), request, config)
 }

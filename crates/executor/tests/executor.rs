@@ -135,6 +135,7 @@ fn plan(what: &str) -> Plan {
         objects_owner: None,
         snapshots: None,
         endpoint: None,
+        cache: agent::plan::Cache::None,
     }
 }
 

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use super::Build;
 use crate::breakpoints::{BREAKPOINT, RESUME};
 use crate::endpoint::Endpoint;
+use crate::hash_files::HASH_FILES;
 use crate::inside;
 use crate::plan::{self, Source};
 
@@ -62,7 +63,7 @@ impl Build<'_> {
         let file =
             |path: &str, text: &str, mode| container::File { path: path.into(), bytes: text.into(), mode };
         let mut files: Vec<container::File> =
-            [BREAKPOINT, RESUME].map(|(path, text)| file(path, text, 0o755)).into();
+            [BREAKPOINT, RESUME, HASH_FILES].map(|(path, text)| file(path, text, 0o755)).into();
         if let plan::Buildspec::Inline(text) = &self.plan.buildspec {
             files.push(file(INLINE_BUILDSPEC, text, 0o444));
         }

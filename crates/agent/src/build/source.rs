@@ -33,9 +33,13 @@ impl Build<'_> {
             Ok(spec) => spec,
             Err(context) => return Ok(Err(context)),
         };
-        for prepare in
-            [Build::fetch_references, Build::install_git_credentials, Build::begin, Build::select_runtimes]
-        {
+        for prepare in [
+            Build::fetch_references,
+            Build::install_git_credentials,
+            Build::begin,
+            Build::restore_cache,
+            Build::select_runtimes,
+        ] {
             if let Err(context) = prepare(self, &spec)? {
                 return Ok(Err(context));
             }
@@ -82,12 +86,9 @@ impl Build<'_> {
 
     fn announce(&mut self, spec: &Buildspec, source: &str) -> Result<(), Halt> {
         self.say(&format!("Moving to directory {source}"))?;
-        match spec.cache.as_ref().is_some_and(|cache| !cache.paths.is_empty()) {
-            true => self.say("Skip cache due to: caching is not available in this version")?,
-            false => {
-                self.say("Cache is not defined in the buildspec")?;
-                self.say("Skip cache due to: no paths specified to be cached")?;
-            }
+        if spec.cache.as_ref().is_none_or(|cache| cache.paths.is_empty()) {
+            self.say("Cache is not defined in the buildspec")?;
+            self.say("Skip cache due to: no paths specified to be cached")?;
         }
         if !spec.reports.is_empty() {
             self.say("Skip reports due to: reports are not available in this version")?;

@@ -11,8 +11,16 @@ use crate::session::Halt;
 use crate::{inside, shell};
 
 impl Build<'_> {
+    /// UPLOAD_ARTIFACTS: what the build has made, then what later builds find again.
+    pub(super) fn upload(&mut self) -> Result<Ended, Halt> {
+        let uploaded = self.upload_artifacts()?;
+        self.succeeding &= uploaded.is_ok();
+        self.save_cache()?;
+        Ok(uploaded)
+    }
+
     /// COMPAT: BS-130..143, BS-131 for NO_ARTIFACTS.
-    pub(super) fn upload_artifacts(&mut self) -> Result<Ended, Halt> {
+    fn upload_artifacts(&mut self) -> Result<Ended, Halt> {
         let Some(artifacts) = self.buildspec.as_ref().and_then(|spec| spec.artifacts.clone()) else {
             return Ok(Ok(()));
         };
@@ -29,7 +37,7 @@ impl Build<'_> {
         );
         for (identifier, artifact) in uploads {
             let Some(destination) = self.destination(identifier.as_deref()) else { continue };
-            if let Err(context) = self.upload(&artifact, identifier, &destination)? {
+            if let Err(context) = self.upload_one(&artifact, identifier, &destination)? {
                 return Ok(Err(context));
             }
         }
@@ -52,7 +60,7 @@ impl Build<'_> {
         }
     }
 
-    fn upload(
+    fn upload_one(
         &mut self,
         artifact: &buildspec::Artifacts,
         identifier: Option<String>,

@@ -66,6 +66,7 @@ impl Build {
             objects_owner: None,
             snapshots: None,
             endpoint: None,
+            cache: agent::plan::Cache::None,
         };
         Build { folder, plan, answer: None, stop_when: None }
     }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use agent::cache::{Owner, Scope};
 use agent::journal::Phase;
 use agent::plan::{
-    Artifacts, Buildspec, DriverLoss, Entry, Environment, Limits, Network, Plan, Rootfs, Snapshots, Source,
+    Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Limits, Network, Plan, Rootfs, Snapshots,
+    Source, Trust,
 };
 use agent::snapshots::Record;
 use engine::clock::{Clock, SystemClock};
@@ -61,8 +63,24 @@ pub(super) fn plan(
         objects_owner: None,
         snapshots,
         endpoint: None,
+        cache: cache(arguments, folder, data),
         uuid,
     })
+}
+
+/// Builds of one folder share a cache, as those of one project do on a server.
+fn cache(arguments: &Arguments, folder: &Path, data: &Path) -> Cache {
+    if arguments.no_cache {
+        return Cache::None;
+    }
+    let scope = Scope {
+        account: "local".into(),
+        region: String::new(),
+        owner: Owner::Project(folder.display().to_string()),
+        domain: "local".into(),
+        generation: 0,
+    };
+    Cache::Layers { folder: data.join("caches"), scope, trust: Trust::Full }
 }
 
 /// Nobody could be let into a shell without a terminal, and the build would be held for ever.

@@ -77,12 +77,15 @@ impl Engine {
         if self.shared.is_closing() {
             return Err(Error::Unavailable("The server is shutting down".to_string()));
         }
+        let name = project.name.clone().unwrap_or_default();
+        let cache_generation = self.shared.records.cache_generation(&self.scope(caller), &name).await?;
         let request = Request {
             uuid: Uuid::new_v4(),
             account: caller.account.clone(),
             initiator: caller.initiator(),
             now_ms: self.shared.config.clock.now_ms(),
             tries: Tries::default(),
+            cache_generation: cache_generation.unwrap_or_default(),
         };
         let draft = plan::draft(project, over, request, &self.shared.config)?;
         let acceptance = accept(self.shared.clone(), self.scope(caller), draft, token);

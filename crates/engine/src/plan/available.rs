@@ -1,6 +1,6 @@
 //! What cannot run in this version, refused by name rather than run differently than asked.
 
-use api::codebuild::{ArtifactsType, CacheType, Project, ProjectEnvironment, SourceType};
+use api::codebuild::{ArtifactsType, Project, ProjectEnvironment, SourceType};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -66,12 +66,8 @@ fn check_artifacts(settings: &Project) -> Result<()> {
     }
 }
 
-/// Caches, networks, file systems, log destinations.
+/// Networks, file systems, log destinations.
 fn check_surroundings(settings: &Project) -> Result<()> {
-    let cache = settings.cache.as_ref().and_then(|cache| cache.r#type.as_ref());
-    if let Some(kind) = cache.filter(|kind| **kind != CacheType::NoCache) {
-        return Error::not_available("cache.type", kind.as_str());
-    }
     let vpc = settings.vpc_config.as_ref().and_then(|vpc| vpc.vpc_id.as_deref());
     if let Some(vpc) = vpc.filter(|vpc| !vpc.is_empty()) {
         return Error::not_available("vpcConfig", vpc);

@@ -78,6 +78,7 @@ fn try_plan(project: Project, over: StartBuildInput) -> Result<(Build, Order)> {
         initiator: "alice".to_string(),
         now_ms: 1_585_485_986_820,
         tries: Tries::default(),
+        cache_generation: 3,
     };
     let config = config();
     Ok(draft(project, over, request, &config)?.numbered(7, &config))
@@ -382,12 +383,13 @@ fn what_cannot_run_yet_is_refused_by_name() {
         (
             StartBuildInput {
                 cache_override: Some(ProjectCache {
-                    r#type: Some(CacheType::Local),
+                    r#type: Some(CacheType::S3),
+                    location: Some("/prefix".to_string()),
                     ..ProjectCache::default()
                 }),
                 ..none()
             },
-            "cache.type LOCAL",
+            "Invalid cache: location must be a valid S3 bucket",
         ),
         (
             StartBuildInput {
@@ -420,4 +422,53 @@ fn what_cannot_run_yet_is_refused_by_name() {
         let message = refusal(simple(), over);
         assert!(message.contains(expect), "{message}");
     }
+}
+
+// SA-090, SA-091, SA-093, SA-096, SA-097, SA-099
+#[test]
+fn a_cache_is_where_and_whose_the_project_says() {
+    use agent::cache::Owner;
+    use agent::plan::Cache;
+    use api::codebuild::CacheMode;
+    let planned = |cache: ProjectCache, compute: ComputeType| {
+        let over = StartBuildInput {
+            cache_override: Some(cache),
+            compute_type_override: Some(compute),
+            ..StartBuildInput::default()
+        };
+        try_plan(simple(), over).unwrap().1.plan.cache
+    };
+    let s3 = |location: &str, namespace: Option<&str>| ProjectCache {
+        r#type: Some(CacheType::S3),
+        location: Some(location.to_string()),
+        cache_namespace: namespace.map(str::to_string),
+        ..ProjectCache::default()
+    };
+    let small = || ComputeType::BuildGeneral1Small;
+    for (location, expect) in [
+        ("bucket", ("bucket", "")),
+        ("bucket/some/prefix", ("bucket", "some/prefix")),
+        ("arn:aws:s3:::bucket/prefix/", ("bucket", "prefix")),
+    ] {
+        let Cache::Objects { bucket, prefix, scope, .. } = planned(s3(location, None), small()) else {
+            panic!("{location}")
+        };
+        assert_eq!((bucket.as_str(), prefix.as_str()), expect);
+        assert_eq!((scope.owner, scope.generation), (Owner::Project("demo".to_string()), 3));
+    }
+    let Cache::Objects { scope, .. } = planned(s3("bucket", Some("shared")), small()) else { panic!() };
+    assert_eq!(scope.owner, Owner::Namespace("shared".to_string()));
+    let local = |modes: &[CacheMode]| ProjectCache {
+        r#type: Some(CacheType::Local),
+        // It says nothing for a local cache.
+        location: Some("ignored".to_string()),
+        modes: Some(modes.to_vec()),
+        ..ProjectCache::default()
+    };
+    let custom = || local(&[CacheMode::LocalSourceCache, CacheMode::LocalCustomCache]);
+    assert!(matches!(planned(custom(), small()), Cache::Layers { .. }));
+    assert_eq!(planned(custom(), ComputeType::BuildGeneral1_2xlarge), Cache::None);
+    assert_eq!(planned(local(&[CacheMode::LocalDockerLayerCache]), small()), Cache::None);
+    let none = ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() };
+    assert_eq!(planned(none, small()), Cache::None);
 }
