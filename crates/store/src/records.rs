@@ -14,6 +14,7 @@ mod connection;
 mod logs;
 mod page;
 mod projects;
+mod reports;
 mod settings;
 mod sharing;
 mod sql;
@@ -29,7 +30,8 @@ pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewB
 pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
 pub use projects::{Project, ProjectDeletion, ProjectSort};
-pub use sharing::ForeignPolicy;
+pub use reports::{Report, ReportGroup, ReportGroupDeletion, ReportGroupSort, ReportSelection};
+pub use sharing::{ForeignPolicy, Shareable};
 pub use vault::{
     AccessKey, Draft, NewParameter, NewSecret, Parameter, Secret, SecretValue, Selection, SourceCredential,
     Vault, VersionValue,

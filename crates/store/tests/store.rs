@@ -14,6 +14,8 @@ mod objects;
 mod outages;
 #[path = "store/records.rs"]
 mod records;
+#[path = "store/reports.rs"]
+mod reports;
 #[path = "store/vault.rs"]
 mod vault;
 

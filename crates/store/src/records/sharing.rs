@@ -1,30 +1,41 @@
 //! Resource policies, and the aliases of public projects: how those who do not own a project come to it.
 
 use super::sql::{Sql, text};
-use super::{Records, Scope};
+use super::{Records, Scope, reports};
 use crate::error::{Error, Result};
 
-/// A policy about a project of another account.
+/// What other accounts may see by a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shareable {
+    Projects,
+    ReportGroups,
+}
+
+/// A policy about a project or report group of another account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignPolicy {
     /// The owner's.
     pub scope: Scope,
-    /// The project's name.
-    pub project: String,
-    /// When the project was last changed.
+    /// The name of what it is about.
+    pub name: String,
+    /// When that was last changed.
     pub modified_ms: i64,
     /// JSON.
     pub policy: String,
 }
 
 impl Records {
-    /// Keeps a policy about `resource`, such as `project/demo`, in the place of the one before. `NotFound` if there is
-    /// no such project.
+    /// Keeps a policy about `resource`, such as `project/demo` or `report-group/unit`, in the place of the one before.
+    /// `NotFound` if there is no such thing.
     pub async fn put_policy(&self, scope: &Scope, resource: &str, policy: &str, now_ms: i64) -> Result<()> {
         let (scope, resource, policy) = (scope.clone(), resource.to_owned(), policy.to_owned());
         self.write(move |sql| {
-            let project = resource.strip_prefix("project/").unwrap_or_default();
-            if !project_exists(sql, &scope, project)? {
+            let exists = match resource.split_once('/') {
+                Some(("project", name)) => project_exists(sql, &scope, name)?,
+                Some(("report-group", name)) => reports::group_exists(sql, &scope, name)?,
+                _ => false,
+            };
+            if !exists {
                 return Err(Error::not_found("resource", &resource));
             }
             sql.execute(
@@ -50,14 +61,18 @@ impl Records {
         self.write(move |sql| delete_policy(sql, &scope, &resource)).await
     }
 
-    /// The policies that other accounts have about their projects in the scope's region: one a project at most.
-    pub async fn foreign_policies(&self, scope: &Scope) -> Result<Vec<ForeignPolicy>> {
+    /// The policies that other accounts have about theirs in the scope's region: one a project or report group at most.
+    pub async fn foreign_policies(&self, scope: &Scope, of: Shareable) -> Result<Vec<ForeignPolicy>> {
+        let query = match of {
+            Shareable::Projects => FOREIGN_POLICIES,
+            Shareable::ReportGroups => FOREIGN_GROUP_POLICIES,
+        };
         let (scope, region) = (scope.clone(), scope.region.clone());
         self.read(move |sql| {
-            sql.rows(FOREIGN_POLICIES, [text(&scope.region), text(&scope.account)], |row| {
+            sql.rows(query, [text(&scope.region), text(&scope.account)], |row| {
                 Ok(ForeignPolicy {
                     scope: Scope { account: row.get(0)?, region: region.clone() },
-                    project: row.get(1)?,
+                    name: row.get(1)?,
                     modified_ms: row.get(2)?,
                     policy: row.get(3)?,
                 })
@@ -104,6 +119,12 @@ pub(super) const FOREIGN_POLICIES: &str =
     "SELECT r.account, p.name, p.modified_ms, r.policy FROM resource_policies r JOIN projects p
          ON p.account = r.account AND p.region = r.region AND p.name = substr(r.resource, 9)
      WHERE r.region = $1 AND r.account <> $2";
+
+/// `resource` is `report-group/` and a name.
+pub(super) const FOREIGN_GROUP_POLICIES: &str =
+    "SELECT r.account, g.name, g.modified_ms, r.policy FROM resource_policies r JOIN report_groups g
+         ON g.account = r.account AND g.region = r.region AND g.name = substr(r.resource, 14)
+     WHERE r.region = $1 AND r.account <> $2 AND substr(r.resource, 1, 13) = 'report-group/'";
 
 pub(super) fn policy(sql: &Sql<'_>, scope: &Scope, resource: &str) -> Result<Option<String>> {
     sql.row(

@@ -34,6 +34,13 @@ fn no_list_reads_more_rows_than_it_gives() {
             ("projects", &["modified_ms", "name"], project.into()),
             ("builds", &["sequence"], project.into()),
             ("builds", &["number"], format!("{project} AND project = $3")),
+            ("report_groups", &["name"], project.into()),
+            ("report_groups", &["created_ms", "name"], project.into()),
+            ("report_groups", &["modified_ms", "name"], project.into()),
+            ("reports", &["created_ms", "id"], project.into()),
+            ("reports", &["created_ms", "id"], format!("{project} AND status = $3")),
+            ("reports", &["created_ms", "id"], format!("{project} AND report_group = $3")),
+            ("reports", &["created_ms", "id"], format!("{project} AND report_group = $3 AND status = $4")),
             ("log_groups", &["name"], project.into()),
             ("secrets", &["name"], project.into()),
             ("log_streams", &["name"], format!("{project} AND log_group = $3")),
@@ -61,6 +68,9 @@ fn no_list_reads_more_rows_than_it_gives() {
             "DELETE FROM idempotency_tokens WHERE account = $1 AND region = $2 AND build = $3",
             "DELETE FROM idempotency_tokens WHERE expires_ms <= $1",
             sharing::FOREIGN_POLICIES,
+            sharing::FOREIGN_GROUP_POLICIES,
+            reports::DUE,
+            reports::EXPIRE,
         ];
         for query in queries {
             let value = if query.contains("expires_ms") { 1.into() } else { text("1") };
@@ -73,7 +83,7 @@ fn no_list_reads_more_rows_than_it_gives() {
 }
 
 fn value_of(key: &str) -> sql::Value {
-    if key == "name" { text("1") } else { 1.into() }
+    if matches!(key, "name" | "id") { text("1") } else { 1.into() }
 }
 
 async fn put(records: &Records, key: String, bytes: usize) -> Result<()> {

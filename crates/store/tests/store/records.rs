@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use store::Error;
 use store::records::{
     Acceptance, Build, BuildUpdate, Deletion, LogGroup, LogStream, NewBuild, Order, Page, Project,
-    ProjectDeletion, ProjectSort, Records, Scope, StreamOrder, Succession, Token,
+    ProjectDeletion, ProjectSort, Records, Scope, Shareable, StreamOrder, Succession, Token,
 };
 
 use crate::databases::{Home, on_each_database};
@@ -637,18 +637,18 @@ fn the_policies_of_others_are_those_of_the_region_and_go_with_their_projects() {
         tester.project("p", 1, 7).await;
         records.put_policy(scope, "project/p", "old", 5).await.unwrap();
         records.put_policy(scope, "project/p", "new", 6).await.unwrap();
-        assert_eq!(records.foreign_policies(scope).await.unwrap(), []);
+        assert_eq!(records.foreign_policies(scope, Shareable::Projects).await.unwrap(), []);
         let other = Scope { account: "999999999999".into(), ..scope.clone() };
-        let found = records.foreign_policies(&other).await.unwrap();
+        let found = records.foreign_policies(&other, Shareable::Projects).await.unwrap();
         let policy = |found: &store::records::ForeignPolicy| {
-            (found.scope.clone(), found.project.clone(), found.modified_ms, found.policy.clone())
+            (found.scope.clone(), found.name.clone(), found.modified_ms, found.policy.clone())
         };
         let expect = (scope.clone(), "p".to_owned(), 7, "new".to_owned());
         assert_eq!(found.iter().map(policy).collect::<Vec<_>>(), [expect]);
         let elsewhere = Scope { region: "us-east-1".into(), ..other.clone() };
-        assert_eq!(records.foreign_policies(&elsewhere).await.unwrap(), []);
+        assert_eq!(records.foreign_policies(&elsewhere, Shareable::Projects).await.unwrap(), []);
         records.delete_project(scope, "p").await.unwrap();
-        assert_eq!(records.foreign_policies(&other).await.unwrap(), []);
+        assert_eq!(records.foreign_policies(&other, Shareable::Projects).await.unwrap(), []);
         tester.project("p", 1, 7).await;
         assert_eq!(records.get_policy(scope, "project/p").await.unwrap(), None);
     });

@@ -13,6 +13,7 @@ const EXAMPLES: &[&str] = &[
     include_str!("../migrations/2.example.sql"),
     include_str!("../migrations/3.example.sql"),
     include_str!("../migrations/4.example.sql"),
+    include_str!("../migrations/5.example.sql"),
 ];
 
 /// What is asked of the examples of each version.
@@ -35,6 +36,9 @@ async fn check(home: &Home, version: usize) {
             assert_eq!(found, [("AKIAEXAMPLE", "a-secret", false)]);
         }
     }
+    if version >= 5 {
+        reports(&records).await;
+    }
     if version >= 3 {
         let texts = async |query: &'static str| {
             records.read(move |sql| sql.rows(query, [], |row| row.get::<String>(0))).await.unwrap()
@@ -44,6 +48,16 @@ async fn check(home: &Home, version: usize) {
         assert_eq!(policy, ["{\"Version\":\"2012-10-17\",\"Statement\":[]}"]);
         assert_eq!(texts("SELECT name FROM projects WHERE cache_generation = 2").await, ["shop"]);
     }
+}
+
+async fn reports(records: &Records) {
+    let scope = scope();
+    let list = records.list_report_groups(&scope, ReportGroupSort::CreatedTime, Order::Ascending, None, 9);
+    assert_eq!(list.await.unwrap().items, ["shop-unit"]);
+    let ids = ["shop-unit:one".to_owned()];
+    let found = records.get_reports(&scope, &ids).await.unwrap();
+    assert_eq!((&*found[0].status, found[0].created_ms, found[0].expires_ms), ("SUCCEEDED", 7000, 9000));
+    assert!(records.report_findings(&scope, &ids[0]).await.unwrap().is_some());
 }
 
 async fn builds_and_logs(records: &Records) {
