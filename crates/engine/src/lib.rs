@@ -26,7 +26,9 @@ mod plan;
 mod project;
 mod queue;
 pub mod references;
+mod report_group;
 mod retry;
+mod trend;
 
 pub use caller::Caller;
 pub use config::Config;

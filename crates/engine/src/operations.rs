@@ -1,4 +1,4 @@
-//! The API's operations on projects and builds, in and out in the API's shapes.
+//! The API's operations on projects, builds and reports, in and out in the API's shapes.
 //!
 //! A request has been checked against the service model before it comes here.
 
@@ -6,9 +6,13 @@ mod builds;
 mod credentials;
 mod projects;
 mod public;
+mod report_groups;
+mod reports;
 mod sharing;
 mod start;
 mod visibility;
+
+pub(crate) use report_groups::group_record;
 
 use api::arn::Resource;
 use api::codebuild::SortOrderType;

@@ -166,6 +166,29 @@ async fn perform(
         Operation::UpdateProjectVisibility => {
             answer(engine.update_project_visibility(caller, typed(request)?).await)
         }
+        Operation::BatchGetReportGroups => {
+            answer(engine.batch_get_report_groups(caller, typed(request)?).await)
+        }
+        Operation::BatchGetReports => answer(engine.batch_get_reports(caller, typed(request)?).await),
+        Operation::CreateReportGroup => answer(engine.create_report_group(caller, typed(request)?).await),
+        Operation::DeleteReport => answer(engine.delete_report(caller, typed(request)?).await),
+        Operation::DeleteReportGroup => answer(engine.delete_report_group(caller, typed(request)?).await),
+        Operation::DescribeCodeCoverages => {
+            answer(engine.describe_code_coverages(caller, typed(request)?).await)
+        }
+        Operation::DescribeTestCases => answer(engine.describe_test_cases(caller, typed(request)?).await),
+        Operation::GetReportGroupTrend => {
+            answer(engine.get_report_group_trend(caller, typed(request)?).await)
+        }
+        Operation::ListReportGroups => answer(engine.list_report_groups(caller, typed(request)?).await),
+        Operation::ListReports => answer(engine.list_reports(caller, typed(request)?).await),
+        Operation::ListReportsForReportGroup => {
+            answer(engine.list_reports_for_report_group(caller, typed(request)?).await)
+        }
+        Operation::ListSharedReportGroups => {
+            answer(engine.list_shared_report_groups(caller, typed(request)?).await)
+        }
+        Operation::UpdateReportGroup => answer(engine.update_report_group(caller, typed(request)?).await),
         other => {
             Err(ServiceError::invalid_input(format!("{} is not available in this version", other.name())))
         }

@@ -1,5 +1,5 @@
-//! PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy, ListSharedProjects, and what a policy opens for other
-//! accounts: BatchGetProjects, BatchGetBuilds and ListBuildsForProject, by ARN.
+//! PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy, ListSharedProjects, ListSharedReportGroups, and what a
+//! policy opens for other accounts: looking at a project and its builds, at a report group and its reports, by ARN.
 
 use std::cmp::Ordering;
 
@@ -7,11 +7,12 @@ use access::{Holder, Policy, Request};
 use api::arn::Resource;
 use api::codebuild::{
     DeleteResourcePolicyInput, DeleteResourcePolicyOutput, GetResourcePolicyInput, GetResourcePolicyOutput,
-    ListSharedProjectsInput, ListSharedProjectsOutput, PutResourcePolicyInput, PutResourcePolicyOutput,
-    SharedResourceSortByType, SortOrderType,
+    ListSharedProjectsInput, ListSharedProjectsOutput, ListSharedReportGroupsInput,
+    ListSharedReportGroupsOutput, PutResourcePolicyInput, PutResourcePolicyOutput, SharedResourceSortByType,
+    SortOrderType,
 };
 use api::{AccountId, Arn, codebuild};
-use store::records::{ForeignPolicy, Scope};
+use store::records::{ForeignPolicy, Scope, Shareable};
 
 use crate::caller::Caller;
 use crate::engine::Engine;
@@ -19,12 +20,40 @@ use crate::error::{Error, Result};
 use crate::paging::{self, PAGE};
 use crate::project::required;
 
-/// COMPAT: AP-113 what the owner of a project may give away.
-const ACTIONS: [&str; 3] =
-    ["codebuild:BatchGetProjects", "codebuild:BatchGetBuilds", "codebuild:ListBuildsForProject"];
+/// COMPAT: AP-113 what the owner of a project may give away; the first is to look at it.
+const OF_PROJECTS: &[&str] =
+    &["codebuild:BatchGetProjects", "codebuild:BatchGetBuilds", "codebuild:ListBuildsForProject"];
+/// And the owner of a report group.
+const OF_REPORT_GROUPS: &[&str] = &[
+    "codebuild:BatchGetReportGroups",
+    "codebuild:BatchGetReports",
+    "codebuild:ListReportsForReportGroup",
+    "codebuild:DescribeTestCases",
+];
 
-/// Before the keys of this list's tokens.
-const TOKEN: &str = "shared-projects";
+/// A request for what others share.
+struct Wanted {
+    of: Shareable,
+    by_time: bool,
+    descending: bool,
+    limit: usize,
+    after: Option<(i64, String)>,
+}
+
+/// The action that lets one see a thing of this kind, and what is before the keys of the list's tokens.
+fn listing(of: Shareable) -> (&'static str, &'static str) {
+    match of {
+        Shareable::Projects => (OF_PROJECTS[0], "shared-projects"),
+        Shareable::ReportGroups => (OF_REPORT_GROUPS[0], "shared-report-groups"),
+    }
+}
+
+fn resource(of: Shareable, name: &str) -> Resource<'_> {
+    match of {
+        Shareable::Projects => Resource::Project(name),
+        Shareable::ReportGroups => Resource::ReportGroup(name),
+    }
+}
 
 impl Engine {
     /// Shares a project with those whom the policy names. COMPAT: AP-113.
@@ -42,8 +71,9 @@ impl Engine {
         let text = required(input.policy, "policy")?;
         let policy = Policy::of_resource(&text)
             .map_err(|error| Error::InvalidInput(format!("Invalid resource policy: {error}")))?;
-        if !policy.names_only(&ACTIONS) {
-            let allowed = ACTIONS.join(", ");
+        let actions = if resource.starts_with("project/") { OF_PROJECTS } else { OF_REPORT_GROUPS };
+        if !policy.names_only(actions) {
+            let allowed = actions.join(", ");
             return Error::invalid(format!("Invalid resource policy: its actions can only be {allowed}"));
         }
         let (scope, now_ms) = (self.scope(caller), self.shared.config.clock.now_ms());
@@ -100,35 +130,62 @@ impl Engine {
         caller: &Caller,
         input: ListSharedProjectsInput,
     ) -> Result<ListSharedProjectsOutput> {
-        let by_time = input.sort_by == Some(SharedResourceSortByType::ModifiedTime);
-        let descending = input.sort_order == Some(SortOrderType::Descending);
-        let after = paging::after(input.next_token.as_deref()).map(parse).transpose()?;
-        let limit = input.max_results.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE);
+        let wanted = wanted(
+            Shareable::Projects,
+            (input.sort_by, input.sort_order),
+            input.max_results,
+            input.next_token.as_deref(),
+        )?;
+        let (projects, next_token) = self.shared_arns(caller, wanted).await?;
+        Ok(ListSharedProjectsOutput { next_token, projects: Some(projects) })
+    }
+
+    /// ARNs of report groups that other accounts share with the caller, 100 a page unless asked otherwise.
+    /// COMPAT: AP-102.
+    ///
+    /// # Errors
+    /// [`Error::InvalidInput`] for a token that is not of this list.
+    pub async fn list_shared_report_groups(
+        &self,
+        caller: &Caller,
+        input: ListSharedReportGroupsInput,
+    ) -> Result<ListSharedReportGroupsOutput> {
+        let wanted = wanted(
+            Shareable::ReportGroups,
+            (input.sort_by, input.sort_order),
+            input.max_results,
+            input.next_token.as_deref(),
+        )?;
+        let (report_groups, next_token) = self.shared_arns(caller, wanted).await?;
+        Ok(ListSharedReportGroupsOutput { next_token, report_groups: Some(report_groups) })
+    }
+
+    /// A page, and the token of the next.
+    async fn shared_arns(&self, caller: &Caller, wanted: Wanted) -> Result<(Vec<String>, Option<String>)> {
+        let Wanted { of, by_time, descending, limit, after } = wanted;
         let compare = |a: &(i64, String), b: &(i64, String)| {
             let order = if by_time { a.cmp(b) } else { a.1.cmp(&b.1) };
             if descending { order.reverse() } else { order }
         };
-        let policies = self.shared.records.foreign_policies(&self.scope(caller)).await?;
-        let shared = policies.into_iter().filter_map(|one| self.shared_with(caller, one));
+        let policies = self.shared.records.foreign_policies(&self.scope(caller), of).await?;
+        let shared = policies.into_iter().filter_map(|one| self.shared_with(caller, of, one));
         let mut shared: Vec<(i64, String)> = shared
             .filter(|one| after.as_ref().is_none_or(|after| compare(one, after) == Ordering::Greater))
             .collect();
         shared.sort_by(compare);
-        let next = shared.len() > limit;
+        let is_cut = shared.len() > limit;
         shared.truncate(limit);
-        let last = shared.last().filter(|_| next);
-        Ok(ListSharedProjectsOutput {
-            next_token: last.map(|(ms, arn)| format!("{TOKEN}:{ms}:{arn}")),
-            projects: Some(shared.into_iter().map(|(_, arn)| arn).collect()),
-        })
+        let last = shared.last().filter(|_| is_cut);
+        let next = last.map(|(ms, arn)| format!("{}:{ms}:{arn}", listing(of).1));
+        Ok((shared.into_iter().map(|(_, arn)| arn).collect(), next))
     }
 
-    /// When it was changed, and its ARN, if the policy lets the caller look at the project.
-    fn shared_with(&self, caller: &Caller, foreign: ForeignPolicy) -> Option<(i64, String)> {
-        let ForeignPolicy { scope, project, modified_ms, policy } = foreign;
+    /// When it was changed, and its ARN, if the policy lets the caller look at it.
+    fn shared_with(&self, caller: &Caller, of: Shareable, foreign: ForeignPolicy) -> Option<(i64, String)> {
+        let ForeignPolicy { scope, name, modified_ms, policy } = foreign;
         let account = scope.account.parse().ok()?;
-        let arn = Arn::codebuild(self.region(), &account, Resource::Project(&project)).to_string();
-        opens(caller, ACTIONS[0], &arn, &scope.account, &policy).then_some((modified_ms, arn))
+        let arn = Arn::codebuild(self.region(), &account, resource(of, &name)).to_string();
+        opens(caller, listing(of).0, &arn, &scope.account, &policy).then_some((modified_ms, arn))
     }
 
     /// Where the project of an ARN of another account is, and its name, if that account lets the caller do this with it.
@@ -139,13 +196,34 @@ impl Engine {
         arn: &str,
         operation: codebuild::Operation,
     ) -> Result<Option<(Scope, String)>> {
+        self.shared_thing(caller, arn, operation, Shareable::Projects).await
+    }
+
+    /// As [`Engine::shared_project`], of a report group, by its ARN or that of one of its reports.
+    pub(super) async fn shared_report_group(
+        &self,
+        caller: &Caller,
+        arn: &str,
+        operation: codebuild::Operation,
+    ) -> Result<Option<(Scope, String)>> {
+        self.shared_thing(caller, arn, operation, Shareable::ReportGroups).await
+    }
+
+    async fn shared_thing(
+        &self,
+        caller: &Caller,
+        arn: &str,
+        operation: codebuild::Operation,
+        of: Shareable,
+    ) -> Result<Option<(Scope, String)>> {
         let Some(parsed) = arn.parse::<Arn>().ok().filter(|arn| arn.region() == self.region().as_str())
         else {
             return Ok(None);
         };
-        let project = match parsed.codebuild_resource() {
-            Some(Resource::Project(name)) => name,
-            Some(Resource::Build(id)) => id.split(':').next().unwrap_or_default(),
+        let owner = |id: &str| id.split(':').next().unwrap_or_default().to_owned();
+        let name = match (parsed.codebuild_resource(), of) {
+            (Some(Resource::Project(id) | Resource::Build(id)), Shareable::Projects) => owner(id),
+            (Some(Resource::ReportGroup(id) | Resource::Report(id)), Shareable::ReportGroups) => owner(id),
             _ => return Ok(None),
         };
         let Ok(account) = parsed.account().parse::<AccountId>() else { return Ok(None) };
@@ -153,13 +231,13 @@ impl Engine {
             return Ok(None);
         }
         let scope = Scope { account: account.to_string(), region: self.region().to_string() };
-        let resource = Resource::Project(project);
+        let resource = resource(of, &name);
         let Some(policy) = self.shared.records.get_policy(&scope, &resource.to_string()).await? else {
             return Ok(None);
         };
         let arn = Arn::codebuild(self.region(), &account, resource).to_string();
         let action = format!("codebuild:{}", operation.name());
-        Ok(opens(caller, &action, &arn, &scope.account, &policy).then(|| (scope, project.to_string())))
+        Ok(opens(caller, &action, &arn, &scope.account, &policy).then_some((scope, name)))
     }
 
     /// The end of an ARN of what can have a policy. COMPAT: AP-113 projects and report groups.
@@ -184,8 +262,23 @@ fn opens(caller: &Caller, action: &str, arn: &str, owner: &str, policy: &str) ->
     caller.rights.may_with(&Request::new(action, arn), holder).is_ok()
 }
 
-fn parse(token: &str) -> Result<(i64, String)> {
-    let rest = token.strip_prefix(TOKEN).and_then(|rest| rest.strip_prefix(':')?.split_once(':'));
+fn wanted(
+    of: Shareable,
+    (by, order): (Option<SharedResourceSortByType>, Option<SortOrderType>),
+    max: Option<i32>,
+    token: Option<&str>,
+) -> Result<Wanted> {
+    Ok(Wanted {
+        of,
+        by_time: by == Some(SharedResourceSortByType::ModifiedTime),
+        descending: order == Some(SortOrderType::Descending),
+        limit: max.and_then(|max| usize::try_from(max).ok()).unwrap_or(PAGE),
+        after: paging::after(token).map(|token| parse(token, of)).transpose()?,
+    })
+}
+
+fn parse(token: &str, of: Shareable) -> Result<(i64, String)> {
+    let rest = token.strip_prefix(listing(of).1).and_then(|rest| rest.strip_prefix(':')?.split_once(':'));
     let parsed = rest.and_then(|(ms, arn)| Some((ms.parse().ok()?, arn.to_string())));
     parsed.ok_or_else(|| Error::InvalidInput(format!("Invalid next token: {token}")))
 }
