@@ -3,8 +3,10 @@ nothing configured, in every network.
 """
 
 import json
+import os
 import re
 import sys
+from pathlib import Path
 
 import boto3
 import pytest
@@ -27,6 +29,8 @@ def make_served(make_server, tmp_path):
     """Makes servers whose builds see this Python and its clients."""
 
     def make(network):
+        if network == "egress" and os.geteuid() != 0:
+            pytest.skip("this network takes root")
         config = tmp_path / "buildyard.toml"
         shared = json.dumps([sys.prefix, sys.base_prefix])
         config.write_text(f'network = "{network}"\n{DEPLOY}\n[host]\nshared = {shared}\n')
@@ -61,7 +65,7 @@ for path in ["/v2/credentials/" + 32 * "0", "/v2/credentials/"]:
 
 
 # EN-062, EN-068
-@pytest.mark.parametrize("network", ["none", "host"])
+@pytest.mark.parametrize("network", ["none", "egress", "host"])
 def test_awss_clients_work_in_a_build_with_nothing_configured(make_served, name, network):
     served = make_served(network)
     codebuild = Codebuild(served)
@@ -167,3 +171,18 @@ def test_a_projects_own_endpoint_comes_first(codebuild, name):
     codebuild.create_project(name, json.dumps(spec(build=["echo endpoint: $AWS_ENDPOINT_URL"])))
     build = codebuild.run(name, environmentVariablesOverride=variables)
     assert "endpoint: http://elsewhere.example\n" in codebuild.log(build)
+
+
+# EN-100
+def test_a_project_with_a_vpc_has_the_network_that_the_operator_means(make_server, tmp_path, name):
+    config = tmp_path / "buildyard.toml"
+    config.write_text('network = "none"\nvpc_network = "host"\n')
+    codebuild = Codebuild(make_server("--config", str(config)))
+    interfaces = spec(build=["echo interfaces: $(tail -n +3 /proc/net/dev | wc -l)"])
+    vpc = {"vpcId": "vpc-1", "subnets": ["subnet-1"], "securityGroupIds": ["sg-1"]}
+    codebuild.create_project(f"{name}-vpc", json.dumps(interfaces), vpcConfig=vpc)
+    codebuild.create_project(name, json.dumps(interfaces))
+    here = len(Path("/proc/net/dev").read_text().splitlines()) - 2
+    build = codebuild.run(f"{name}-vpc")
+    assert build["vpcConfig"] == vpc and f"interfaces: {here}\n" in codebuild.log(build)
+    assert "interfaces: 1\n" in codebuild.log(codebuild.run(name))

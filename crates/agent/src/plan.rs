@@ -161,6 +161,8 @@ pub enum Rootfs {
 pub enum Network {
     /// Only a loopback interface of its own.
     None,
+    /// A network of its own that leads out, to the internet and what the operator allows.
+    Egress,
     /// The host's network.
     Host,
 }

@@ -41,6 +41,11 @@ pub(crate) struct File {
     #[serde(default)]
     read_only_caches: BTreeSet<String>,
     network: Option<NetworkSetting>,
+    /// Of projects with a `vpcConfig`, which are refused without it.
+    vpc_network: Option<NetworkSetting>,
+    /// Private networks that builds with `egress` reach, such as `10.1.0.0/16`.
+    #[serde(default)]
+    network_allow: Vec<String>,
     /// Where `/metrics` is served; nowhere if it is not said.
     metrics_listen: Option<SocketAddr>,
     log_format: Option<LogFormat>,
@@ -137,6 +142,8 @@ impl References {
 pub(crate) enum NetworkSetting {
     /// Only a loopback interface of the build's own.
     None,
+    /// A network of the build's own that leads to the internet, and to no private address but those of `network_allow`.
+    Egress,
     /// The host's network.
     Host,
 }
@@ -176,7 +183,7 @@ pub(crate) struct Flags {
     /// How many builds run at once [default: the number of processors, at least 2].
     #[arg(long, value_name = "NUMBER", env = "BUILDYARD_CONCURRENT_BUILDS")]
     pub(crate) concurrent_builds: Option<usize>,
-    /// Network of builds: `none` (only loopback) or `host` [default: none].
+    /// Network of builds: `none` (only loopback), `egress` (the internet, nothing private) or `host` [default: none].
     #[arg(long, env = "BUILDYARD_NETWORK")]
     pub(crate) network: Option<NetworkSetting>,
     /// Address and port of `/metrics`, for Prometheus; whoever can connect can read [default: none].
@@ -202,6 +209,8 @@ pub(crate) struct Settings {
     pub(crate) log_quota_mebibytes: Option<u64>,
     pub(crate) read_only_caches: BTreeSet<String>,
     pub(crate) network: NetworkSetting,
+    pub(crate) vpc_network: Option<NetworkSetting>,
+    pub(crate) network_allow: Vec<String>,
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) traces_endpoint: Option<String>,
@@ -257,6 +266,8 @@ impl Settings {
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             traces_endpoint: file.traces_endpoint,
             network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
+            vpc_network: file.vpc_network,
+            network_allow: file.network_allow,
             host_images: file.host.images,
             host_shared: file.host.shared,
             host_variables: file.host.variables,

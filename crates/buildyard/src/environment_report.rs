@@ -22,7 +22,7 @@ pub(crate) fn json(plan: &Plan, data: &Path, events: &[Event], outcome: Outcome)
 fn isolation(plan: &Plan) -> Value {
     let host = container::capabilities();
     let mut namespaces = vec!["user", "mount", "pid", "ipc", "uts", "cgroup"];
-    if plan.environment.network == Network::None {
+    if plan.environment.network != Network::Host {
         namespaces.push("network");
     }
     json!({
@@ -43,6 +43,7 @@ fn environment(plan: &Plan, data: &Path) -> Value {
     };
     let network = match environment.network {
         Network::None => "none",
+        Network::Egress => "egress",
         Network::Host => "host",
     };
     json!({

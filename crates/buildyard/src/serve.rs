@@ -49,6 +49,7 @@ pub(crate) fn serve(flags: Flags) -> Result<(), String> {
 async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watching) -> Result<(), String> {
     let data = &settings.data;
     make_data_folder(data)?;
+    prepare_network(settings)?;
     let key = credentials::first_key(data)?;
     let records = open_records(settings)?;
     let vault = Vault::open(records.clone(), &settings.secret_key).await.map_err(|e| e.to_string())?;
@@ -170,7 +171,8 @@ fn make_data_folder(data: &Path) -> Result<(), String> {
 
 fn greet(settings: &Settings, url: &str) {
     let network = match settings.network {
-        NetworkSetting::None => "none (set network = \"host\" for builds that download)",
+        NetworkSetting::None => "none (set network = \"egress\" or \"host\" for builds that download)",
+        NetworkSetting::Egress => "egress",
         NetworkSetting::Host => "host",
     };
     eprintln!(
@@ -206,15 +208,34 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     }
     config.host_shared.clone_from(&settings.host_shared);
     config.host_variables.extend(settings.host_variables.clone());
-    config.network = match settings.network {
-        NetworkSetting::None => agent::plan::Network::None,
-        NetworkSetting::Host => agent::plan::Network::Host,
-    };
+    config.network = network(settings.network);
+    config.vpc_network = settings.vpc_network.map(network);
     config.mapped_images = settings.images.keys().cloned().collect();
     config.images = resolve_image(settings);
     config.log_grew =
         engine::config::LogGrew::new(move |account, group, stream| bell.ring(account, group, stream));
     Ok(config)
+}
+
+fn network(setting: NetworkSetting) -> agent::plan::Network {
+    match setting {
+        NetworkSetting::None => agent::plan::Network::None,
+        NetworkSetting::Egress => agent::plan::Network::Egress,
+        NetworkSetting::Host => agent::plan::Network::Host,
+    }
+}
+
+/// Makes the host ready for builds whose network leads out, if there can be any.
+fn prepare_network(settings: &Settings) -> Result<(), String> {
+    let is_wanted = [Some(settings.network), settings.vpc_network].contains(&Some(NetworkSetting::Egress));
+    match is_wanted {
+        true => container::prepare_egress(&settings.network_allow)
+            .map_err(|e| format!("network = \"egress\": {e}")),
+        false if !settings.network_allow.is_empty() => {
+            Err("network_allow has a meaning only with network or vpc_network = \"egress\"".into())
+        }
+        false => Ok(()),
+    }
 }
 
 /// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 
 use crate::cgroup::Cgroups;
 use crate::child;
+use crate::egress::Pair;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, rules_the_host};
 use crate::init;
@@ -39,6 +40,8 @@ pub struct Container {
     listeners: Vec<OwnedFd>,
     /// Kept until it ends, as they keep its mounts.
     namespaces: Option<Namespaces>,
+    /// Interfaces that lead out.
+    pair: Option<Pair>,
     scratch: PathBuf,
     functions: HashMap<&'static str, u32>,
     has_died: bool,
@@ -71,6 +74,7 @@ impl Container {
                 ids: born.ids,
                 listeners: born.told.listeners,
                 namespaces: Some(born.told.namespaces),
+                pair: born.pair,
                 functions: (0..)
                     .zip(spec.functions)
                     .map(|(index, function)| (function.name, index))
@@ -236,7 +240,9 @@ impl Container {
             _ => {}
         }
         self.cgroups.kill()?;
-        self.cgroups.remove()
+        self.cgroups.remove()?;
+        self.listeners.clear();
+        self.pair.take().map_or(Ok(()), |pair| pair.remove())
     }
 }
 

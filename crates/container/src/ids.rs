@@ -52,7 +52,8 @@ impl IdRange {
     }
 }
 
-fn slot_of(first: u32) -> Option<u32> {
+/// Its number among all ranges.
+pub(crate) fn slot_of(first: u32) -> Option<u32> {
     let above = first.checked_sub(FIRST)?;
     (above.is_multiple_of(RANGE) && above / RANGE < SLOTS).then_some(above / RANGE)
 }

@@ -13,6 +13,7 @@ use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags, mount_c
 use rustix::process::{DumpableBehavior, Signal, chdir, pivot_root, set_dumpable_behavior, umask};
 
 use crate::devices::{KernelFileSystems, attach, detached, new};
+use crate::egress::Pair;
 use crate::error::{Doing, Error};
 use crate::init;
 use crate::layout::{Content, Layer, Layout, OURS};
@@ -20,7 +21,7 @@ use crate::packet;
 use crate::privileges;
 use crate::report::STANDARD_FOLDERS;
 use crate::seccomp::Filters;
-use crate::spec::{Network, Spec};
+use crate::spec::Spec;
 use crate::sys;
 use crate::uppers::{Masked, Upper, Uppers, can_be_marked, make_like, make_one};
 
@@ -29,6 +30,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) layout: &'a Layout,
     pub(crate) ids: Ids,
+    /// Interfaces that lead out, if they do.
+    pub(crate) pair: Option<&'a Pair>,
     /// For root: the host's folders, one for each layer that shows one, and the scratch folder. Else empty.
     pub(crate) trees: &'a [Option<OwnedFd>],
     /// For root: the scratch folders of [`Spec::beneath`]. Else empty.
@@ -149,9 +152,12 @@ fn separate(setup: &Setup<'_>) -> Result<(), Error> {
     rustix::process::setsid().doing("start a session")?;
     sys::unshare(libc::CLONE_NEWCGROUP).doing("leave the cgroup namespace")?;
     rustix::system::sethostname(setup.spec.hostname.as_bytes()).doing("set the host name")?;
-    if setup.spec.network == Network::None {
+    if setup.spec.network.is_own() {
         sys::bring_loopback_up().doing("bring the loopback interface up")?;
         listen(setup)?;
+    }
+    if let Some(pair) = setup.pair {
+        pair.set_up_inside()?;
     }
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing("part from the host's mounts")
@@ -182,7 +188,7 @@ fn limit(setup: &Setup<'_>) -> Result<(), Error> {
 /// Makes the new root and leaves the old one.
 fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     umask(Mode::empty());
-    let kernel = KernelFileSystems::make(setup.spec.network == Network::None, setup.ids == Ids::Range)?;
+    let kernel = KernelFileSystems::make(setup.spec.network.is_own(), setup.ids == Ids::Range)?;
     let trees = Trees::of(setup)?;
     // Of these folders, all that was needed is in hand.
     attach(KernelFileSystems::empty_memory()?, LOWERS).doing("mount a place for lower folders")?;

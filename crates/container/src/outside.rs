@@ -11,6 +11,7 @@ use rustix::process::{Pid, getegid, geteuid};
 
 use crate::cgroup::Cgroups;
 use crate::devices::detached;
+use crate::egress::{self, Pair};
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, RANGE, rules_the_host};
 use crate::inside::{self, Ids, LISTENING, READY, Setup, open_trees};
@@ -31,6 +32,7 @@ pub(crate) struct Born {
     pub(crate) events: OwnedFd,
     pub(crate) ids: Option<IdRange>,
     pub(crate) told: Told,
+    pub(crate) pair: Option<Pair>,
 }
 
 /// What init has told of itself.
@@ -46,6 +48,10 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
     let is_root = rules_the_host();
     let layout = Layout::of(spec, is_root)?;
     let ids = if is_root { Some(IdRange::take(&spec.name, owner_beneath(spec)?)?) } else { None };
+    let pair = match (&ids, spec.network) {
+        (Some(ids), Network::Egress) => Pair::of(ids.first),
+        _ => None,
+    };
     let (mut trees, mut beneath) = (Vec::new(), Vec::new());
     let mut scratch = None;
     if let Some(ids) = &ids {
@@ -64,6 +70,7 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
         spec,
         layout: &layout,
         ids: if is_root { Ids::Range } else { Ids::Own { uid: geteuid().as_raw(), gid: getegid().as_raw() } },
+        pair: pair.as_ref(),
         trees: &trees,
         beneath: &beneath,
         scratch: scratch.as_ref(),
@@ -75,15 +82,16 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
         events: &inits_events,
         others_ends: [control.as_raw_fd(), events.as_raw_fd()],
     };
-    let network = if spec.network == Network::None { sys::NEW_NETWORK } else { 0 };
+    let network = if spec.network.is_own() { sys::NEW_NETWORK } else { 0 };
     let (init, pidfd) =
         prepared.give_birth(sys::NAMESPACES | network, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    match bring_up(init, control.as_fd(), ids.as_ref(), (cgroups, spec), (&layout, &trees)) {
-        Ok(told) => Ok(Born { init, pidfd, control, events, ids, told }),
+    match bring_up(init, control.as_fd(), (ids.as_ref(), pair.as_ref()), (cgroups, spec), (&layout, &trees)) {
+        Ok(told) => Ok(Born { init, pidfd, control, events, ids, told, pair }),
         Err(error) => {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             let _ = sys::wait_for_exit(init);
+            let _ = pair.as_ref().map_or(Ok(()), Pair::remove);
             Err(error)
         }
     }
@@ -98,6 +106,9 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
     }
     if !spec.listen.is_empty() && spec.network == Network::Host {
         return Err(Error::Invalid("nothing is listened at in the host's network".into()));
+    }
+    if spec.network == Network::Egress {
+        egress::check_host()?;
     }
     if spec.beneath.len() > MOST_BENEATH {
         let text =
@@ -154,7 +165,7 @@ fn open_beneath(spec: &Spec, first: u32) -> Result<Vec<OwnedFd>, Error> {
 fn bring_up(
     init: Pid,
     control: BorrowedFd<'_>,
-    ids: Option<&IdRange>,
+    (ids, pair): (Option<&IdRange>, Option<&Pair>),
     (cgroups, spec): (&Cgroups, &Spec),
     (layout, trees): (&Layout, &[Option<OwnedFd>]),
 ) -> Result<Told, Error> {
@@ -166,6 +177,9 @@ fn bring_up(
         fs::write(process.join("gid_map"), &map).doing("map group ids")?;
         let namespace = fs::File::open(process.join("ns/user")).doing("open the user namespace")?;
         map_trees(layout, trees, namespace.as_fd())?;
+    }
+    if let Some(pair) = pair {
+        pair.connect(init.as_raw_nonzero().get())?;
     }
     packet::send(control, b"go", &[]).doing("let init begin")?;
     await_ready(control)
@@ -212,6 +226,10 @@ fn files(spec: &Spec) -> Vec<(PathBuf, Vec<u8>)> {
     let read = |path: &str| fs::read(path).unwrap_or_default();
     let mut hosts = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_vec();
     let mut resolv = b"# this container has no network\n".to_vec();
+    if spec.network == Network::Egress {
+        let lines = egress::resolvers().into_iter().map(|address| format!("nameserver {address}\n"));
+        resolv = lines.collect::<String>().into_bytes();
+    }
     if spec.network == Network::Host {
         hosts = read("/etc/hosts");
         resolv = read("/etc/resolv.conf");

@@ -105,8 +105,18 @@ pub struct LateOverlay {
 pub enum Network {
     /// A network of its own that holds nothing but a working loopback.
     None,
+    /// A network of its own that leads out to what [`crate::prepare_egress`] says, which must have been called on this host. Takes root.
+    Egress,
     /// The host's network.
     Host,
+}
+
+impl Network {
+    /// Whether it is the container's own, and not the host's.
+    #[must_use]
+    pub fn is_own(self) -> bool {
+        self != Network::Host
+    }
 }
 
 /// Upper bounds; `None` is unlimited. They hold where [`crate::capabilities`] says so.

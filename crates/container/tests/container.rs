@@ -18,6 +18,9 @@ use container::{
     Process, Rootfs, Signal, Spec, default_visible_paths,
 };
 
+#[path = "container/egress.rs"]
+mod egress;
+use egress::*;
 #[path = "container/isolation.rs"]
 mod isolation;
 use isolation::*;
@@ -76,6 +79,10 @@ const CASES: &[Case] = cases![
     Both kernel_file_systems_are_masked_and_read_only,
     Both without_a_network_there_is_only_a_working_loopback,
     Both with_the_hosts_network_the_hosts_interfaces_show,
+    Root the_network_that_leads_out_leads_nowhere_else,
+    Root neighbours_do_not_reach_each_other,
+    Both ports_of_the_caller_answer_inside_whatever_the_network,
+    Both the_network_that_leads_out_takes_root,
     Both an_image_folder_is_the_root,
     Both an_image_of_links_leads_nowhere,
     Both a_fork_bomb_is_held_and_gone_after_destroy,

@@ -147,6 +147,8 @@ pub struct Config {
     /// Host folders shown read-only in such builds.
     pub host_shared: Vec<PathBuf>,
     pub network: Network,
+    /// Of projects with a `vpcConfig`; if there is none, they are refused.
+    pub vpc_network: Option<Network>,
     pub images: ResolveImage,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
@@ -178,6 +180,7 @@ impl Config {
             host_variables: BTreeMap::from([("PATH".to_string(), DEFAULT_PATH.to_string())]),
             host_shared: Vec::new(),
             network: Network::Host,
+            vpc_network: None,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,

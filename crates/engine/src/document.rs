@@ -48,6 +48,7 @@ pub(crate) fn accepted(order: &Order, identity: Identity<'_>, config: &Config) -
         logs: Some(logs_to_come(order, &config.region, identity.account)),
         timeout_in_minutes: settings.timeout_in_minutes,
         queued_timeout_in_minutes: settings.queued_timeout_in_minutes,
+        vpc_config: settings.vpc_config.clone(),
         initiator: Some(identity.initiator.to_string()),
         encryption_key: settings.encryption_key.clone(),
         ..Build::default()

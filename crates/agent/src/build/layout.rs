@@ -84,6 +84,7 @@ impl Build<'_> {
             hostname: self.plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
             network: match environment.network {
                 plan::Network::None => container::Network::None,
+                plan::Network::Egress => container::Network::Egress,
                 plan::Network::Host => container::Network::Host,
             },
             listen: match &self.plan.endpoint {

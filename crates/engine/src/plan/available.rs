@@ -2,6 +2,7 @@
 
 use api::codebuild::{ArtifactsType, Project, ProjectEnvironment, SourceType};
 
+use super::environment;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::log_object;
@@ -11,7 +12,7 @@ pub(super) fn check(settings: &Project, config: &Config) -> Result<()> {
     check_source(settings)?;
     check_environment(settings.environment.as_ref(), config)?;
     check_artifacts(settings)?;
-    check_surroundings(settings)
+    check_surroundings(settings, config)
 }
 
 fn check_source(settings: &Project) -> Result<()> {
@@ -67,9 +68,8 @@ fn check_artifacts(settings: &Project) -> Result<()> {
 }
 
 /// Networks, file systems, log destinations.
-fn check_surroundings(settings: &Project) -> Result<()> {
-    let vpc = settings.vpc_config.as_ref().and_then(|vpc| vpc.vpc_id.as_deref());
-    if let Some(vpc) = vpc.filter(|vpc| !vpc.is_empty()) {
+fn check_surroundings(settings: &Project, config: &Config) -> Result<()> {
+    if let Some(vpc) = environment::vpc(settings).filter(|_| config.vpc_network.is_none()) {
         return Error::not_available("vpcConfig", vpc);
     }
     if let Some([first, ..]) = settings.file_system_locations.as_deref() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use agent::plan::{Environment, Limits, Rootfs};
+use agent::plan::{Environment, Limits, Network, Rootfs};
 use api::codebuild::{ComputeType, Project};
 
 use crate::config::Config;
@@ -25,10 +25,24 @@ pub(super) fn environment(settings: &Project, config: &Config) -> Result<(Enviro
         rootfs: if host { Rootfs::Host } else { Rootfs::Folder(PathBuf::new()) },
         variables: if host { config.host_variables.clone() } else { BTreeMap::new() },
         shared: if host { config.host_shared.clone() } else { Vec::new() },
-        network: config.network,
+        network: network(settings, config),
         limits: limits(compute),
     };
     Ok((made, (!host).then_some(image)))
+}
+
+/// EN-100: a VPC is what the operator says it is, for all of them alike.
+fn network(settings: &Project, config: &Config) -> Network {
+    match config.vpc_network {
+        Some(network) if vpc(settings).is_some() => network,
+        _ => config.network,
+    }
+}
+
+/// The VPC's id, if a project has one.
+pub(super) fn vpc(settings: &Project) -> Option<&str> {
+    let vpc = settings.vpc_config.as_ref()?.vpc_id.as_deref()?;
+    (!vpc.is_empty()).then_some(vpc)
 }
 
 fn limits(compute: &ComputeType) -> Limits {

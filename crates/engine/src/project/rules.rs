@@ -112,9 +112,22 @@ fn check_vpc(vpc: Option<&VpcConfig>) -> Result<()> {
         vpc if vpc.vpc_id.as_deref().is_none_or(str::is_empty) => "vpcId",
         vpc if lacks(&vpc.subnets) => "subnets",
         vpc if lacks(&vpc.security_group_ids) => "securityGroupIds",
-        _ => return Ok(()),
+        vpc => return check_vpc_sizes(vpc),
     };
     Error::invalid(format!("Invalid vpc config: {missing} is required"))
+}
+
+/// COMPAT: EN-100.
+fn check_vpc_sizes(vpc: &VpcConfig) -> Result<()> {
+    const MOST: [(&str, usize); 2] = [("subnets", 16), ("securityGroupIds", 5)];
+    let lists = [&vpc.subnets, &vpc.security_group_ids];
+    let mut sizes = MOST.iter().zip(lists.map(|list| list.as_ref().map_or(0, Vec::len)));
+    match sizes.find(|((_, most), size)| size > most) {
+        Some(((name, most), size)) => Error::invalid(format!(
+            "Invalid vpc config: {name} has {size} members, and at most {most} are allowed"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// COMPAT: AP-040 who pulls which image: CodeBuild its own, the service role those that need credentials.

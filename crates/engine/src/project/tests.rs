@@ -235,7 +235,7 @@ fn identifiers_are_words_that_occur_once() {
     try_create(CreateProjectInput { file_system_locations: Some(vec![location]), ..input() }).unwrap();
 }
 
-// AP-029
+// AP-029, EN-100
 #[test]
 fn a_network_is_told_as_a_whole_and_taken_away_by_an_empty_one() {
     let vpc = |vpc: serde_json::Value| with(serde_json::json!({ "vpcConfig": vpc }));
@@ -243,6 +243,14 @@ fn a_network_is_told_as_a_whole_and_taken_away_by_an_empty_one() {
         (serde_json::json!({"vpcId": "vpc-1"}), "subnets is required"),
         (serde_json::json!({"vpcId": "vpc-1", "subnets": ["s"]}), "securityGroupIds is required"),
         (serde_json::json!({"subnets": ["s"], "securityGroupIds": ["g"]}), "vpcId is required"),
+        (
+            serde_json::json!({"vpcId": "vpc-1", "subnets": vec!["s"; 17], "securityGroupIds": ["g"]}),
+            "subnets has 17 members, and at most 16",
+        ),
+        (
+            serde_json::json!({"vpcId": "vpc-1", "subnets": ["s"], "securityGroupIds": vec!["g"; 6]}),
+            "securityGroupIds has 6 members, and at most 5",
+        ),
     ] {
         let message = refusal(vpc(given));
         assert!(message.contains(expect), "{message}");

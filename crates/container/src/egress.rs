@@ -1,0 +1,267 @@
+//! A network that leads out and nowhere else: a pair of interfaces for each container, and one firewall table of the host for all of
+//! them ([`prepare_egress`]).
+//!
+//! What a container may reach is decided on the host's side, so it holds whatever happens inside: addresses of the internet, and what the operator
+//! names; not the host itself, not other containers, not private, link-local and other special addresses, and nothing over IPv6. The pair ends with
+//! the container's network, by the kernel's own doing.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::process::{Command, Stdio};
+
+use crate::error::{Doing, Error};
+use crate::ids::{self, rules_the_host};
+use crate::netlink::Netlink;
+
+/// Interfaces of the host that lead to containers begin so; the table goes by it.
+const PREFIX: &str = "bldyrd";
+/// The interface's name inside.
+const INSIDE: &str = "eth0";
+/// Addresses of both sides: of a block that is for measurements of networks and found in none. Two for each range of ids.
+const BLOCK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+const PAIR_PREFIX: u8 = 31;
+/// Where the host says whom it asks for names. The second is for hosts that ask themselves.
+const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+/// More networks than these are not taken.
+const MOST_ALLOWED: usize = 256;
+
+/// What no container reaches unless it is allowed: networks that are private, shared, of one link, of the host, of several hosts, or reserved.
+const DENIED: [&str; 9] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "198.18.0.0/15",
+    "224.0.0.0/3",
+];
+
+/// One container's pair: outside the host's side, inside the container's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    name: String,
+    outside: Ipv4Addr,
+    inside: Ipv4Addr,
+}
+
+impl Pair {
+    /// That of the container which has this range of ids, and so no other's.
+    pub(crate) fn of(first_id: u32) -> Option<Pair> {
+        let slot = ids::slot_of(first_id)?;
+        let outside = u32::from(BLOCK) + 2 * slot;
+        let name = format!("{PREFIX}{slot}");
+        Some(Pair { name, outside: outside.into(), inside: (outside + 1).into() })
+    }
+
+    /// The caller's part: makes both sides, and sets up the host's.
+    pub(crate) fn connect(&self, init: i32) -> Result<(), Error> {
+        let netlink = Netlink::open().doing("ask for interfaces")?;
+        // The kernel may still be removing that of an earlier container.
+        netlink.remove(&self.name).doing("remove an old interface")?;
+        netlink.make_pair(&self.name, INSIDE, init).doing("make a pair of interfaces")?;
+        netlink.set_up(&self.name, self.outside, PAIR_PREFIX).doing("set an interface up")?;
+        forward(&self.name)
+    }
+
+    /// Init's part.
+    pub(crate) fn set_up_inside(&self) -> Result<(), Error> {
+        let netlink = Netlink::open().doing("ask for interfaces")?;
+        netlink.set_up(INSIDE, self.inside, PAIR_PREFIX).doing("set an interface up")?;
+        netlink.route_all(INSIDE, self.outside).doing("set the route out")
+    }
+
+    /// The kernel does so too, but later.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        Netlink::open().and_then(|netlink| netlink.remove(&self.name)).doing("remove an interface")
+    }
+}
+
+/// Makes this host ready for containers with [`crate::Network::Egress`], or changes what they may reach, at once: replaces the
+/// table `inet buildyard` of nftables, and lets the interfaces of default routes forward. Takes root and the program `nft`.
+/// `allowed` are networks such as `10.1.0.0/16` that can be reached although they are private.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no network, [`Error::Forbidden`] without root, [`Error::Failed`].
+pub fn prepare_egress(allowed: &[String]) -> Result<(), Error> {
+    check_host()?;
+    let table = table(allowed, &resolvers())?;
+    load(&table)?;
+    default_interfaces().iter().try_for_each(|name| forward(name))
+}
+
+/// # Errors
+/// [`Error::Forbidden`] for an ordinary user.
+pub(crate) fn check_host() -> Result<(), Error> {
+    match rules_the_host() {
+        true => Ok(()),
+        false => Err(Error::Forbidden {
+            what: "the network `egress`".into(),
+            why: "it needs interfaces and a firewall table, which take root".into(),
+            remedy: "Choose the network `none` or `host`, or run as root".into(),
+        }),
+    }
+}
+
+fn forward(interface: &str) -> Result<(), Error> {
+    let path = format!("/proc/sys/net/ipv4/conf/{interface}/forwarding");
+    fs::write(&path, "1").doing(format!("write {path}"))
+}
+
+fn load(table: &str) -> Result<(), Error> {
+    let doing = "load the firewall table with `nft` (Debian's package nftables)";
+    let mut nft = Command::new("nft")
+        .args(["-f", "-"])
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .doing(doing)?;
+    if let Some(mut input) = nft.stdin.take() {
+        input.write_all(table.as_bytes()).doing(doing)?;
+    }
+    let done = nft.wait_with_output().doing(doing)?;
+    if done.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    Err(io::Error::other(said.lines().next().unwrap_or_default().to_owned())).doing(doing)
+}
+
+/// The whole policy. The first lines make the replacement one step, whether there was a table or not.
+fn table(allowed: &[String], resolvers: &[Ipv4Addr]) -> Result<String, Error> {
+    if allowed.len() > MOST_ALLOWED {
+        return Err(Error::Invalid(format!("at most {MOST_ALLOWED} networks can be allowed")));
+    }
+    for network in allowed {
+        must_be_a_network(network)?;
+    }
+    let resolvers: Vec<String> = resolvers.iter().map(Ipv4Addr::to_string).collect();
+    let (denied, allowed) = (set("denied", &DENIED), set("allowed", allowed));
+    let resolvers = set("resolvers", &resolvers);
+    Ok(format!(
+        r#"table inet buildyard
+delete table inet buildyard
+table inet buildyard {{
+{denied}{allowed}{resolvers}
+    chain from_containers {{
+        ct state established,related accept
+        meta nfproto ipv6 reject with icmpx admin-prohibited
+        fib daddr type {{ local, broadcast, multicast }} reject with icmpx admin-prohibited
+        oifname "{PREFIX}*" reject with icmpx admin-prohibited
+        ip daddr @resolvers meta l4proto {{ tcp, udp }} th dport 53 accept
+        ip daddr @allowed accept
+        ip daddr @denied reject with icmpx admin-prohibited
+        meta l4proto {{ tcp, udp, icmp }} accept
+        reject with icmpx admin-prohibited
+    }}
+    chain forward {{
+        type filter hook forward priority -10; policy accept;
+        iifname "{PREFIX}*" jump from_containers
+        oifname "{PREFIX}*" ct state != {{ established, related }} drop
+    }}
+    chain input {{
+        type filter hook input priority -10; policy accept;
+        iifname "{PREFIX}*" reject with icmpx admin-prohibited
+    }}
+    chain outwards {{
+        type nat hook postrouting priority 100; policy accept;
+        ip saddr {BLOCK}/15 oifname != "{PREFIX}*" masquerade
+    }}
+}}
+"#
+    ))
+}
+
+fn set(name: &str, elements: &[impl AsRef<str>]) -> String {
+    let elements: Vec<&str> = elements.iter().map(AsRef::as_ref).collect();
+    let elements = match elements.is_empty() {
+        true => String::new(),
+        false => format!("elements = {{ {} }};", elements.join(", ")),
+    };
+    format!("    set {name} {{ type ipv4_addr; flags interval; auto-merge; {elements} }}\n")
+}
+
+/// `address/bits`, with nothing in it but that: it becomes part of a program.
+fn must_be_a_network(text: &str) -> Result<(), Error> {
+    let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
+    let is_one = address.parse::<Ipv4Addr>().is_ok()
+        && bits.len() <= 2
+        && bits.bytes().all(|byte| byte.is_ascii_digit())
+        && bits.parse::<u8>().is_ok_and(|bits| bits <= 32);
+    match is_one {
+        true => Ok(()),
+        false => Err(Error::Invalid(format!("{text:?} is no IPv4 network such as 10.1.0.0/16"))),
+    }
+}
+
+/// Those that can be asked from elsewhere than this host.
+pub(crate) fn resolvers() -> Vec<Ipv4Addr> {
+    let read = |path: &&str| parse_resolvers(&fs::read_to_string(path).unwrap_or_default());
+    RESOLVERS.iter().map(read).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+fn parse_resolvers(text: &str) -> Vec<Ipv4Addr> {
+    let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let addresses = addresses.filter_map(|address| address.trim().parse::<Ipv4Addr>().ok());
+    addresses.filter(|address| !address.is_loopback() && !address.is_unspecified()).collect()
+}
+
+fn default_interfaces() -> BTreeSet<String> {
+    parse_routes(&fs::read_to_string("/proc/net/route").unwrap_or_default())
+}
+
+fn parse_routes(text: &str) -> BTreeSet<String> {
+    let default = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let (name, destination) = (fields.next()?, fields.next()?);
+        (destination == "00000000").then(|| name.to_owned())
+    };
+    text.lines().skip(1).filter_map(default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_range_of_ids_has_addresses_of_its_own() {
+        let pair = |slot: u32| Pair::of(0x1000_0000 + slot * ids::RANGE).unwrap();
+        assert_eq!(pair(0).inside, Ipv4Addr::new(198, 18, 0, 1));
+        assert_eq!(pair(61_000).outside, Ipv4Addr::new(198, 19, 220, 144));
+        assert!(pair(61_000).name.len() < 16);
+        assert_eq!(Pair::of(1000), None);
+    }
+
+    #[test]
+    fn only_networks_become_part_of_the_table() {
+        let allowed = |text: &str| table(&[text.to_owned()], &[]);
+        for fine in ["10.1.0.0/16", "10.1.2.3", "0.0.0.0/0"] {
+            assert!(allowed(fine).unwrap().contains(fine), "{fine}");
+        }
+        for wrong in
+            ["", "a", "10.1.0.0/33", "10.1.0.0/+1", "10.1.0.0/16, 10.2.0.0/16", "fd00::/8", "1.2.3.4/1 }"]
+        {
+            let error = allowed(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
+        assert!(table(&vec!["10.0.0.1".to_owned(); 257], &[]).is_err());
+    }
+
+    #[test]
+    fn resolvers_are_those_that_are_elsewhere() {
+        let text = "# none\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n nameserver 192.0.2.1 \nnameserver ::1\nsearch a\n";
+        assert_eq!(parse_resolvers(text), [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(192, 0, 2, 1)]);
+    }
+
+    #[test]
+    fn default_routes_name_the_interfaces_that_lead_out() {
+        let text = "Iface\tDestination\tGateway\neth0\t00000000\t010200C0\neth1\t000200C0\t0\n";
+        assert_eq!(parse_routes(text), BTreeSet::from(["eth0".to_owned()]));
+        assert!(parse_routes("").is_empty());
+    }
+}

@@ -1,0 +1,199 @@
+//! The network that leads out: an outside of the test's own, and everything that must not be reached from a container.
+
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// An address of the internet, as far as this host knows; and a private one behind it.
+const OUTSIDE: &str = "203.0.113.2";
+const HOST: &str = "203.0.113.1";
+const PRIVATE: &str = "10.213.77.2";
+
+/// Another network on the far side of this host, with a server in it.
+struct Outside {
+    name: String,
+    server: std::process::Child,
+}
+
+fn ip(arguments: &str) {
+    let done = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+impl Outside {
+    fn new() -> Outside {
+        let name = format!("out{}", std::process::id());
+        ip(&format!("netns add {name}"));
+        ip(&format!("link add {name} type veth peer name eth0 netns {name}"));
+        ip(&format!("addr add {HOST}/30 dev {name}"));
+        ip(&format!("link set {name} up"));
+        ip(&format!("-n {name} addr add {OUTSIDE}/30 dev eth0"));
+        ip(&format!("-n {name} addr add {PRIVATE}/32 dev eth0"));
+        ip(&format!("-n {name} link set eth0 up"));
+        ip(&format!("route add {PRIVATE}/32 via {OUTSIDE}"));
+        // What `prepare_egress` does for the interfaces of default routes.
+        fs::write(format!("/proc/sys/net/ipv4/conf/{name}/forwarding"), "1").unwrap();
+        let serve = "import socket\ns = socket.create_server(('0.0.0.0', 8000))\nwhile True: s.accept()[0].sendall(b'out')";
+        let server =
+            Command::new("ip").args(["netns", "exec", &name, "python3", "-c", serve]).spawn().unwrap();
+        let outside = Outside { name, server };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while TcpStream::connect((OUTSIDE, 8000)).is_err() {
+            assert!(Instant::now() < deadline, "the server outside does not listen");
+        }
+        TcpStream::connect((PRIVATE, 8000)).unwrap();
+        outside
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+        let _ = Command::new("ip").args(["link", "del", &self.name]).stderr(Stdio::null()).status();
+    }
+}
+
+fn tester() -> Tester {
+    Tester::with(|spec, _| spec.network = Network::Egress)
+}
+
+/// What becomes of a connection from inside. What is refused is mostly refused at once; what is dropped is not waited for.
+fn tries(tester: &mut Tester, address: &str, port: u16) -> String {
+    let patience = if address == OUTSIDE { 60 } else { 3 };
+    let script = format!(
+        "import socket\ntry:\n  c = socket.create_connection(({address:?}, {port}), {patience})\n  print('came through', c.recv(3))\n\
+         except OSError as e: print('refused', e.errno)"
+    );
+    let mut process = shell("");
+    process.argv = ["python3", "-c", &script].map(OsString::from).into();
+    tester.run(&process).1.trim_end().to_owned()
+}
+
+fn interfaces() -> Vec<String> {
+    let names = fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with("bldyrd")).collect()
+}
+
+pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
+    let outside = Outside::new();
+    container::prepare_egress(&[]).unwrap();
+    let before = interfaces();
+    let mut tester = tester();
+    assert_eq!(tries(&mut tester, OUTSIDE, 8000), "came through b'out'");
+
+    let listener = TcpListener::bind(("::", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    TcpStream::connect((HOST, port)).unwrap();
+    let gateway = tester.says(
+        "python3 -c \"import socket; r=[l.split() for l in open('/proc/net/route')][1:]; \
+         print(socket.inet_ntoa(bytes.fromhex([f[2] for f in r if f[1]=='00000000'][0])[::-1]))\"",
+    );
+    TcpStream::connect((gateway.as_str(), port)).unwrap();
+    // The host, by each of its names.
+    for address in [HOST, &gateway] {
+        assert!(tries(&mut tester, address, port).starts_with("refused"), "{address}");
+    }
+    // Others who are private, or no host at all; those of version 6.
+    for address in [PRIVATE, "169.254.169.254", "10.0.0.1", "192.168.0.1", "100.64.0.1", "224.0.0.1"] {
+        assert!(tries(&mut tester, address, 8000).starts_with("refused"), "{address}");
+    }
+    let link = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    for line in link.lines().filter(|line| line.contains("bldyrd")) {
+        let address: Vec<&str> = (0..8).map(|group| &line[group * 4..group * 4 + 4]).collect();
+        let address = format!("{}%eth0", address.join(":"));
+        assert!(tries(&mut tester, &address, port).starts_with("refused"), "{address}");
+    }
+    for address in ["fd00:ec2::254", "2001:db8::2", "ff02::1%eth0"] {
+        assert!(tries(&mut tester, address, 8000).starts_with("refused"), "{address}");
+    }
+    // Nobody inside changes that.
+    for change in ["ip link set eth0 down", "ip addr add 10.213.77.9/24 dev eth0", "nft flush ruleset"] {
+        tester.refuses(change);
+    }
+
+    // What the operator allows holds at once, also for those who are there.
+    container::prepare_egress(&["10.213.77.0/24".to_owned()]).unwrap();
+    assert_eq!(tries(&mut tester, PRIVATE, 8000), "came through b'out'");
+    container::prepare_egress(&[]).unwrap();
+    assert!(tries(&mut tester, PRIVATE, 8000).starts_with("refused"));
+    tester.end();
+    let left: Vec<String> = interfaces().into_iter().filter(|name| !before.contains(name)).collect();
+    assert!(left.is_empty(), "{left:?}");
+    drop(outside);
+}
+
+pub(crate) fn neighbours_do_not_reach_each_other() {
+    container::prepare_egress(&[]).unwrap();
+    let mut one = tester();
+    let serve = "import socket\ns = socket.create_server(('0.0.0.0', 8000))\nprint('listening', flush=True)\ns.accept()";
+    let mut process = shell("");
+    process.argv = ["python3", "-c", serve].map(OsString::from).into();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    process.output = Some(writer.as_fd());
+    one.container.start(&process).unwrap();
+    fs::File::from(reader).read_exact(&mut [0; 10]).unwrap();
+    let address = {
+        let (status, address) = one_says(&mut one);
+        assert_eq!(status, ExitStatus::Code(0), "{address}");
+        address
+    };
+    // The second of the process's own, beside the first.
+    let place = one.place.folder.join("second");
+    fs::create_dir_all(place.join("scratch")).unwrap();
+    let (mut spec, output) = one.place.spec();
+    (spec.scratch, spec.name, spec.network) =
+        (place.join("scratch"), format!("{}.second", spec.name), Network::Egress);
+    drop(output);
+    let second = Container::create(spec).unwrap();
+    let first = std::mem::replace(&mut one.container, second);
+    assert!(tries(&mut one, &address, 8000).starts_with("refused"), "{address}");
+    first.destroy().unwrap();
+    one.end();
+}
+
+/// Its own address.
+fn one_says(tester: &mut Tester) -> (ExitStatus, String) {
+    let script = "import socket\ns=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('203.0.113.9', 1)); print(s.getsockname()[0])";
+    let mut process = shell("");
+    process.argv = ["python3", "-c", script].map(OsString::from).into();
+    let (status, output) = tester.run(&process);
+    (status, output.trim_end().to_owned())
+}
+
+pub(crate) fn ports_of_the_caller_answer_inside_whatever_the_network() {
+    let network = if is_root() { Network::Egress } else { Network::None };
+    let mut tester = Tester::with(|spec, _| {
+        spec.network = network;
+        spec.listen = vec!["169.254.170.2:80".parse().unwrap()];
+    });
+    let listener = TcpListener::from(tester.container.take_listeners().pop().unwrap());
+    let script = "import socket; c = socket.create_connection(('169.254.170.2', 80)); print(c.recv(5))";
+    let mut process = shell("");
+    process.argv = ["python3", "-c", script].map(OsString::from).into();
+    let handle = tester.container.start(&process).unwrap();
+    listener.accept().unwrap().0.write_all(b"hello").unwrap();
+    assert_eq!(tester.finish(handle), ExitStatus::Code(0));
+    assert_eq!(tester.output(), "b'hello'\n");
+    tester.end();
+}
+
+pub(crate) fn the_network_that_leads_out_takes_root() {
+    if is_root() {
+        return;
+    }
+    let refusals = [container::prepare_egress(&[]).unwrap_err(), {
+        let place = Place::new();
+        let (mut spec, _output) = place.spec();
+        spec.network = Network::Egress;
+        Container::create(spec).unwrap_err()
+    }];
+    for error in refusals {
+        assert!(
+            matches!(error, Error::Forbidden { .. }) && error.to_string().contains("`none` or `host`"),
+            "{error}"
+        );
+    }
+}
