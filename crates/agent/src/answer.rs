@@ -10,7 +10,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::journal::Secret;
+use crate::journal::{Event, Secret};
 
 /// Bytes of one answer: 64 secrets of the largest size that Secrets Manager has (64 KiB).
 pub const ANSWER_LIMIT: usize = 4 << 20;
@@ -42,6 +42,22 @@ pub struct GitCredential {
     pub url: String,
     pub username: String,
     pub password: String,
+}
+
+impl Answer {
+    /// Whether it answers this question rather than another one. A refusal answers all: the build ends with it.
+    pub(crate) fn is_to(&self, question: &Event) -> bool {
+        match (self, question) {
+            (
+                Answer::Values { parameters, secrets, .. },
+                Event::ReferencesNeeded { parameters: names, secrets: wanted, .. },
+            ) => {
+                names.iter().all(|name| parameters.contains_key(name))
+                    && wanted.iter().all(|secret| secrets.contains_key(secret))
+            }
+            _ => true,
+        }
+    }
 }
 
 /// Names what there are values of, never the values.

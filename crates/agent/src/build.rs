@@ -5,6 +5,7 @@
 mod cache;
 mod commands;
 mod context;
+mod fetch;
 mod git;
 mod keeping;
 mod layout;
@@ -20,6 +21,7 @@ use std::path::{Path, PathBuf};
 use buildspec::Buildspec;
 use container::{Container, Prepared};
 
+use crate::answer::GitCredential;
 use crate::clock;
 use crate::journal::{Context, Event, Hold, Outcome, Phase};
 use crate::plan::Plan;
@@ -64,12 +66,19 @@ impl Home {
 
 /// Ends the name of every other container of a build.
 pub(crate) const NEXT: &str = ".next";
+/// Ends the name of the container that git sources are fetched in.
+pub(crate) const FETCH: &str = ".fetch";
 
 /// What has been found out so far.
 pub(crate) struct Build<'a> {
     session: &'a mut Session,
     plan: &'a Plan,
+    /// Where the primary source is.
     source_folder: PathBuf,
+    /// What git sources are opened with, once it was asked for.
+    git_credentials: Option<Vec<GitCredential>>,
+    /// The commit of the primary source.
+    resolved_version: Option<String>,
     buildspec: Option<Buildspec>,
     fetched: Fetched,
     state: State,
@@ -88,11 +97,12 @@ pub(crate) struct Build<'a> {
 
 impl<'a> Build<'a> {
     pub(crate) fn new(session: &'a mut Session, plan: &'a Plan) -> Build<'a> {
-        let source_folder = PathBuf::from(format!("{}/src{}/src", layout::OUTPUT, plan.source_number));
         Build {
             session,
             plan,
-            source_folder,
+            source_folder: layout::source_folder(plan),
+            git_credentials: None,
+            resolved_version: None,
             buildspec: None,
             fetched: Fetched::default(),
             state: State { restore: Vec::new(), carries: true },
@@ -192,6 +202,7 @@ impl<'a> Build<'a> {
             // COMPAT: LC-043, with the trailing space of the sample.
             Halt::TimedOut => (Outcome::TimedOut, failed("BUILD_TIMED_OUT", "Build has timed out. ")),
             Halt::Dead { out_of_memory } => (Outcome::Failed, dead(*out_of_memory)),
+            Halt::Guest(why) => (Outcome::Failed, client_error(why.clone())),
             Halt::Exhausted(message) => (Outcome::Failed, client_error(message.clone())),
             Halt::Fault(message) => {
                 eprintln!("agent: {}: {message}", self.plan.build_id);

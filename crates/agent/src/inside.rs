@@ -30,6 +30,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "place", run: place_entry },
     Function { name: "pack", run: crate::cache::archive::pack_entry },
     Function { name: "unpack", run: crate::cache::archive::unpack_entry },
+    Function { name: "unpack-source", run: crate::fetching::unpack_entry },
     Function { name: "quiet", run: crate::quiet::entry },
     Function { name: "terminal", run: crate::shells::terminal_entry },
     Function { name: "breakpoints", run: crate::breakpoints::entry },
@@ -71,7 +72,7 @@ pub(crate) struct Collect {
     pub(crate) keep_symlinks: bool,
 }
 
-fn first_fd(fds: Vec<OwnedFd>) -> Option<(File, Option<File>)> {
+pub(crate) fn first_fd(fds: Vec<OwnedFd>) -> Option<(File, Option<File>)> {
     let mut fds = fds.into_iter().map(File::from);
     Some((fds.next()?, fds.next()))
 }

@@ -12,6 +12,7 @@ mod build;
 pub mod cache;
 mod clock;
 mod endpoint;
+mod fetching;
 mod hash_files;
 mod inside;
 pub mod journal;
@@ -86,7 +87,7 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
         Some((name, prepared)) => (name, Some(prepared)),
         None => (plan.uuid.clone(), None),
     };
-    std::fs::write(CONTAINER, format!("{name}\n{name}{}\n", build::NEXT))?;
+    std::fs::write(CONTAINER, format!("{name}\n{name}{}\n{name}{}\n", build::NEXT, build::FETCH))?;
     let listener = listen()?;
     // From here on the build is ours, or already somebody's (P3).
     let mut journal = Writer::create(Path::new(JOURNAL))?;

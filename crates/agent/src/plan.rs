@@ -24,6 +24,12 @@ pub struct Plan {
     pub log_quota_bytes: Option<u64>,
     pub environment: Environment,
     pub source: Source,
+    /// Beside the primary one, each in a folder of its own (SA-042).
+    #[serde(default)]
+    pub secondary_sources: Vec<SecondarySource>,
+    /// How git sources are fetched.
+    #[serde(default)]
+    pub fetching: Fetching,
     /// Digits in `/codebuild/output/srcNNN/src` (EN-080).
     pub source_number: u32,
     pub buildspec: Buildspec,
@@ -193,6 +199,40 @@ pub enum Source {
         bucket: String,
         prefix: String,
     },
+    /// A git repository, fetched apart from the build.
+    Git(Git),
+}
+
+/// A source that the build finds in `CODEBUILD_SRC_DIR_<identifier>`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SecondarySource {
+    pub identifier: String,
+    pub source: Source,
+}
+
+/// A repository and what of it is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Git {
+    /// As [`source::Location`] reads it.
+    pub location: String,
+    /// As [`source::Version`] reads it; the default branch if there is none.
+    pub version: Option<String>,
+    /// So many commits; all of them if absent (SA-020).
+    pub depth: Option<u32>,
+    pub submodules: bool,
+    /// Whoever answers is believed (SA-022).
+    pub insecure_ssl: bool,
+}
+
+/// What the operator says about fetching from git servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetching {
+    /// Servers may be at any address; else at public ones only.
+    pub anywhere: bool,
+    /// Blocks of addresses that are allowed although they are not public, such as `10.0.0.0/8`.
+    pub allow: Vec<String>,
+    /// A file of certificates that are trusted beside the system's, PEM.
+    pub certificates: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -256,6 +296,8 @@ pub(crate) mod tests {
                 limits: Limits::default(),
             },
             source: Source::None,
+            secondary_sources: Vec::new(),
+            fetching: Fetching::default(),
             source_number: 1,
             buildspec: Buildspec::Inline(String::new()),
             service_variables: BTreeMap::new(),

@@ -34,6 +34,8 @@ pub(crate) enum Halt {
     Dead {
         out_of_memory: bool,
     },
+    /// The container that stands in for the build's for a while cannot go on; why.
+    Guest(String),
     /// The build has used up its processes, so that not even ours can be started inside.
     Exhausted(String),
     /// Our own doing.
@@ -85,8 +87,17 @@ pub(crate) struct Session {
     /// What a driver said about the build's references.
     answer: Option<Answer>,
     container: Option<Container>,
+    /// Asked in place of the build's container while it is there. No shell is opened in it.
+    guest: Option<Guest>,
     /// An exit seen while nobody waited for it.
     ended: Vec<(u32, ExitStatus)>,
+}
+
+/// A container that is not the build's.
+#[derive(Debug)]
+struct Guest {
+    container: Container,
+    until: Instant,
 }
 
 impl Session {
@@ -115,6 +126,7 @@ impl Session {
             stop_asked: false,
             answer: None,
             container: None,
+            guest: None,
             ended: Vec::new(),
         })
     }
@@ -133,6 +145,21 @@ impl Session {
         // Numbers begin anew.
         self.ended.clear();
         Ok(())
+    }
+
+    /// Asks this container in place of the build's until [`Session::end_guest`]. It has so long to do what it is for.
+    pub(crate) fn set_guest(&mut self, container: Container, time: Duration) {
+        self.guest = Some(Guest { container, until: Instant::now() + time });
+        self.ended.clear();
+    }
+
+    /// Ends it with all that it wrote. It may have ended by itself.
+    pub(crate) fn end_guest(&mut self) -> Result<(), Halt> {
+        self.ended.clear();
+        match self.guest.take() {
+            Some(guest) => Ok(guest.container.destroy()?),
+            None => Ok(()),
+        }
     }
 
     /// From now on breakpoints hold the build.
@@ -174,7 +201,8 @@ impl Session {
     }
 
     pub(crate) fn container(&mut self) -> Result<&mut Container, Halt> {
-        self.container.as_mut().ok_or_else(|| Halt::Fault("there is no container".into()))
+        let guest = self.guest.as_mut().map(|guest| &mut guest.container);
+        guest.or(self.container.as_mut()).ok_or_else(|| Halt::Fault("there is no container".into()))
     }
 
     /// Ends everything that runs and the container with it. What was written inside is removed with the build's
@@ -185,6 +213,7 @@ impl Session {
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.close();
         }
+        self.end_guest()?;
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),
@@ -192,11 +221,11 @@ impl Session {
     }
 
     /// Asks for the values of references and waits for a driver that has them. A driver that comes later reads the
-    /// question in the journal.
+    /// question in the journal, and may answer an earlier one once more.
     pub(crate) fn ask(&mut self, question: &Event) -> Result<Answer, Halt> {
         self.record(question)?;
         loop {
-            if let Some(answer) = self.answer.take() {
+            if let Some(answer) = self.answer.take().filter(|answer| answer.is_to(question)) {
                 return Ok(answer);
             }
             self.turn(None)?;
@@ -221,14 +250,18 @@ impl Session {
 
     /// Runs a process and returns what it printed on standard output instead of logging it.
     pub(crate) fn capture(&mut self, process: Process<'_>) -> Result<(ExitStatus, Vec<u8>), Halt> {
+        let mut bytes = Vec::new();
+        let status = self.stream(process, &mut |piece| bounded(&mut bytes, piece))?;
+        Ok((status, bytes))
+    }
+
+    /// Runs a process; `sink` gets what it prints, piece by piece.
+    pub(crate) fn stream(&mut self, process: Process<'_>, sink: &mut Sink<'_>) -> Result<ExitStatus, Halt> {
         let (read, write) = pipe()?;
         let process = Process { output: Some(write.as_fd()), ..process };
         let handle = self.container()?.start(&process)?;
         drop(write);
-        let mut bytes = Vec::new();
-        let mut take = |piece: &[u8]| bounded(&mut bytes, piece);
-        let status = self.wait(handle, Some((read, &mut take)))?;
-        Ok((status, bytes))
+        self.wait(handle, Some((read, sink)))
     }
 
     /// Calls a function inside the container; `sink` gets what it writes to its first descriptor.
@@ -296,7 +329,8 @@ impl Session {
             PollFd::from_borrowed_fd(self.log.output(), PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
-        let container = self.container.as_ref().map(|container| {
+        let guest = self.guest.as_ref().map(|guest| &guest.container);
+        let container = guest.or(self.container.as_ref()).map(|container| {
             fds.push(PollFd::from_borrowed_fd(container.fd(), PollFlags::IN));
             fds.len() - 1
         });
@@ -330,7 +364,7 @@ impl Session {
     }
 
     fn next_due(&self) -> Instant {
-        let mut due = self.deadline;
+        let mut due = self.guest.as_ref().map_or(self.deadline, |guest| self.deadline.min(guest.until));
         if let Some(release) = self.log.release_due() {
             due = due.min(release);
         }
@@ -365,11 +399,15 @@ impl Session {
     }
 
     fn hear_container(&mut self) -> Result<(), Halt> {
+        let is_guest = self.guest.is_some();
         match self.container()?.next_event()? {
             ContainerEvent::Exited { handle, status } => {
-                if !self.shells.ended(handle, status) {
+                if is_guest || !self.shells.ended(handle, status) {
                     self.ended.push((handle, status));
                 }
+            }
+            ContainerEvent::Died { .. } if is_guest => {
+                return Err(Halt::Guest("its container ended unexpectedly".into()));
             }
             ContainerEvent::Died { oom } => return Err(Halt::Dead { out_of_memory: oom }),
         }
@@ -383,6 +421,9 @@ impl Session {
         }
         if Instant::now() >= self.deadline {
             return Err(Halt::TimedOut);
+        }
+        if self.guest.as_ref().is_some_and(|guest| Instant::now() >= guest.until) {
+            return Err(Halt::Guest("it took too long".into()));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use agent::plan::Fetching;
 use serde::Deserialize;
 use store::records::Address;
 
@@ -56,6 +57,8 @@ pub(crate) struct File {
     #[serde(default)]
     references: References,
     #[serde(default)]
+    sources: Sources,
+    #[serde(default)]
     host: Host,
     /// Image names, as projects write them, to what they mean: a registry reference, or an OCI layout or archive here.
     #[serde(default)]
@@ -91,6 +94,29 @@ pub(crate) struct Host {
     /// Variables of every build there.
     #[serde(default)]
     variables: BTreeMap<String, String>,
+}
+
+/// How sources are fetched from git servers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sources {
+    /// Blocks of addresses that git servers may be at although they are not public.
+    #[serde(default)]
+    allow: Vec<String>,
+    /// A file of certificates that are trusted beside the system's.
+    certificates: Option<PathBuf>,
+}
+
+impl Sources {
+    /// A file is named from the configuration's folder.
+    fn checked(self, folder: &Path) -> Result<Fetching, String> {
+        for text in &self.allow {
+            text.parse::<source::Network>().map_err(|e| format!("sources.allow: {e}"))?;
+        }
+        let certificates = self.certificates.map(|file| std::path::absolute(folder.join(file)));
+        let certificates = certificates.transpose().map_err(|e| format!("sources.certificates: {e}"))?;
+        Ok(Fetching { anywhere: false, allow: self.allow, certificates })
+    }
 }
 
 /// Where builds find the parameters and secrets that they refer to.
@@ -220,6 +246,7 @@ pub(crate) struct Settings {
     pub(crate) images: BTreeMap<String, String>,
     pub(crate) secret_key: PathBuf,
     pub(crate) references: ReferencesSetting,
+    pub(crate) fetching: Fetching,
     /// Not read yet: only a server needs what they refer to.
     pub(crate) users: UserSettings,
 }
@@ -243,6 +270,7 @@ impl Settings {
         if concurrent_builds == Some(0) {
             return Err("concurrent_builds must be at least 1".into());
         }
+        let fetching = file.sources.checked(&folder)?;
         let users = UserSettings { accounts: file.accounts, users: file.users, roles: file.roles, folder };
         check_concurrent_builds_of(&file.concurrent_builds_of)?;
         let database = flags.database.or(file.database).map(|url| url.0.parse());
@@ -251,6 +279,7 @@ impl Settings {
         Ok(Settings {
             secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
             references: file.references.checked()?,
+            fetching,
             users,
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
             data,
@@ -347,6 +376,7 @@ mod tests {
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),
             ("[host]\nshare = []", "share"),
+            ("[sources]\nallow = ['10.0.0.0/33']", "sources.allow"),
             ("[[users]]\nname = 'ci'\nkey = 1", "key"),
             ("[[roles]]\nname = 'ci'\nkeys = []", "keys"),
             ("database = 'mysql://db/yard'", "postgres://"),

@@ -1,8 +1,9 @@
 //! `buildyard run`: the build of a folder, here and now. The same agent as on the server, watched from a terminal.
 //!
-//! Here: the command line. What it comes to is in `run/plan.rs`, the driver in `run/watch.rs`.
+//! Here: the command line. What it comes to is in `run/plan.rs`, what is built in `run/sources.rs`, the driver in `run/watch.rs`.
 
 mod plan;
+mod sources;
 mod variables;
 mod watch;
 
@@ -15,12 +16,19 @@ use agent::plan::Plan;
 use crate::folders;
 use crate::kept::Kept;
 use crate::leftovers::RunFolder;
+use sources::Sources;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The folder to build; it is not changed.
-    #[arg(default_value = ".")]
-    folder: PathBuf,
+    /// What to build: a folder, which is not changed, or the https URL of a git repository.
+    #[arg(default_value = ".", value_name = "FOLDER|URL")]
+    source: String,
+    /// Of a repository: a branch, tag, commit, pull request (`pr/N`) or reference [default: its default branch].
+    #[arg(long, value_name = "VERSION")]
+    source_version: Option<String>,
+    /// A further source: the build finds it in CODEBUILD_SRC_DIR_<ID>.
+    #[arg(short, long = "secondary-source", value_name = "ID:FOLDER|ID:URL")]
+    secondary_sources: Vec<String>,
     /// Build in this image instead of the host's own system: an OCI layout folder, a docker or OCI archive, or a
     /// registry reference.
     #[arg(long, value_name = "IMAGE")]
@@ -130,11 +138,7 @@ struct Build {
 }
 
 fn prepare(arguments: &Arguments) -> Result<Build, String> {
-    let folder = &arguments.folder;
-    let folder = folder.canonicalize().map_err(|e| format!("cannot build {}: {e}", folder.display()))?;
-    if !folder.is_dir() {
-        return Err(format!("cannot build {}: it is not a folder", folder.display()));
-    }
+    let sources = Sources::find(arguments)?;
     let data = arguments.data.clone().unwrap_or_else(folders::default_data);
     let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
     let uuid = uuid::Uuid::new_v4().to_string();
@@ -144,8 +148,9 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
             data.display()
         )
     })?;
-    let kept = (!arguments.no_snapshots).then(|| Kept::of(&data, &folder));
-    let plan = plan::plan(arguments, &folder, &data, kept.as_ref(), &home.path, uuid)?;
+    let folder = sources.folder().filter(|_| !arguments.no_snapshots);
+    let kept = folder.map(|folder| Kept::of(&data, folder));
+    let plan = plan::plan(arguments, sources, &data, kept.as_ref(), &home.path, uuid)?;
     Ok(Build { plan, folder: home, data, kept })
 }
 

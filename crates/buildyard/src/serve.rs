@@ -210,6 +210,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     config.host_variables.extend(settings.host_variables.clone());
     config.network = network(settings.network);
     config.vpc_network = settings.vpc_network.map(network);
+    config.fetching.clone_from(&settings.fetching);
     config.mapped_images = settings.images.keys().cloned().collect();
     config.images = resolve_image(settings);
     config.log_grew =

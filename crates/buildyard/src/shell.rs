@@ -145,6 +145,8 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         log_quota_bytes: None,
         environment: record.environment.clone(),
         source: Source::Folder(record.source.clone()),
+        secondary_sources: Vec::new(),
+        fetching: Default::default(),
         source_number: record.source_number,
         buildspec: Buildspec::Inline(String::new()),
         service_variables: BTreeMap::new(),

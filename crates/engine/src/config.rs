@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use agent::plan::{Network, Rootfs};
+use agent::plan::{Fetching, Network, Rootfs};
 use api::codebuild::{Build, ComputeType, EnvironmentType};
 use api::{AccountId, Region};
 
@@ -149,6 +149,8 @@ pub struct Config {
     pub network: Network,
     /// Of projects with a `vpcConfig`; if there is none, they are refused.
     pub vpc_network: Option<Network>,
+    /// How git sources are fetched.
+    pub fetching: Fetching,
     pub images: ResolveImage,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
@@ -181,6 +183,7 @@ impl Config {
             host_shared: Vec::new(),
             network: Network::Host,
             vpc_network: None,
+            fetching: Fetching::default(),
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,

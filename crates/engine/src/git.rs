@@ -7,6 +7,7 @@ use std::sync::Arc;
 use agent::answer::{Answer, GitCredential};
 use agent::journal::Secret;
 use api::codebuild::{Project, ProjectSource, ServerType, SourceAuthType, SourceType};
+use source::{Location, Scheme};
 use store::records::{Scope, Vault};
 
 use crate::credentials::{self, Opener};
@@ -147,12 +148,10 @@ fn own_secret(source: &ProjectSource) -> Option<String> {
     auth.resource.clone().filter(|_| auth.r#type == Some(SourceAuthType::SecretsManager))
 }
 
-/// Scheme and host of a repository's URL, without whom it names as user.
+/// Scheme, host and port of a repository's URL.
 fn origin(location: &str) -> Option<String> {
-    let (scheme, rest) = location.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next().filter(|host| !host.is_empty())?;
-    matches!(scheme, "https" | "http").then(|| format!("{scheme}://{host}"))
+    let location = Location::parse(location).ok()?;
+    (location.scheme() != Scheme::Ssh).then(|| location.origin())
 }
 
 #[cfg(test)]
@@ -163,8 +162,9 @@ mod tests {
     fn a_repositorys_origin_is_its_scheme_and_host() {
         for (location, expect) in [
             ("https://git.example/team/x.git", Some("https://git.example")),
-            ("https://user:pass@git.example:8443/x", Some("https://git.example:8443")),
-            ("http://git.example", Some("http://git.example")),
+            ("https://Git.Example:8443/x", Some("https://git.example:8443")),
+            ("http://git.example/x", Some("http://git.example")),
+            ("https://user:pass@git.example:8443/x", None),
             ("git@git.example:team/x.git", None),
             ("https:///x", None),
             ("bucket/key", None),

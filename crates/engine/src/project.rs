@@ -11,6 +11,7 @@ use api::codebuild::{
     UpdateProjectInput, VpcConfig,
 };
 use api::{AccountId, Arn, Region, Timestamp};
+use source::{Location, Provider};
 
 use crate::error::{Error, Result};
 use crate::retry;
@@ -152,6 +153,7 @@ pub(crate) fn complete_source(source: ProjectSource) -> Result<ProjectSource> {
     if needs_location && source.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Project source location is required");
     }
+    check_repository(&kind, source.location.as_deref().unwrap_or_default())?;
     let has_status = matches!(
         kind,
         SourceType::Github
@@ -169,6 +171,30 @@ pub(crate) fn complete_source(source: ProjectSource) -> Result<ProjectSource> {
         insecure_ssl: Some(source.insecure_ssl.unwrap_or(false)),
         ..source
     })
+}
+
+/// Who keeps the repositories of git sources; `None` for other sources.
+pub(crate) fn provider(kind: &SourceType) -> Option<Provider> {
+    match kind {
+        SourceType::Codecommit => Some(Provider::CodeCommit),
+        SourceType::Github => Some(Provider::GitHub),
+        SourceType::GithubEnterprise => Some(Provider::GitHubEnterprise),
+        SourceType::Gitlab => Some(Provider::GitLab),
+        SourceType::GitlabSelfManaged => Some(Provider::GitLabSelfManaged),
+        SourceType::Bitbucket => Some(Provider::Bitbucket),
+        _ => None,
+    }
+}
+
+/// COMPAT: SA-003.
+fn check_repository(kind: &SourceType, location: &str) -> Result<()> {
+    let Some(provider) = provider(kind) else { return Ok(()) };
+    match Location::of(provider, location) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            Error::invalid(format!("Invalid project source: location must be a valid {kind} source: {error}"))
+        }
+    }
 }
 
 fn secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {

@@ -121,6 +121,8 @@ fn plan(what: &str) -> Plan {
             limits: Limits::default(),
         },
         source: Source::None,
+        secondary_sources: Vec::new(),
+        fetching: Default::default(),
         source_number: 1,
         buildspec: Buildspec::Inline(what.to_string()),
         service_variables: BTreeMap::new(),

@@ -11,7 +11,7 @@ use crate::error::{Error, at};
 /// Rooms from the pure ones to the binary. A room uses only rooms of earlier rows.
 const ROOMS: &[&[&str]] = &[
     &["access", "api", "buildspec", "report"],
-    &["aws", "container", "image", "store"],
+    &["aws", "container", "image", "source", "store"],
     &["agent"],
     &["executor"],
     &["engine"],

@@ -12,7 +12,7 @@ use crate::breakpoints::{BREAKPOINT, RESUME};
 use crate::endpoint::Endpoint;
 use crate::hash_files::HASH_FILES;
 use crate::inside;
-use crate::plan::{self, Source};
+use crate::plan::{self, Plan, Source};
 
 pub(super) const OUTPUT: &str = "/codebuild/output";
 pub(super) const SCRIPTS: &str = "/codebuild/output/tmp";
@@ -25,6 +25,41 @@ pub(super) const INLINE_BUILDSPEC: &str = "/codebuild/readonly/buildspec.yml";
 
 /// Where programs are looked for if the image does not say.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// COMPAT: EN-080, EN-081 a repository lies in a folder named after where it is from, everything else at the root.
+pub(super) fn source_folder(plan: &Plan) -> PathBuf {
+    let root = source_root(plan, 0);
+    match (&plan.source, plan.secondary_sources.is_empty()) {
+        // COMPAT: EN-083 of several, those from S3 have numbers.
+        (Source::ObjectZip { .. } | Source::ObjectFolder { .. }, false) => root.join("s3/00"),
+        (source, _) => below(root, source),
+    }
+}
+
+/// Where a secondary source is, by its place in the list.
+pub(super) fn secondary_folder(plan: &Plan, at: usize) -> PathBuf {
+    match &plan.secondary_sources[at].source {
+        Source::ObjectZip { .. } | Source::ObjectFolder { .. } => {
+            source_root(plan, 0).join(format!("s3/{:02}", at + 1))
+        }
+        // The same repository may be there twice.
+        source => below(source_root(plan, at + 1), source),
+    }
+}
+
+fn below(root: PathBuf, source: &Source) -> PathBuf {
+    let Source::Git(git) = source else { return root };
+    match source::Location::parse(&git.location) {
+        Ok(location) => root.join(location.folder()),
+        // Its fetching will say what is wrong.
+        Err(_) => root,
+    }
+}
+
+fn source_root(plan: &Plan, at: usize) -> PathBuf {
+    let number = plan.source_number.wrapping_add(u32::try_from(at).unwrap_or_default());
+    PathBuf::from(format!("{OUTPUT}/src{number}/src"))
+}
 
 impl Build<'_> {
     /// Whether an image has the shell that each needs.
@@ -45,6 +80,12 @@ impl Build<'_> {
         let mut mounts: Vec<Mount> = Vec::new();
         for folder in &environment.shared {
             mounts.push(Mount::ReadOnly { host: folder.clone(), inside: folder.clone() });
+        }
+        for (at, secondary) in self.plan.secondary_sources.iter().enumerate() {
+            if let Source::Folder(lower) = &secondary.source {
+                let (inside, upper) = (secondary_folder(self.plan, at), format!("source-{at}").into());
+                mounts.push(Mount::Overlay { lower: lower.clone(), inside, upper });
+            }
         }
         if let Source::Folder(lower) = &self.plan.source {
             let (inside, upper) = (self.source_folder.clone(), PathBuf::from("source"));
@@ -67,8 +108,9 @@ impl Build<'_> {
         if let plan::Buildspec::Inline(text) = &self.plan.buildspec {
             files.push(file(INLINE_BUILDSPEC, text, 0o444));
         }
-        let folders =
+        let own =
             [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
+        let secondary = (0..self.plan.secondary_sources.len()).map(|at| secondary_folder(self.plan, at));
         Spec {
             rootfs: match &environment.rootfs {
                 plan::Rootfs::Host => container::Rootfs::Host { visible: container::default_visible_paths() },
@@ -79,7 +121,7 @@ impl Build<'_> {
             beneath: Vec::new(),
             mounts,
             masks: Vec::new(),
-            folders: folders.map(Path::to_owned).into(), // COMPAT: EN-085
+            folders: own.map(Path::to_owned).into_iter().chain(secondary).collect(), // COMPAT: EN-085
             files,
             hostname: self.plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
             network: match environment.network {

@@ -9,7 +9,7 @@ use container::ExitStatus;
 use store::objects::Objects;
 
 use super::context::{client_error, source_failure, yaml_error};
-use super::layout::{INLINE_BUILDSPEC, READONLY};
+use super::layout::{INLINE_BUILDSPEC, READONLY, secondary_folder};
 use super::{Build, Ended};
 use crate::inside;
 use crate::journal::Context;
@@ -24,7 +24,7 @@ impl Build<'_> {
         for line in ["Waiting for agent ping", "Waiting for DOWNLOAD_SOURCE"] {
             self.say(line)?;
         }
-        if let Err(context) = self.fetch_source()? {
+        if let Err(context) = self.fetch_sources()? {
             return Ok(Err(context));
         }
         self.say("Phase is DOWNLOAD_SOURCE")?;
@@ -61,6 +61,12 @@ impl Build<'_> {
         }
         if matches!(self.plan.source, Source::ObjectZip { .. } | Source::ObjectFolder { .. }) {
             self.say("Setting HTTP client timeout to higher timeout for S3 source")?;
+        }
+        if matches!(self.plan.source, Source::Git(_)) {
+            // COMPAT: LC-113, said of every provider.
+            self.say(
+                "Setting HTTP client timeout to higher timeout for Github and GitHub Enterprise sources",
+            )?;
         }
         self.say("Processing environment variables")?;
         let parsed = match buildspec::parse_bytes(&text) {
@@ -107,8 +113,26 @@ impl Build<'_> {
         Ok(())
     }
 
-    fn fetch_source(&mut self) -> Result<Ended, Halt> {
-        match &self.plan.source {
+    /// The primary source and the secondary ones, each into its folder.
+    fn fetch_sources(&mut self) -> Result<Ended, Halt> {
+        let plan = self.plan;
+        let folder = self.source_folder.clone();
+        if let Err(context) = self.fetch_source(&plan.source, &folder, "primary source")? {
+            return Ok(Err(context));
+        }
+        for (at, secondary) in plan.secondary_sources.iter().enumerate() {
+            let (folder, name) =
+                (secondary_folder(plan, at), format!("secondary source {}", secondary.identifier));
+            if let Err(context) = self.fetch_source(&secondary.source, &folder, &name)? {
+                return Ok(Err(context));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// `name` is what messages call it.
+    fn fetch_source(&mut self, source: &Source, folder: &Path, name: &str) -> Result<Ended, Halt> {
+        match source {
             Source::None | Source::Folder(_) => Ok(Ok(())),
             Source::ObjectZip { objects, bucket, key, version } => {
                 if let Some(version) = version {
@@ -121,10 +145,12 @@ impl Build<'_> {
                     Ok(found) => found,
                     Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),
                 };
-                let target = self.source_folder.clone();
-                self.inside("unzip", &inside::Unzip { target }, Some(archive))
+                self.inside("unzip", &inside::Unzip { target: folder.to_owned() }, Some(archive))
             }
-            Source::ObjectFolder { objects, bucket, prefix } => self.fetch_folder(objects, bucket, prefix),
+            Source::ObjectFolder { objects, bucket, prefix } => {
+                self.fetch_folder(objects, bucket, prefix, folder)
+            }
+            Source::Git(git) => self.fetch_repository(git, folder, name),
         }
     }
 
@@ -137,7 +163,13 @@ impl Build<'_> {
         })
     }
 
-    fn fetch_folder(&mut self, root: &Path, bucket: &str, prefix: &str) -> Result<Ended, Halt> {
+    fn fetch_folder(
+        &mut self,
+        root: &Path,
+        bucket: &str,
+        prefix: &str,
+        folder: &Path,
+    ) -> Result<Ended, Halt> {
         let objects = match self.objects(root) {
             Ok(objects) => objects,
             Err(error) => return Ok(Err(source_failure(&error, bucket, prefix)?)),
@@ -157,7 +189,7 @@ impl Build<'_> {
                     Ok((content, _)) => content,
                     Err(error) => return Ok(Err(source_failure(&error, bucket, &object.key)?)),
                 };
-                let place = inside::Place { target: self.source_folder.clone(), relative, mode: 0o644 };
+                let place = inside::Place { target: folder.to_owned(), relative, mode: 0o644 };
                 if let Err(context) = self.inside("place", &place, Some(content))? {
                     return Ok(Err(context));
                 }
@@ -170,7 +202,7 @@ impl Build<'_> {
     }
 
     /// Calls a function that writes inside; what it complains about fails the phase.
-    fn inside(
+    pub(super) fn inside(
         &mut self,
         function: &str,
         arguments: &impl serde::Serialize,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::{DEFAULT_PATH, READONLY, USER_BIN};
+use super::layout::{DEFAULT_PATH, OUTPUT, READONLY, USER_BIN};
 use super::{Build, git};
 use crate::endpoint::Endpoint;
 use crate::journal::Event;
@@ -28,10 +28,17 @@ impl Build<'_> {
         if self.buildspec.as_ref().is_some_and(|spec| spec.env.git_credential_helper) {
             git::configure(&mut all);
         }
-        let source = self.source_folder.display().to_string();
-        let root = source.trim_end_matches("/src").to_owned();
-        all.insert("CODEBUILD_SRC_DIR".into(), source);
-        all.insert("CODEBUILD_GOPATH".into(), root); // COMPAT: EN-061
+        all.insert("CODEBUILD_SRC_DIR".into(), self.source_folder.display().to_string());
+        // COMPAT: SA-042, EN-052.
+        for (at, secondary) in self.plan.secondary_sources.iter().enumerate() {
+            let folder = super::layout::secondary_folder(self.plan, at).display().to_string();
+            all.insert(format!("CODEBUILD_SRC_DIR_{}", secondary.identifier), folder);
+        }
+        if let Some(commit) = &self.resolved_version {
+            all.insert("CODEBUILD_RESOLVED_SOURCE_VERSION".into(), commit.clone());
+        }
+        // COMPAT: EN-061.
+        all.insert("CODEBUILD_GOPATH".into(), format!("{OUTPUT}/src{}", self.plan.source_number));
         all.insert("CODEBUILD_CI".into(), "true".into()); // COMPAT: EN-060
         all.entry("HOME".into()).or_insert_with(|| "/root".into()); // COMPAT: EN-058
         let path = all.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());

@@ -52,6 +52,8 @@ impl Build {
                 limits: Limits::default(),
             },
             source: Source::Folder(folder.path().join("source")),
+            secondary_sources: Vec::new(),
+            fetching: Default::default(),
             source_number: 123,
             buildspec: Buildspec::Inline(buildspec.into()),
             service_variables: BTreeMap::new(),

@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use agent::cache::{Owner, Scope};
 use agent::journal::Phase;
 use agent::plan::{
-    Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Limits, Network, Plan, Rootfs, Snapshots,
-    Source, Trust,
+    Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Fetching, Limits, Network, Plan, Rootfs,
+    Snapshots, Trust,
 };
 use agent::snapshots::Record;
 use engine::clock::{Clock, SystemClock};
 
-use super::{Arguments, NetworkChoice, variables};
+use super::{Arguments, NetworkChoice, Sources, variables};
 use crate::kept::{self, Kept};
 use crate::{folders, images, terminal, toolchains};
 
 pub(super) fn plan(
     arguments: &Arguments,
-    folder: &Path,
+    sources: Sources,
     data: &Path,
     kept: Option<&Kept>,
     home: &Path,
     uuid: String,
 ) -> Result<Plan, String> {
-    let project = project_name(folder);
+    let project = project_name(&sources.name);
     let build_id = format!("{project}:{uuid}");
     let entered = entered(arguments, kept)?;
     let environment = match &entered {
@@ -35,24 +35,32 @@ pub(super) fn plan(
     let snapshots = snapshots(kept, entered.as_ref())?;
     let artifacts = match &arguments.artifacts {
         Some(folder) => std::path::absolute(folder).map_err(|e| e.to_string())?,
-        None => fresh_artifacts(folder)?,
+        None => fresh_artifacts(sources.folder().unwrap_or(Path::new(".")))?,
     };
+    let place = sources.place();
     let image = arguments.image.clone().unwrap_or_else(|| "host".into());
     Ok(Plan {
-        service_variables: service_variables(&build_id, &project, &uuid, &image),
+        service_variables: {
+            let mut variables = service_variables(&build_id, &project, &uuid, &image);
+            variables.extend(sources.variables());
+            variables
+        },
         variables: variables::given(arguments)?,
         build_id,
         project_name: project,
         log: home.join("log"),
         log_quota_bytes: None,
         environment,
-        source: Source::Folder(folder.to_owned()),
         // Paths of the source folder are in what was kept.
         source_number: match &entered {
             Some((_, record)) => record.source_number,
             None => u32::from_str_radix(&uuid[..8], 16).unwrap_or(1),
         },
-        buildspec: buildspec(arguments.buildspec.as_deref(), folder),
+        buildspec: buildspec(arguments.buildspec.as_deref(), sources.folder()),
+        // Whoever runs it may go where it says.
+        fetching: Fetching { anywhere: true, ..Fetching::default() },
+        source: sources.primary,
+        secondary_sources: sources.secondary,
         artifacts: Artifacts::Folder(artifacts),
         timeout_seconds: arguments.timeout * 60,
         on_driver_loss: DriverLoss::Stop,
@@ -63,20 +71,20 @@ pub(super) fn plan(
         objects_owner: None,
         snapshots,
         endpoint: None,
-        cache: cache(arguments, folder, data),
+        cache: cache(arguments, place, data),
         uuid,
     })
 }
 
-/// Builds of one folder share a cache, as those of one project do on a server.
-fn cache(arguments: &Arguments, folder: &Path, data: &Path) -> Cache {
+/// Builds of one source share a cache, as those of one project do on a server.
+fn cache(arguments: &Arguments, place: String, data: &Path) -> Cache {
     if arguments.no_cache {
         return Cache::None;
     }
     let scope = Scope {
         account: "local".into(),
         region: String::new(),
-        owner: Owner::Project(folder.display().to_string()),
+        owner: Owner::Project(place),
         domain: "local".into(),
         generation: 0,
     };
@@ -136,9 +144,8 @@ fn environment_of(arguments: &Arguments, data: &Path, record: &Record) -> Result
     }
 }
 
-/// The folder's name, fit for a project name (AP-020).
-fn project_name(folder: &Path) -> String {
-    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+/// The source's name, fit for a project name (AP-020).
+fn project_name(name: &str) -> String {
     let name: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -168,11 +175,12 @@ fn service_variables(build_id: &str, project: &str, uuid: &str, image: &str) -> 
     .into()
 }
 
-fn buildspec(given: Option<&str>, folder: &Path) -> Buildspec {
+fn buildspec(given: Option<&str>, folder: Option<&Path>) -> Buildspec {
     match given.map(buildspec::Origin::of) {
         None => Buildspec::File(buildspec::Origin::DEFAULT_FILE.into()),
         Some(buildspec::Origin::Inline(text)) => Buildspec::Inline(text.to_owned()),
         Some(buildspec::Origin::File(path) | buildspec::Origin::Object(path)) => {
+            let Some(folder) = folder else { return Buildspec::File(path.to_owned()) };
             // A path from where the user stands works too, if it leads into the folder.
             let path = Path::new(path);
             let inside =
@@ -252,10 +260,8 @@ mod tests {
 
     #[test]
     fn a_folder_name_becomes_a_project_name() {
-        for (folder, expect) in
-            [("/a/my.app", "my-app"), ("/a/_x", "local"), ("/", "local"), ("/a/ok_1", "ok_1")]
-        {
-            assert_eq!(project_name(Path::new(folder)), expect);
+        for (folder, expect) in [("my.app", "my-app"), ("_x", "local"), ("", "local"), ("ok_1", "ok_1")] {
+            assert_eq!(project_name(folder), expect);
         }
     }
 }

@@ -218,8 +218,8 @@ fn ways_on(arguments: &Arguments, build: &Build) -> Option<String> {
     }
     let phase = kept::way_on(&record)?.name().to_ascii_lowercase();
     let (mut run, mut shell) = (String::new(), String::new());
-    if arguments.folder != Path::new(".") {
-        let folder = arguments.folder.display();
+    if arguments.source != "." {
+        let folder = &arguments.source;
         (run, shell) = (format!(" {folder}"), format!(" --folder {folder}"));
     }
     Some(format!("Look around: buildyard shell{shell}\nGo on:       buildyard run{run} --from {phase}"))

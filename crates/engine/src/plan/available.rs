@@ -6,6 +6,7 @@ use super::environment;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::log_object;
+use crate::project;
 
 /// Checks the project as the build sees it.
 pub(super) fn check(settings: &Project, config: &Config) -> Result<()> {
@@ -16,17 +17,17 @@ pub(super) fn check(settings: &Project, config: &Config) -> Result<()> {
 }
 
 fn check_source(settings: &Project) -> Result<()> {
-    match settings.source.as_ref().and_then(|source| source.r#type.as_ref()) {
-        Some(SourceType::S3 | SourceType::NoSource) => {}
-        Some(other) => return Error::not_available("source.type", other.as_str()),
-        None => return Error::invalid("source.type is required"),
+    let all = settings.source.iter().chain(settings.secondary_sources.iter().flatten());
+    let mut kinds = all.map(|source| source.r#type.as_ref());
+    match kinds.find(|kind| !matches!(kind, Some(kind) if is_available(kind))) {
+        None => Ok(()),
+        Some(Some(kind)) => Error::not_available("source.type", kind.as_str()),
+        Some(None) => Error::invalid("source.type is required"),
     }
-    match settings.secondary_sources.as_deref() {
-        Some([first, ..]) => {
-            Error::not_available("secondarySources", first.source_identifier.as_deref().unwrap_or_default())
-        }
-        _ => Ok(()),
-    }
+}
+
+fn is_available(kind: &SourceType) -> bool {
+    matches!(kind, SourceType::S3 | SourceType::NoSource) || project::provider(kind).is_some()
 }
 
 fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) -> Result<()> {

@@ -1,30 +1,75 @@
 //! Where a build's files and its buildspec come from.
 
-use agent::plan::{Buildspec, Source};
+use std::collections::BTreeMap;
+
+use agent::plan::{Buildspec, Git, SecondarySource, Source};
 use api::Arn;
-use api::codebuild::{Project, SourceType};
+use api::codebuild::{Project, ProjectSource, SourceType};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::project;
 
 const DEFAULT_BUILDSPEC: &str = "buildspec.yml";
 
-pub(super) fn source(settings: &Project, config: &Config) -> Result<Source> {
-    match settings.source.as_ref().and_then(|source| source.r#type.as_ref()) {
-        Some(SourceType::S3) => s3_source(settings, config),
-        _ => Ok(Source::None),
+pub(super) fn primary(settings: &Project, config: &Config) -> Result<Source> {
+    let source = settings.source.clone().unwrap_or_default();
+    of(&source, settings.source_version.clone(), config)
+}
+
+/// COMPAT: SA-041 each with the version that is listed for its identifier.
+pub(super) fn secondary(settings: &Project, config: &Config) -> Result<Vec<SecondarySource>> {
+    let versions = settings.secondary_source_versions.iter().flatten();
+    let versions: BTreeMap<&str, &str> = versions
+        .filter_map(|version| {
+            Some((version.source_identifier.as_deref()?, version.source_version.as_deref()?))
+        })
+        .collect();
+    let all = settings.secondary_sources.iter().flatten();
+    let each = all.map(|source| {
+        let identifier = source.source_identifier.clone().unwrap_or_default();
+        let version = versions.get(identifier.as_str()).filter(|version| !version.is_empty());
+        let version = version.map(|version| (*version).to_string());
+        Ok(SecondarySource { source: of(source, version, config)?, identifier })
+    });
+    each.collect()
+}
+
+fn of(source: &ProjectSource, version: Option<String>, config: &Config) -> Result<Source> {
+    match source.r#type.as_ref() {
+        Some(SourceType::S3) => s3_source(source, version, config),
+        Some(kind) => match project::provider(kind) {
+            Some(_) => Ok(Source::Git(git_source(source, version))),
+            None => Ok(Source::None),
+        },
+        None => Ok(Source::None),
+    }
+}
+
+/// The location was checked with the project.
+fn git_source(source: &ProjectSource, version: Option<String>) -> Git {
+    let submodules = source.git_submodules_config.as_ref().and_then(|config| config.fetch_submodules);
+    Git {
+        location: source.location.clone().unwrap_or_default(),
+        version,
+        // COMPAT: SA-020 more than 25 commits are all.
+        depth: source
+            .git_clone_depth
+            .and_then(|depth| u32::try_from(depth).ok())
+            .filter(|depth| (1..=25).contains(depth)),
+        submodules: submodules == Some(true),
+        insecure_ssl: source.insecure_ssl == Some(true),
     }
 }
 
 /// COMPAT: SA-004 `bucket/key.zip` is a ZIP, `bucket/prefix/` all objects below it, `bucket/` the whole bucket.
-fn s3_source(settings: &Project, config: &Config) -> Result<Source> {
-    let location = settings.source.as_ref().and_then(|source| source.location.as_deref()).unwrap_or_default();
-    let (bucket, key) = bucket_and_key(location)?;
+fn s3_source(source: &ProjectSource, version: Option<String>, config: &Config) -> Result<Source> {
+    let (bucket, key) = bucket_and_key(source.location.as_deref().unwrap_or_default())?;
     let objects = config.objects.clone();
     if key.is_empty() || key.ends_with('/') {
         return Ok(Source::ObjectFolder { objects, bucket, prefix: key });
     }
-    Ok(Source::ObjectZip { objects, bucket, key, version: settings.source_version.clone() })
+    Ok(Source::ObjectZip { objects, bucket, key, version })
 }
 
 fn bucket_and_key(location: &str) -> Result<(String, String)> {

@@ -3,8 +3,9 @@
 use agent::plan::{ArtifactTarget, Artifacts, Buildspec, Rootfs, Source};
 use api::codebuild::{
     ArtifactPackaging, ArtifactsType, CacheType, CloudWatchLogsConfig, ComputeType, CreateProjectInput,
-    EnvironmentType, EnvironmentVariable, LogsConfig, LogsConfigStatusType, ProjectArtifacts, ProjectCache,
-    ProjectEnvironment, ProjectSource, S3LogsConfig, SourceType,
+    EnvironmentType, EnvironmentVariable, GitSubmodulesConfig, LogsConfig, LogsConfigStatusType,
+    ProjectArtifacts, ProjectCache, ProjectEnvironment, ProjectSource, ProjectSourceVersion, S3LogsConfig,
+    SourceType,
 };
 
 use super::*;
@@ -257,6 +258,52 @@ fn an_s3_source_is_an_archive_or_a_folder() {
     assert!(source("in").is_err());
 }
 
+// SA-001, SA-020, SA-021, SA-022, SA-026, SA-041
+#[test]
+fn a_git_source_is_fetched_as_the_project_and_its_build_say() {
+    let git = |location: &str, depth| ProjectSource {
+        r#type: Some(SourceType::Gitlab),
+        location: Some(location.to_string()),
+        git_clone_depth: depth,
+        git_submodules_config: Some(GitSubmodulesConfig { fetch_submodules: Some(true) }),
+        ..ProjectSource::default()
+    };
+    let version = |identifier: &str, version: &str| ProjectSourceVersion {
+        source_identifier: Some(identifier.to_string()),
+        source_version: Some(version.to_string()),
+    };
+    let two =
+        ProjectSource { source_identifier: Some("two".to_string()), ..git("https://gitlab.com/a/two", None) };
+    let project = Project {
+        source_version: Some("of-the-project".to_string()),
+        secondary_sources: Some(vec![two]),
+        secondary_source_versions: Some(vec![version("two", "v1")]),
+        ..project(git("https://gitlab.com/a/b", Some(25)), no_artifacts())
+    };
+    let over = StartBuildInput {
+        source_version: Some("of-the-build".to_string()),
+        insecure_ssl_override: Some(true),
+        git_clone_depth_override: Some(26),
+        ..StartBuildInput::default()
+    };
+    for (over, expect, depth) in
+        [(StartBuildInput::default(), "of-the-project", Some(25)), (over, "of-the-build", None)]
+    {
+        let insecure = over.insecure_ssl_override == Some(true);
+        let (_, order) = try_plan(project.clone(), over).unwrap();
+        let Source::Git(git) = &order.plan.source else { panic!("{:?}", order.plan.source) };
+        assert_eq!((git.version.as_deref(), git.depth), (Some(expect), depth));
+        assert_eq!((git.submodules, git.insecure_ssl), (true, insecure));
+        let Source::Git(two) = &order.plan.secondary_sources[0].source else { panic!("not git") };
+        assert_eq!((two.version.as_deref(), two.location.as_str()), (Some("v1"), "https://gitlab.com/a/two"));
+        let variables = &order.plan.service_variables;
+        assert_eq!(variables["CODEBUILD_SOURCE_REPO_URL"], "https://gitlab.com/a/b");
+        assert_eq!(variables["CODEBUILD_SOURCE_VERSION"], expect);
+        assert_eq!(variables["CODEBUILD_SOURCE_REPO_URL_two"], "https://gitlab.com/a/two");
+        assert_eq!(variables["CODEBUILD_SOURCE_VERSION_two"], "v1");
+    }
+}
+
 #[test]
 fn artifacts_are_expected_where_the_layout_says() {
     let target = |path: &str, namespace: bool, name: &str| ArtifactTarget {
@@ -361,12 +408,8 @@ fn what_cannot_run_yet_is_refused_by_name() {
     let none = StartBuildInput::default;
     for (over, expect) in [
         (
-            StartBuildInput {
-                source_type_override: Some(SourceType::Github),
-                source_location_override: Some("https://github.com/o/r".to_string()),
-                ..none()
-            },
-            "source.type GITHUB is not available in this version",
+            StartBuildInput { source_type_override: Some(SourceType::Codepipeline), ..none() },
+            "source.type CODEPIPELINE is not available in this version",
         ),
         (
             StartBuildInput { privileged_mode_override: Some(true), ..none() },
@@ -408,11 +451,12 @@ fn what_cannot_run_yet_is_refused_by_name() {
             StartBuildInput {
                 secondary_sources_override: Some(vec![ProjectSource {
                     source_identifier: Some("two".to_string()),
-                    ..no_source()
+                    r#type: Some(SourceType::Codepipeline),
+                    ..ProjectSource::default()
                 }]),
                 ..none()
             },
-            "secondarySources two",
+            "source.type CODEPIPELINE",
         ),
         (
             StartBuildInput { buildspec_override: Some("buildspec.yml".to_string()), ..none() },

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use agent::plan::Reference;
 use api::Arn;
 use api::arn::Resource;
-use api::codebuild::{EnvironmentVariable, EnvironmentVariableType, Project, SourceType};
+use api::codebuild::{EnvironmentVariable, EnvironmentVariableType, Project, ProjectSource, SourceType};
 
 use super::Draft;
 use crate::config::Config;
+use crate::project;
 
 /// The project's and StartBuild's own with a plain value.
 pub(super) fn of_project(settings: &Project) -> BTreeMap<String, String> {
@@ -80,14 +81,33 @@ pub(super) fn of_service(draft: &Draft, number: u64, config: &Config) -> BTreeMa
 fn of_source(settings: &Project) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::new();
     let Some(source) = &settings.source else { return variables };
-    if source.r#type == Some(SourceType::S3) {
-        // COMPAT: EN-050 an S3 source is shown as `s3://bucket/key`.
-        let location = source.location.as_deref().unwrap_or_default();
-        let plain = location.strip_prefix("arn:aws:s3:::").unwrap_or(location);
-        variables.insert("CODEBUILD_SOURCE_REPO_URL".to_string(), format!("s3://{plain}"));
+    if let Some(url) = url(source) {
+        variables.insert("CODEBUILD_SOURCE_REPO_URL".to_string(), url);
     }
     if let Some(version) = &settings.source_version {
         variables.insert("CODEBUILD_SOURCE_VERSION".to_string(), version.clone());
     }
+    // COMPAT: SA-042, EN-050, EN-051.
+    for source in settings.secondary_sources.iter().flatten() {
+        let identifier = source.source_identifier.as_deref().unwrap_or_default();
+        if let Some(url) = url(source) {
+            variables.insert(format!("CODEBUILD_SOURCE_REPO_URL_{identifier}"), url);
+        }
+    }
+    for version in settings.secondary_source_versions.iter().flatten() {
+        let identifier = version.source_identifier.as_deref().unwrap_or_default();
+        let version = version.source_version.clone().unwrap_or_default();
+        variables.insert(format!("CODEBUILD_SOURCE_VERSION_{identifier}"), version);
+    }
     variables
+}
+
+/// COMPAT: EN-050 a clone URL as it is; an S3 source is shown as `s3://bucket/key`.
+fn url(source: &ProjectSource) -> Option<String> {
+    let kind = source.r#type.as_ref()?;
+    let location = source.location.as_deref().unwrap_or_default();
+    if *kind == SourceType::S3 {
+        return Some(format!("s3://{}", location.strip_prefix("arn:aws:s3:::").unwrap_or(location)));
+    }
+    project::provider(kind).map(|_| location.to_string())
 }

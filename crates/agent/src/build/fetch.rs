@@ -1,0 +1,406 @@
+//! Git sources: fetched in a container of their own, that has nothing of the build's and is gone before the build's sees a file.
+//!
+//! What git is told, and what its answers mean, is `source`'s. Here: the container, the credential that goes to one command by one
+//! descriptor and nowhere else, and the way of the files from there to the build.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use container::{Container, ExitStatus, Process};
+use rustix::fs::{MemfdFlags, memfd_create};
+use source::git::{self, Command, Remote};
+use source::submodules::{self, Placed};
+use source::{Location, Policy, Scheme, Version, failure, refs, tree};
+
+use super::context::{client_error, failed};
+use super::{Build, Ended, FETCH};
+use crate::answer::{Answer, GitCredential};
+use crate::fetching::{self, Host, Tree};
+use crate::journal::{Context, Event};
+use crate::plan::{Fetching, Git};
+use crate::session::Halt;
+
+/// Where a repository is fetched to, inside.
+const FOLDER: &str = "/fetch/repository";
+/// What git may print that is kept: the references that match, one error, a file of submodules.
+const PRINTED_BYTES: usize = 4 << 20;
+const MEMORY_BYTES: u64 = 2 << 30;
+const PROCESSES: u64 = 256;
+/// Where systems keep the certificates they trust.
+const SYSTEM_CERTIFICATES: [&str; 3] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"];
+
+/// Why a fetch goes no further.
+enum Stopped {
+    Halt(Halt),
+    /// The build's owner can mend it.
+    Failed(Context),
+}
+
+type Result<T, E = Stopped> = std::result::Result<T, E>;
+
+impl From<Halt> for Stopped {
+    fn from(halt: Halt) -> Stopped {
+        Stopped::Halt(halt)
+    }
+}
+
+impl From<std::io::Error> for Stopped {
+    fn from(error: std::io::Error) -> Stopped {
+        Stopped::Halt(error.into())
+    }
+}
+
+impl From<source::Error> for Stopped {
+    fn from(error: source::Error) -> Stopped {
+        Stopped::Failed(client_error(error.to_string()))
+    }
+}
+
+impl Build<'_> {
+    /// Fetches a repository into `folder`. `name` is what messages call it. COMPAT: SA-020..029.
+    pub(super) fn fetch_repository(
+        &mut self,
+        git: &Git,
+        folder: &Path,
+        name: &str,
+    ) -> std::result::Result<Ended, Halt> {
+        match self.fetch_and_hand_over(git, folder, name) {
+            Ok(()) => Ok(Ok(())),
+            Err(Stopped::Failed(context)) => Ok(Err(context)),
+            Err(Stopped::Halt(Halt::Guest(why))) => {
+                self.session.end_guest()?;
+                Ok(Err(client_error(format!("Git clone failed: {why}"))))
+            }
+            Err(Stopped::Halt(halt)) => Err(halt),
+        }
+    }
+
+    fn fetch_and_hand_over(&mut self, git: &Git, folder: &Path, name: &str) -> Result<()> {
+        let location = Location::parse(&git.location)?;
+        if location.scheme() == Scheme::Ssh {
+            let text =
+                format!("{location} cannot be fetched: there is no key for ssh here; use its https URL");
+            return Err(Stopped::Failed(client_error(text)));
+        }
+        let version = Version::parse(git.version.as_deref())?;
+        let policy = policy(&self.plan.fetching)?;
+        let credentials = self.credentials_of_git()?;
+        let archive = self.unnamed_file()?;
+        let has_certificates = self.open_guest()?;
+        let mut fetch = Fetch {
+            build: self,
+            git,
+            name,
+            asked: git.version.as_deref().unwrap_or("HEAD"),
+            policy,
+            credentials,
+            has_certificates,
+            repositories: 0,
+        };
+        let fetched = fetch.repository(&location, &version).and_then(|commit| {
+            fetch.pack(&archive)?;
+            Ok(commit)
+        });
+        if !matches!(fetched, Err(Stopped::Halt(_))) {
+            self.session.end_guest()?;
+        }
+        let commit = fetched?;
+        self.take_over(archive, folder)?;
+        if folder == self.source_folder {
+            self.resolved_version = Some(commit.clone());
+            self.session.record(&Event::SourceResolved { version: commit })?;
+        }
+        Ok(())
+    }
+
+    /// Asked for once, and kept for this phase.
+    fn credentials_of_git(&mut self) -> Result<Vec<GitCredential>> {
+        if let Some(known) = &self.git_credentials {
+            return Ok(known.clone());
+        }
+        let question = Event::ReferencesNeeded { parameters: Vec::new(), secrets: Vec::new(), git: true };
+        match self.session.ask(&question)? {
+            Answer::Values { git, .. } => {
+                self.git_credentials = Some(git.clone());
+                Ok(git)
+            }
+            Answer::Refused { status_code, message } => Err(Stopped::Failed(failed(&status_code, message))),
+        }
+    }
+
+    /// On the disk of the build, as it may be large.
+    fn unnamed_file(&self) -> Result<File> {
+        let Some(home) = &self.environment else {
+            return Err(Halt::Fault("there is no place".into()).into());
+        };
+        let path = home.scratch.join("fetched");
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        std::fs::remove_file(&path)?;
+        Ok(file)
+    }
+
+    /// Whether it has certificates of the operator's.
+    fn open_guest(&mut self) -> Result<bool> {
+        let Some(home) = &self.environment else {
+            return Err(Halt::Fault("there is no place".into()).into());
+        };
+        let scratch = home.scratch.join("fetch");
+        std::fs::create_dir_all(&scratch)?;
+        let name = format!("{}{FETCH}", home.name.trim_end_matches(super::NEXT));
+        let certificates = certificates(&self.plan.fetching)?;
+        let has_certificates = certificates.is_some();
+        let spec = container::Spec {
+            rootfs: container::Rootfs::Host { visible: container::default_visible_paths() },
+            scratch,
+            may_lie_beneath: false,
+            beneath: Vec::new(),
+            mounts: Vec::new(),
+            masks: Vec::new(),
+            folders: vec!["/fetch".into()],
+            files: certificates.into_iter().collect(),
+            hostname: "fetch".into(),
+            network: container::Network::Host,
+            limits: container::Limits {
+                memory_bytes: Some(MEMORY_BYTES),
+                pids: Some(PROCESSES),
+                cpu_millis: None,
+            },
+            name,
+            output: File::options().write(true).open("/dev/null")?.into(),
+            functions: fetching::FUNCTIONS,
+            listen: Vec::new(),
+        };
+        // One thread may be no more when a container is made.
+        self.session.log.stop_syncing();
+        let created = Container::create(spec);
+        self.session.log.sync_regularly(&self.plan.log)?;
+        let container = created.map_err(|error| Halt::Fault(error.to_string()))?;
+        self.session.set_guest(container, Duration::from_secs(source::SECONDS));
+        Ok(has_certificates)
+    }
+
+    fn take_over(&mut self, mut archive: File, folder: &Path) -> Result<()> {
+        archive.rewind()?;
+        let tree = Tree { folder: folder.to_owned() };
+        self.inside("unpack-source", &tree, Some(archive))?.map_err(Stopped::Failed)
+    }
+}
+
+fn policy(fetching: &Fetching) -> Result<Policy> {
+    let allowed = fetching.allow.iter().map(|text| text.parse()).collect::<source::Result<_>>()?;
+    Ok(Policy { anywhere: fetching.anywhere, allowed })
+}
+
+/// The system's certificates and the operator's.
+fn certificates(fetching: &Fetching) -> Result<Option<container::File>> {
+    let Some(own) = &fetching.certificates else { return Ok(None) };
+    let mut bytes = std::fs::read(own)
+        .map_err(|e| client_error(format!("the certificates {} cannot be read: {e}", own.display())))
+        .map_err(Stopped::Failed)?;
+    for system in SYSTEM_CERTIFICATES {
+        if let Ok(more) = std::fs::read(system) {
+            bytes.push(b'\n');
+            bytes.extend(more);
+            break;
+        }
+    }
+    Ok(Some(container::File { path: git::CERTIFICATES.into(), bytes, mode: 0o444 }))
+}
+
+/// A fetch in its container.
+struct Fetch<'b, 'a> {
+    build: &'b mut Build<'a>,
+    git: &'b Git,
+    name: &'b str,
+    /// The version as it was asked for.
+    asked: &'b str,
+    policy: Policy,
+    credentials: Vec<GitCredential>,
+    has_certificates: bool,
+    repositories: usize,
+}
+
+impl Fetch<'_, '_> {
+    /// The whole source, submodules and all; the commit that it is now at.
+    fn repository(&mut self, location: &Location, version: &Version) -> Result<String> {
+        let remote = self.remote(location)?;
+        let listed = self.speak(&remote, &git::list(&remote, &refs::patterns(version)))?;
+        let references = refs::References::read(&String::from_utf8_lossy(&listed));
+        let Some(wanted) = references.find(version)? else { return Err(self.no_reference()) };
+        self.check_out(&remote, FOLDER, &wanted, self.git.depth, 0)
+    }
+
+    /// Fetches a repository into a folder, and its submodules below; `depth` is how deep it lies itself.
+    fn check_out(
+        &mut self,
+        remote: &Remote,
+        folder: &str,
+        wanted: &refs::Wanted,
+        commits: Option<u32>,
+        depth: usize,
+    ) -> Result<String> {
+        self.repositories += 1;
+        if self.repositories > source::SUBMODULES || depth > source::SUBMODULE_DEPTH {
+            let most = source::SUBMODULES as u64;
+            return Err(source::Error::TooMuch { what: "submodules", most }.into());
+        }
+        self.run(&git::init(folder))?;
+        self.speak(remote, &git::fetch(remote, folder, wanted, commits))?;
+        let (status, commit) = self.print(&git::resolve(folder, &wanted.commit), None)?;
+        if status != ExitStatus::Code(0) {
+            return Err(self.no_reference());
+        }
+        let commit = String::from_utf8_lossy(&commit).trim().to_owned();
+        tree::check_count(&String::from_utf8_lossy(&self.run(&git::count(folder))?))?;
+        let submodules = self.look_through(folder, &commit)?;
+        self.run(&git::checkout(folder, &commit))?;
+        self.run(&git::remember(folder, &remote.location))?;
+        if self.git.submodules && !submodules.is_empty() {
+            let modules = self.run(&git::modules(folder, &commit))?;
+            for placed in submodules::read(&modules, &remote.location, &submodules)? {
+                self.submodule(folder, placed, depth + 1)?;
+            }
+        }
+        Ok(commit)
+    }
+
+    /// COMPAT: SA-021.
+    fn submodule(&mut self, folder: &str, placed: Placed, depth: usize) -> Result<()> {
+        let remote = self.remote(&placed.location)?;
+        let wanted = refs::Wanted { reference: None, commit: placed.commit, needs_history: true };
+        self.check_out(&remote, &format!("{folder}/{}", placed.path), &wanted, None, depth).map(drop)
+    }
+
+    /// What the commit holds, before any of it is written.
+    fn look_through(&mut self, folder: &str, commit: &str) -> Result<Vec<tree::Submodule>> {
+        let (mut reader, mut broken) = (tree::Reader::default(), None);
+        let streamed = self.stream(&git::tree(folder, commit), None, &mut |piece| {
+            reader.feed(piece).map_err(|error| std::io::Error::other(broken.insert(error).to_string()))
+        });
+        match (broken, streamed) {
+            (Some(error), _) => Err(error.into()),
+            (None, Ok(_)) => Ok(reader.finish()?),
+            (None, Err(halt)) => Err(halt),
+        }
+    }
+
+    /// Where the host is, once and for all.
+    fn remote(&mut self, location: &Location) -> Result<Remote> {
+        let addresses = match location.address() {
+            Some(address) => vec![address],
+            None => self.addresses(location)?,
+        };
+        self.policy.check(location, &addresses)?;
+        Ok(Remote {
+            location: location.clone(),
+            addresses,
+            insecure: self.git.insecure_ssl,
+            has_credential: self.credential(location).is_some(),
+            has_certificates: self.has_certificates,
+        })
+    }
+
+    fn addresses(&mut self, location: &Location) -> Result<Vec<IpAddr>> {
+        let host = Host { name: location.host().to_owned(), port: location.port() };
+        let mut told = Vec::new();
+        self.build.session.call("addresses", &host, Vec::new(), &mut |piece| {
+            told.extend_from_slice(piece);
+            Ok(())
+        })?;
+        Ok(serde_json::from_slice(&told).unwrap_or_default())
+    }
+
+    /// The one with the longest URL that fits.
+    fn credential(&self, location: &Location) -> Option<&GitCredential> {
+        let url = location.to_string();
+        let fits = |credential: &&GitCredential| {
+            url.strip_prefix(credential.url.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.credentials.iter().filter(fits).max_by_key(|credential| credential.url.len())
+    }
+
+    /// A command that speaks to the remote, with the credential in its hand.
+    fn speak(&mut self, remote: &Remote, command: &Command) -> Result<Vec<u8>> {
+        let credential = self.credential(&remote.location);
+        let credential =
+            credential.and_then(|credential| git::credential(&credential.username, &credential.password));
+        let credential = credential.map(|text| readable(text.as_bytes())).transpose()?;
+        self.successful(command, credential, Some(&remote.location))
+    }
+
+    fn run(&mut self, command: &Command) -> Result<Vec<u8>> {
+        self.successful(command, None, None)
+    }
+
+    fn successful(
+        &mut self,
+        command: &Command,
+        credential: Option<OwnedFd>,
+        location: Option<&Location>,
+    ) -> Result<Vec<u8>> {
+        let (status, printed) = self.print(command, credential)?;
+        if status == ExitStatus::Code(0) {
+            return Ok(printed);
+        }
+        let text = String::from_utf8_lossy(&printed);
+        let own = || Location::parse(&self.git.location).ok();
+        let message = match location.cloned().or_else(own) {
+            Some(location) => failure::message(&text, &location, self.name, self.asked),
+            None => text.into_owned(),
+        };
+        Err(Stopped::Failed(client_error(message)))
+    }
+
+    fn print(&mut self, command: &Command, credential: Option<OwnedFd>) -> Result<(ExitStatus, Vec<u8>)> {
+        let mut printed = Vec::new();
+        let status = self.stream(command, credential, &mut |piece| {
+            let room = PRINTED_BYTES.saturating_sub(printed.len());
+            printed.extend_from_slice(&piece[..piece.len().min(room)]);
+            Ok(())
+        })?;
+        Ok((status, printed))
+    }
+
+    fn stream(
+        &mut self,
+        command: &Command,
+        credential: Option<OwnedFd>,
+        sink: &mut crate::session::Sink<'_>,
+    ) -> Result<ExitStatus> {
+        let process = Process {
+            argv: command.iter().map(OsString::from).collect(),
+            env: git::environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            cwd: "/fetch".into(),
+            fds: credential.iter().map(AsFd::as_fd).collect(),
+            ..Process::default()
+        };
+        Ok(self.build.session.stream(process, sink)?)
+    }
+
+    fn no_reference(&self) -> Stopped {
+        Stopped::Failed(client_error(failure::reference_not_found(self.name, self.asked)))
+    }
+
+    fn pack(&mut self, archive: &File) -> Result<()> {
+        let tree = Tree { folder: FOLDER.into() };
+        self.build.inside("pack", &tree, Some(archive.try_clone()?))?.map_err(Stopped::Failed)
+    }
+}
+
+/// A descriptor from which these bytes can be read, again and again, and that nobody can change.
+fn readable(bytes: &[u8]) -> Result<OwnedFd> {
+    use rustix::fs::{SealFlags, fcntl_add_seals};
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let mut file = File::from(memfd_create("credential", flags).map_err(std::io::Error::from)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
+        .map_err(std::io::Error::from)?;
+    Ok(file.into())
+}

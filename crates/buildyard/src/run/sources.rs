@@ -1,0 +1,115 @@
+//! What a local build is made of: a folder as it is, changes and all, or a repository; and further ones beside it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use agent::plan::{Git, SecondarySource, Source};
+use source::{Location, Version};
+
+use super::Arguments;
+
+/// COMPAT: SA-040 as many as a project may have.
+const SECONDARY_SOURCES: usize = 12;
+
+#[derive(Debug)]
+pub(super) struct Sources {
+    /// Of the primary one, for the project.
+    pub(super) name: String,
+    pub(super) primary: Source,
+    pub(super) secondary: Vec<SecondarySource>,
+}
+
+impl Sources {
+    pub(super) fn find(arguments: &Arguments) -> Result<Sources, String> {
+        let version = arguments.source_version.as_deref();
+        let (name, primary) = find(&arguments.source, version)?;
+        if version.is_some() && !matches!(primary, Source::Git(_)) {
+            return Err("--source-version is for repositories; a folder is built as it is".into());
+        }
+        let mut secondary: Vec<SecondarySource> = Vec::new();
+        for text in &arguments.secondary_sources {
+            let found = find_secondary(text)?;
+            if secondary.iter().any(|known| known.identifier == found.identifier) {
+                return Err(format!("--secondary-source {text}: {} is there twice", found.identifier));
+            }
+            secondary.push(found);
+        }
+        if secondary.len() > SECONDARY_SOURCES {
+            return Err(format!("--secondary-source: at most {SECONDARY_SOURCES} are allowed"));
+        }
+        Ok(Sources { name, primary, secondary })
+    }
+
+    /// The primary source, if it is a folder of this host.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match &self.primary {
+            Source::Folder(folder) => Some(folder),
+            _ => None,
+        }
+    }
+
+    /// What tells the builds of this source from those of others.
+    pub(super) fn place(&self) -> String {
+        match &self.primary {
+            Source::Folder(folder) => folder.display().to_string(),
+            Source::Git(git) => git.location.clone(),
+            _ => self.name.clone(),
+        }
+    }
+
+    /// COMPAT: EN-050, EN-051 of repositories.
+    pub(super) fn variables(&self) -> BTreeMap<String, String> {
+        let primary = of_source(&self.primary, "");
+        let secondary = self.secondary.iter();
+        let secondary = secondary.flat_map(|one| of_source(&one.source, &format!("_{}", one.identifier)));
+        primary.into_iter().chain(secondary).collect()
+    }
+}
+
+fn of_source(source: &Source, ending: &str) -> Vec<(String, String)> {
+    let Source::Git(git) = source else { return Vec::new() };
+    let url = (format!("CODEBUILD_SOURCE_REPO_URL{ending}"), git.location.clone());
+    let version = git.version.clone().map(|version| (format!("CODEBUILD_SOURCE_VERSION{ending}"), version));
+    std::iter::once(url).chain(version).collect()
+}
+
+fn find_secondary(text: &str) -> Result<SecondarySource, String> {
+    let wrong = || format!("--secondary-source {text}: it must be ID:FOLDER or ID:URL");
+    let (identifier, source) = text.split_once(':').ok_or_else(wrong)?;
+    let is_sound = (1..128).contains(&identifier.len())
+        && identifier.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if !is_sound {
+        return Err(format!("--secondary-source {text}: an ID has 1 to 127 letters, digits and underscores"));
+    }
+    let (_, source) = find(source, None)?;
+    Ok(SecondarySource { identifier: identifier.to_owned(), source })
+}
+
+/// A folder that is there is what is meant, however much its name looks like a URL.
+fn find(text: &str, version: Option<&str>) -> Result<(String, Source), String> {
+    let folder = Path::new(text);
+    if !folder.exists() && text.contains("://") || !folder.exists() && text.contains('@') {
+        return repository(text, version);
+    }
+    let folder = folder.canonicalize().map_err(|e| format!("cannot build {text}: {e}"))?;
+    if !folder.is_dir() {
+        return Err(format!("cannot build {text}: it is not a folder"));
+    }
+    let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((name, Source::Folder(folder)))
+}
+
+fn repository(text: &str, version: Option<&str>) -> Result<(String, Source), String> {
+    let location = Location::parse(text).map_err(|e| e.to_string())?;
+    Version::parse(version).map_err(|e| e.to_string())?;
+    let name = PathBuf::from(location.folder());
+    let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let git = Git {
+        location: location.to_string(),
+        version: version.map(str::to_owned),
+        depth: None,
+        submodules: true,
+        insecure_ssl: false,
+    };
+    Ok((name, Source::Git(git)))
+}
