@@ -10,6 +10,7 @@ mod conformance;
 mod error;
 mod fuzz;
 mod model;
+mod race;
 mod schema;
 mod tidy;
 mod tree;
@@ -33,6 +34,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "codegen", usage: codegen::USAGE, run: codegen::run },
     Command { name: "conformance", usage: conformance::USAGE, run: conformance::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
+    Command { name: "race", usage: race::USAGE, run: race::run },
     Command { name: "schema", usage: schema::USAGE, run: schema::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },

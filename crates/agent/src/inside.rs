@@ -9,11 +9,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
 
 use buildspec::glob::Pattern;
 use container::Function;
 use serde::{Deserialize, Serialize};
 
+use crate::beneath::{self, Folder};
 use crate::stream::{self, Record};
 
 /// Entries of one archive, and files of one artifact.
@@ -229,12 +231,67 @@ fn collect_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     if result.is_ok() && told.is_ok() { DONE } else { REFUSED }
 }
 
+/// A folder that files are collected from. What is opened lies beneath it, or for links beneath the source folder it is
+/// part of: commands that still run may put anything in the place of what was seen before.
+#[derive(Debug)]
+struct Base {
+    /// As the log shows it.
+    shown: String,
+    path: PathBuf,
+    /// `None` if there is no such folder.
+    folder: Option<Folder>,
+    /// The source folder, and the way from there to here.
+    source: Option<(Folder, PathBuf)>,
+}
+
 /// A file to send: where it is, and its path in the artifact.
 #[derive(Debug)]
 struct Found {
+    base: Rc<Base>,
+    /// Below the base.
     path: PathBuf,
     relative: String,
+    is_link: bool,
+    /// Where a link points that is kept as one.
     link: Option<String>,
+}
+
+impl Base {
+    /// The folder that this base directory names. COMPAT: BS-130 relative to the source folder.
+    fn open(args: &Collect, text: &str) -> Result<Base, String> {
+        let path = args.root.join(text);
+        let source = path.strip_prefix(&args.root).ok().and_then(|below| beneath::plain(below.to_str()?));
+        let source = source.map(|below| Folder::open(&args.root).map(|root| (root, below)));
+        let source = source.transpose().map_err(|e| format!("cannot open the source folder: {e}"))?;
+        let opened = match &source {
+            Some((root, below)) => root.folder(below),
+            None => Folder::open(&path),
+        };
+        let folder = match opened {
+            Ok(folder) => Some(folder),
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                return Err(format!("the base directory {text} leads out of the source folder"));
+            }
+            Err(e) if beneath::is_gone(&e) => None,
+            Err(e) => return Err(format!("cannot open the base directory {text}: {e}")),
+        };
+        Ok(Base { shown: text.to_owned(), path, folder, source })
+    }
+
+    fn file(&self, relative: &Path) -> io::Result<File> {
+        self.folder.as_ref().ok_or(io::ErrorKind::NotFound)?.file(relative)
+    }
+
+    /// What a link leads to.
+    fn linked_file(&self, relative: &Path) -> io::Result<File> {
+        let opened = self.folder.as_ref().ok_or(io::ErrorKind::NotFound)?.linked_file(relative);
+        match (&opened, &self.source) {
+            (Err(e), Some((root, below))) if e.kind() == io::ErrorKind::CrossesDevices => {
+                root.linked_file(&below.join(relative))
+            }
+            _ => opened,
+        }
+    }
 }
 
 fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
@@ -247,17 +304,20 @@ fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
     say(out, format!("Expanding {}", args.base_directory))?;
     let bases = base_folders(args)?;
     let mut found = Vec::new();
-    for (shown, base) in &bases {
-        say(out, format!("Expanding file paths for base directory {shown}"))?;
+    for base in bases {
+        say(out, format!("Expanding file paths for base directory {}", base.shown))?;
         say(out, "Assembling file list".into())?;
         for file in &args.files {
             say(out, format!("Expanding {file}"))?;
         }
-        let (files, missed) = find(args, base)?;
-        for file in missed {
+        let searched = find(args, &Rc::new(base))?;
+        for file in searched.missed {
             say(out, format!("Skipping invalid file path {file}"))?;
         }
-        found.extend(files);
+        for link in searched.leading_out {
+            say(out, format!("Skipping link {link}, which leads out of the source folder"))?;
+        }
+        found.extend(searched.files);
     }
     let found = arranged(found, args.discard_paths)?;
     if !found.is_empty() {
@@ -266,11 +326,11 @@ fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
     found.iter().try_for_each(|file| send(file, out))
 }
 
-/// Folders that the base directory names: `(as shown in the log, path)`.
-fn base_folders(args: &Collect) -> Result<Vec<(String, PathBuf)>, String> {
+/// Folders that the base directory names.
+fn base_folders(args: &Collect) -> Result<Vec<Base>, String> {
     let text = args.base_directory.as_str();
     if !text.contains(['*', '?', '[']) {
-        return Ok(vec![(text.to_owned(), args.root.join(text))]);
+        return Ok(vec![Base::open(args, text)?]);
     }
     let (start, pattern) = match text.strip_prefix('/') {
         Some(rest) => (PathBuf::from("/"), rest),
@@ -284,11 +344,15 @@ fn base_folders(args: &Collect) -> Result<Vec<(String, PathBuf)>, String> {
         }
         let parts: Vec<&[u8]> = relative.iter().map(Vec::as_slice).collect();
         if pattern.matches(&parts) {
-            folders.push((shown(relative), path.to_owned()));
+            folders.push((shown(relative), path.to_str().map(str::to_owned)));
         }
         Ok(pattern.could_match_below(&parts))
     })?;
-    Ok(folders)
+    let open = |(shown, path): (String, Option<String>)| {
+        let path = path.ok_or_else(|| format!("the folder name `{shown}` is not UTF-8"))?;
+        Ok(Base { shown, ..Base::open(args, &path)? })
+    };
+    folders.into_iter().map(open).collect()
 }
 
 fn parse(text: &str) -> Result<Pattern, String> {
@@ -299,14 +363,24 @@ fn shown(relative: &[Vec<u8>]) -> String {
     relative.iter().map(|part| String::from_utf8_lossy(part)).collect::<Vec<_>>().join("/")
 }
 
-/// Files below `base` that `files` select and `exclude-paths` do not, and the entries of `files` without a match.
-fn find(args: &Collect, base: &Path) -> Result<(Vec<Found>, Vec<String>), String> {
+/// What a search in one base directory came to.
+#[derive(Debug, Default)]
+struct Searched {
+    /// What `files` select and `exclude-paths` do not.
+    files: Vec<Found>,
+    /// Entries of `files` without a match.
+    missed: Vec<String>,
+    /// Links that are not followed.
+    leading_out: Vec<String>,
+}
+
+fn find(args: &Collect, base: &Rc<Base>) -> Result<Searched, String> {
     let tidy = |text: &String| parse(text.strip_prefix("./").unwrap_or(text));
     let wanted = args.files.iter().map(tidy).collect::<Result<Vec<_>, _>>()?;
     let excluded = args.exclude_paths.iter().map(tidy).collect::<Result<Vec<_>, _>>()?;
     let mut matched = vec![false; wanted.len()];
-    let mut found = Vec::new();
-    walk(base, &mut |relative, path, kind| {
+    let mut searched = Searched::default();
+    walk(&base.path, &mut |relative, _, kind| {
         let parts: Vec<&[u8]> = relative.iter().map(Vec::as_slice).collect();
         if kind == Kind::Folder {
             return Ok(wanted.iter().any(|pattern| pattern.could_match_below(&parts)));
@@ -320,39 +394,51 @@ fn find(args: &Collect, base: &Path) -> Result<(Vec<Found>, Vec<String>), String
                 (selected, *matched) = (true, true);
             }
         }
-        if selected && let Some(file) = found_file(args, relative, path, kind)? {
-            found.push(file);
+        if selected {
+            found_file(args, base, relative, kind, &mut searched)?;
         }
-        if found.len() > ENTRY_LIMIT {
+        if searched.files.len() > ENTRY_LIMIT {
             return Err(format!("more than {ENTRY_LIMIT} files match"));
         }
         Ok(false)
     })?;
     let missed =
         args.files.iter().zip(&matched).filter(|(_, matched)| !**matched).map(|(file, _)| file.clone());
-    Ok((found, missed.collect()))
+    searched.missed = missed.collect();
+    Ok(searched)
 }
 
 /// COMPAT: BS-138 links are kept with `enable-symlinks: yes`; otherwise a link to a file counts as that file
-/// and a link to a folder or to nothing is left out.
+/// and a link to a folder, to nothing, or out of the source folder is left out.
 fn found_file(
     args: &Collect,
+    base: &Rc<Base>,
     relative: &[Vec<u8>],
-    path: &Path,
     kind: Kind,
-) -> Result<Option<Found>, String> {
+    searched: &mut Searched,
+) -> Result<(), String> {
     let name = |part: &Vec<u8>| String::from_utf8(part.clone());
     let parts: Vec<String> = relative.iter().map(name).collect::<Result<_, _>>().map_err(|_| {
         format!("the file name `{}` is not UTF-8, which an artifact's name must be", shown(relative))
     })?;
-    let link = match kind {
-        Kind::Link if args.keep_symlinks => {
-            Some(fs::read_link(path).map_err(|e| e.to_string())?.to_string_lossy().into_owned())
+    let (relative, path) = (parts.join("/"), PathBuf::from_iter(&parts));
+    let is_link = kind == Kind::Link;
+    let mut link = None;
+    if is_link && args.keep_symlinks {
+        let target = fs::read_link(base.path.join(&path)).map_err(|e| e.to_string())?;
+        link = Some(target.to_string_lossy().into_owned());
+    } else if is_link {
+        match base.linked_file(&path) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::CrossesDevices => {
+                searched.leading_out.push(relative);
+                return Ok(());
+            }
+            Err(_) => return Ok(()),
         }
-        Kind::Link if !fs::metadata(path).is_ok_and(|target| target.is_file()) => return Ok(None),
-        _ => None,
-    };
-    Ok(Some(Found { path: path.to_owned(), relative: parts.join("/"), link }))
+    }
+    searched.files.push(Found { base: base.clone(), path, relative, is_link, link });
+    Ok(())
 }
 
 /// Sorted, each path once. COMPAT: BS-134 `discard-paths` keeps base names; two files that would become one
@@ -364,7 +450,8 @@ fn arranged(found: Vec<Found>, discard_paths: bool) -> Result<Vec<Found>, String
             file.relative = base.to_owned();
         }
         if let Some(other) = by_name.get(&file.relative) {
-            let (one, two) = (other.path.display(), file.path.display());
+            let (one, two) = (other.base.path.join(&other.path), file.base.path.join(&file.path));
+            let (one, two) = (one.display(), two.display());
             return Err(format!("{one} and {two} would both become `{}` in the artifact", file.relative));
         }
         by_name.insert(file.relative.clone(), file);
@@ -373,18 +460,22 @@ fn arranged(found: Vec<Found>, discard_paths: bool) -> Result<Vec<Found>, String
 }
 
 fn send(file: &Found, out: &mut impl Write) -> Result<(), String> {
-    let told = |e: io::Error| format!("cannot read {}: {e}", file.path.display());
+    let told = |e: io::Error| format!("cannot read {}: {e}", file.base.path.join(&file.path).display());
     if let Some(target) = &file.link {
         let link = Record::Link { path: file.relative.clone(), target: target.clone() };
         return stream::write(out, &link).map_err(told);
     }
-    let mut input = match open_regular(&file.path) {
+    let opened = if file.is_link { file.base.linked_file(&file.path) } else { file.base.file(&file.path) };
+    let input = match opened {
         Ok(input) => input,
-        // Gone since the walk, as a background process may do.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        // Gone since the walk, or another thing, as a background process may do.
+        Err(e) if beneath::is_gone(&e) => return Ok(()),
         Err(e) => return Err(told(e)),
     };
-    let mode = input.metadata().map_err(told)?.mode() & 0o777;
+    let found = input.metadata().map_err(told)?;
+    let mode = found.mode() & 0o777;
+    // Not more than there is now: somebody may go on writing for ever.
+    let mut input = input.take(found.len());
     stream::write(out, &Record::File { path: file.relative.clone(), mode }).map_err(told)?;
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -540,6 +631,37 @@ mod tests {
         assert_eq!(collected(&args).0, ["link", "real"]);
         args.keep_symlinks = true;
         assert_eq!(collected(&args).0, ["broken -> /nowhere", "link -> real", "real"]);
+    }
+
+    #[test]
+    fn a_link_out_of_the_source_folder_is_left_out_and_told() {
+        // BS-138
+        let outside = tree(&["secret"]);
+        let folder = tree(&["assets/shared", "dist/own"]);
+        let link = |target: &Path, name: &str| {
+            std::os::unix::fs::symlink(target, folder.path().join(name)).unwrap();
+        };
+        link(Path::new("../assets/shared"), "dist/shared");
+        link(&outside.path().join("secret"), "dist/leak");
+        link(outside.path(), "door");
+        link(Path::new("dist"), "latest");
+        let (files, notes, _) = collected(&selection(folder.path(), "dist", &["**/*"], &[]));
+        assert_eq!(files, ["own", "shared"]);
+        let told = "Skipping link leak, which leads out of the source folder".to_owned();
+        assert!(notes.contains(&told), "{notes:?}");
+        let absolute = folder.path().join("dist");
+        let (files, ..) = collected(&selection(folder.path(), absolute.to_str().unwrap(), &["**/*"], &[]));
+        assert_eq!(files, ["own", "shared"]);
+        assert_eq!(collected(&selection(folder.path(), "latest", &["own"], &[])).0, ["own"]);
+        let (files, _, failed) = collected(&selection(folder.path(), "door", &["**/*"], &[]));
+        assert_eq!(failed.unwrap(), "the base directory door leads out of the source folder");
+        assert!(files.is_empty());
+        let elsewhere = outside.path().to_str().unwrap();
+        assert_eq!(
+            collected(&selection(folder.path(), elsewhere, &["**/*"], &[])).0,
+            ["secret"],
+            "as asked for"
+        );
     }
 
     #[test]

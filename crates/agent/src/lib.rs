@@ -7,6 +7,7 @@
 pub mod answer;
 mod artifacts;
 pub mod attach;
+pub mod beneath;
 mod breakpoints;
 mod build;
 pub mod cache;

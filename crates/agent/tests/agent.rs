@@ -12,6 +12,8 @@ mod cache;
 mod commands;
 #[path = "agent/logs.rs"]
 mod logs;
+#[path = "agent/races.rs"]
+mod races;
 #[path = "agent/references.rs"]
 mod references;
 #[path = "agent/runtimes.rs"]
@@ -42,12 +44,18 @@ fn main() -> ExitCode {
         logs::update();
         return ExitCode::SUCCESS;
     }
+    if let [flag, tries] = arguments.as_slice()
+        && flag == "--races"
+    {
+        races::race(tries.parse().expect("a number of tries"));
+        return ExitCode::SUCCESS;
+    }
     let is_exact = arguments.iter().any(|a| a == "--exact");
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-') && *a != "terse").collect();
     let is_wanted = |name: &str| {
         filters.is_empty() || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) })
     };
-    let all = [cache::CASES, commands::CASES, logs::CASES, references::CASES, runtimes::CASES]
+    let all = [cache::CASES, commands::CASES, logs::CASES, races::CASES, references::CASES, runtimes::CASES]
         .into_iter()
         .flatten();
     let wanted: Vec<&Case> = all.filter(|(name, _)| is_wanted(name)).collect();
