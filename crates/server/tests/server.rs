@@ -462,6 +462,36 @@ fn the_client_of_builds_is_let_in() {
     assert!(error.is("UnrecognizedClientException"), "{error}");
 }
 
+/// Class 44 of the ways around a signature: a session that is over, asked through each service, from its last moment on.
+// AP-004
+#[test]
+fn a_session_that_is_over_is_over_for_every_service() {
+    let server = Server::start();
+    let calls = [
+        (&aws::CODEBUILD, "ListProjects"),
+        (&aws::CODEBUILD, "BatchGetBuilds"),
+        (&aws::SSM, "DescribeParameters"),
+        (&aws::SECRETS_MANAGER, "ListSecrets"),
+        (&aws::SECRETS_MANAGER, "CreateSecret"),
+    ];
+    for (round, late_seconds) in [0, 1, 60, 86_400].into_iter().enumerate() {
+        for (service, operation) in calls {
+            let (input, token) = (json!({ "ids": ["a:1"], "Name": "s" }), format!("the-token-{round}"));
+            let now = (now_ms() + server.clock_offset_ms.load(Ordering::SeqCst)).div_euclid(1_000);
+            let session = Some(Session { token: token.clone(), expires_at: now + 3_600 });
+            let usual = server.keys.get(KEY_ID).unwrap();
+            let temporary = AccessKey { id: "ASIAEXAMPLE".into(), session, ..(*usual).clone() };
+            server.keys.insert(temporary);
+            let call = || server.call(Some(&token), service, operation, input.clone());
+            let refused = call().err();
+            assert!(!refused.as_ref().is_some_and(|error| error.is("ExpiredTokenException")), "{refused:?}");
+            server.clock_offset_ms.fetch_add((3_600 + late_seconds) * 1_000, Ordering::SeqCst);
+            let error = call().unwrap_err();
+            assert!(error.is("ExpiredTokenException"), "{operation} {late_seconds} s late: {error}");
+        }
+    }
+}
+
 #[test]
 fn events_older_than_their_group_keeps_them_are_not_shown_and_go_with_the_last_of_their_stream() {
     let server = Server::start();
