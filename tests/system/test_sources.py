@@ -1,8 +1,15 @@
 """Sources from git servers and from S3: what is fetched, where it lies, and what of it a build can see."""
 
+import os
+import socket
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from gitserver import PASSWORD, GitServer
+from hostile import MARK, REPOSITORIES
+from local import BINARY
 from served import Codebuild, Server, contexts, outcome
 
 SHOW = """version: 0.2
@@ -156,6 +163,8 @@ def read(*patterns):
 def memory():
     """What this shell's parents and every other process have in memory."""
     for maps in glob.glob("/proc/[0-9]*/maps"):
+        if maps == f"/proc/{os.getpid()}/maps":
+            continue  # It knows what it looks for.
         try:
             ranges = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) r.* (?:\[heap\]|\[stack\]|/memfd.*)$", open(maps).read(), re.M)
             with open(maps.replace("maps", "mem"), "rb") as file:
@@ -289,3 +298,123 @@ phases:
     assert "\ncontent 2\nof the pull request\nfrom s3\n" in log
     build = codebuild.run(name, 120, secondarySourcesVersionOverride=[{"sourceIdentifier": "again", "sourceVersion": "gone"}])
     assert contexts(build)["DOWNLOAD_SOURCE"][1] == "reference not found for secondary source again and source version gone"
+
+
+# SA-021
+def test_hostile_repositories_do_no_harm(codebuild, git, name):
+    spec = "version: 0.2\nphases: {build: {commands: [cat file.txt, 'ls -lA', 'git status --porcelain']}}\n"
+    codebuild.create_project(name, buildspec=spec, source={"type": "GITHUB_ENTERPRISE", "location": f"{git.url}/x"})
+    started = {}
+    for number, (what, (make, with_submodules, _)) in enumerate(REPOSITORIES.items()):
+        repository = git.repository(f"public/hostile/{number}.git")
+        make(repository)
+        over = {"fetchSubmodules": with_submodules}
+        started[what] = codebuild.start(name, sourceLocationOverride=repository.url, gitSubmodulesConfigOverride=over)["id"]
+    assert len(started) >= 30
+    wrong = []
+    for what, build_id in started.items():
+        build = codebuild.wait(build_id, 600)
+        may_go_on = REPOSITORIES[what][2]
+        expect = "SUCCEEDED" if may_go_on else "FAILED"
+        told = contexts(build).get("DOWNLOAD_SOURCE")
+        # A message may quote the mark from a URL; a build that goes on must not come across it.
+        is_marked = may_go_on and MARK in codebuild.log(build)
+        if build["buildStatus"] != expect or (not may_go_on and told[0] != "CLIENT_ERROR") or is_marked:
+            wrong.append((what, build["buildStatus"], told))
+    assert wrong == []
+    left = [path for place in ("/tmp", "/var/tmp", "/dev/shm") for path in Path(place).glob(f"**/{MARK}")]
+    assert left == []
+
+
+def forms(port):
+    """Locations of what is not public, in every way to write it."""
+    hosts = ["127.0.0.1", "127.0.0.2", "127.1", "127.0.1", "0", "0.0.0.0", "2130706433", "017700000001", "0177.0.0.1", "0x7f000001", "0x7f.0.0.1", "0x7f.1"]
+    hosts += ["0177.1", "127.0.0.1.", "localhost", "LOCALHOST", "localhost.", "[::]", "[::1]", "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"]
+    hosts += ["[::127.0.0.1]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[fe80::1]", "[fe80::1%25lo]", "[fd00::1]", "[ff02::1]", "[::ffff:169.254.169.254]"]
+    hosts += ["169.254.169.254", "169.254.170.2", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.0.1"]
+    hosts += ["192.168.0.1", "192.168.255.255", "100.64.0.1", "198.18.0.1", "192.0.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "240.0.0.1"]
+    hosts += ["255.255.255.255", "user@127.0.0.1", "user:password@127.0.0.1", "github.com@127.0.0.1", "127.0.0.1\\@github.com", "127.0.0.1#@github.com"]
+    hosts += ["127.0.0.1?@github.com", "127.0.0.1%00.github.com", "127.0.0.1%2f@github.com", "①②⑦.⓪.⓪.①", "127。0。0。1", "ⓛocalhost", "127.0.0.1\t", "127.0.0.1 "]
+    hosts += ["127.0.0.1%0d%0aHost:x", "-127.0.0.1", "127.0.0.1-", "127..0.1", "[127.0.0.1]", "[::1", "::1", "", "1.1.1.1:80:127.0.0.1"]
+    locations = [f"https://{host}:{port}/team/app.git" for host in hosts] + [f"http://{host}:{port}/team/app.git" for host in hosts[:24]]
+    near = f"127.0.0.1:{port}/team/app.git"
+    schemes = ["git", "ssh", "ftp", "ftps", "file", "gopher", "dict", "ldap", "tftp", "smb", "sftp", "telnet", "imap", "rtsp", "mqtt", "ws", "data", "javascript", "rsync", "svn", "bzr"]
+    locations += [f"{scheme}://{near}" for scheme in schemes] + [f"{helper}::https://{near}" for helper in ("ext", "fd", "http", "https", "testgit", "foreign")]
+    locations += [f"git@127.0.0.1:{port}/team/app.git", f"//{near}", f"https:{near}", f"https:/{near}", f"https:\\\\{near}", f"https:///{near}", f" https://{near}", f"https://{near}\n", "/etc", "../..", "-u"]
+    return locations
+
+
+class Listener:
+    """Counts who connects to it, on all of this host's addresses."""
+
+    def __init__(self):
+        self.socket = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        self.socket.setblocking(False)
+        self.port = self.socket.getsockname()[1]
+
+    def connections(self):
+        count = 0
+        while True:
+            try:
+                self.socket.accept()
+                count += 1
+            except BlockingIOError:
+                return count
+
+
+# SA-003, SA-021
+def test_no_location_leads_into_the_servers_own_network(make_server, git, name):
+    codebuild = Codebuild(make_server())
+    listener = Listener()
+    codebuild.create_project(name, buildspec="version: 0.2\nphases: {}\n", source={"type": "NO_SOURCE"})
+    locations = forms(listener.port)
+    assert len(locations) >= 120 and len(set(locations)) == len(locations)
+    started = {}
+    for location in locations:
+        for sink in ("primary", "secondary"):
+            here = {"type": "GITHUB_ENTERPRISE", "location": location, "sourceIdentifier": "two"}
+            if sink == "primary":
+                over = {"sourceTypeOverride": here["type"], "sourceLocationOverride": location}
+            else:
+                over = {"secondarySourcesOverride": [here]}
+            try:
+                started[sink, location] = codebuild.start(name, **over)["id"]
+            except codebuild.api.exceptions.InvalidInputException as refused:
+                assert "location" in str(refused)
+    for build_id in started.values():
+        code, message = contexts(codebuild.wait(build_id, 600))["DOWNLOAD_SOURCE"]
+        assert code == "CLIENT_ERROR" and ("which is no public address" in message or "has no address" in message), message
+    assert 20 <= len(started) <= 100
+    assert listener.connections() == 0
+    listener.socket.close()
+
+
+# SA-001, SA-042
+def test_run_builds_a_repository_and_further_ones(git, public, tmp_path):
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    (beside / "own.txt").write_text("of this host\n")
+    environment = os.environ | {"BUILDYARD_DATA": str(tmp_path / "data"), "BUILDYARD_GIT_CERTIFICATES": str(git.authority)}
+    spec = "version: 0.2\nphases: {build: {commands: [cat file.txt $CODEBUILD_SRC_DIR_host/own.txt $CODEBUILD_SRC_DIR_again/file.txt]}}\n"
+    command = [BINARY, "run", public.url, "--source-version", "v1", "-s", f"host:{beside}", "-s", f"again:{public.url}", "--buildspec", spec]
+    done = subprocess.run([str(part) for part in command], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout
+    assert "\ncontent 1\nof this host\ncontent 2\n" in done.stdout, done.stdout
+    refused = [(["run", "https://u:p@localhost/x"], "user name"), (["run", "ext::sh -c id@x"], "URL"), (["run", ".", "--source-version", "v1"], "repositories"), (["run", ".", "-s", "x"], "ID:FOLDER"), (["run", ".", "-s", "x-y:."], "letters"), (["run", ".", "-s", "a:.", "-s", "a:."], "twice")]
+    for arguments, why in refused:
+        done = subprocess.run([str(BINARY), *arguments], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 2 and why in done.stdout, done.stdout
+
+
+# SA-042
+def test_run_leaves_out_what_git_ignores_if_it_shall(project):
+    project.write("buildspec.yml", "version: 0.2\nphases: {build: {commands: ['find . -path ./.git -prune -o -type f -print | sort | xargs']}}\n")
+    for name in (".gitignore", "kept.txt", "new.txt", "some.log", "target/a/b.o", "deep/keep.txt", "deep/other.log"):
+        project.write(name, "*.log\ntarget/\n")
+    subprocess.run(["git", "-c", "init.defaultBranch=main", "init", "--quiet", project.folder], check=True)
+    for flags, shown in (
+        ([], "./.gitignore ./buildspec.yml ./deep/keep.txt ./deep/other.log ./kept.txt ./new.txt ./some.log ./target/a/b.o"),
+        (["--respect-gitignore"], "./.gitignore ./buildspec.yml ./deep/keep.txt ./kept.txt ./new.txt"),
+    ):
+        assert project.run(*flags).ended(0).output == [shown]
+    assert (project.folder / "target/a/b.o").exists() and (project.folder / "some.log").exists()

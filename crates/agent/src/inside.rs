@@ -32,6 +32,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "place", run: place_entry },
     Function { name: "pack", run: crate::cache::archive::pack_entry },
     Function { name: "unpack", run: crate::cache::archive::unpack_entry },
+    Function { name: "leave-out", run: leave_out_entry },
     Function { name: "unpack-source", run: crate::fetching::unpack_entry },
     Function { name: "quiet", run: crate::quiet::entry },
     Function { name: "terminal", run: crate::shells::terminal_entry },
@@ -187,6 +188,35 @@ fn place(args: &Place, mut content: File) -> Result<(), String> {
         file.set_permissions(fs::Permissions::from_mode(args.mode))
     };
     put().map_err(|e| format!("cannot write `{name}`: {e}"))
+}
+
+/// Removes what is not to be seen; in an overlay the folder beneath stays as it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LeaveOut {
+    pub(crate) root: PathBuf,
+    pub(crate) paths: Vec<PathBuf>,
+}
+
+/// fds: the stream for messages.
+fn leave_out_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let Some((mut out, _)) = first_fd(fds) else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<LeaveOut>(args) else { return REFUSED };
+    let result = args.paths.iter().try_for_each(|path| leave_out(&args.root.join(path)));
+    report(&mut out, result)
+}
+
+fn leave_out(path: &Path) -> Result<(), String> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("cannot leave out {}: {error}", path.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// fds: where the bytes go.

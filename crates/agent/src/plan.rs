@@ -27,6 +27,9 @@ pub struct Plan {
     /// Beside the primary one, each in a folder of its own (SA-042).
     #[serde(default)]
     pub secondary_sources: Vec<SecondarySource>,
+    /// What of folders the build does not see, from the root of each: sorted, and nothing below another.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// How git sources are fetched.
     #[serde(default)]
     pub fetching: Fetching,
@@ -210,6 +213,14 @@ pub struct SecondarySource {
     pub source: Source,
 }
 
+/// Files and folders of one source folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// The secondary source; the primary one if absent.
+    pub identifier: Option<String>,
+    pub paths: Vec<PathBuf>,
+}
+
 /// A repository and what of it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Git {
@@ -297,6 +308,7 @@ pub(crate) mod tests {
             },
             source: Source::None,
             secondary_sources: Vec::new(),
+            left_out: Vec::new(),
             fetching: Fetching::default(),
             source_number: 1,
             buildspec: Buildspec::Inline(String::new()),

@@ -26,6 +26,12 @@ pub(crate) struct Arguments {
     /// Of a repository: a branch, tag, commit, pull request (`pr/N`) or reference [default: its default branch].
     #[arg(long, value_name = "VERSION")]
     source_version: Option<String>,
+    /// Certificates that are trusted beside the system's when repositories are fetched, PEM.
+    #[arg(long, value_name = "FILE", env = "BUILDYARD_GIT_CERTIFICATES")]
+    git_certificates: Option<PathBuf>,
+    /// Leave out of folders what git would ignore in them.
+    #[arg(long)]
+    respect_gitignore: bool,
     /// A further source: the build finds it in CODEBUILD_SRC_DIR_<ID>.
     #[arg(short, long = "secondary-source", value_name = "ID:FOLDER|ID:URL")]
     secondary_sources: Vec<String>,

@@ -146,6 +146,7 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         environment: record.environment.clone(),
         source: Source::Folder(record.source.clone()),
         secondary_sources: Vec::new(),
+        left_out: Vec::new(),
         fetching: Default::default(),
         source_number: record.source_number,
         buildspec: Buildspec::Inline(String::new()),

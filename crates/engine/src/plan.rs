@@ -105,6 +105,7 @@ pub(crate) fn draft(
         environment,
         source: source::primary(&settings, config)?,
         secondary_sources: source::secondary(&settings, config)?,
+        left_out: Vec::new(),
         fetching: config.fetching.clone(),
         source_number: source_number(request.uuid),
         buildspec: source::buildspec(&settings, config)?,

@@ -122,6 +122,7 @@ fn plan(what: &str) -> Plan {
         },
         source: Source::None,
         secondary_sources: Vec::new(),
+        left_out: Vec::new(),
         fetching: Default::default(),
         source_number: 1,
         buildspec: Buildspec::Inline(what.to_string()),

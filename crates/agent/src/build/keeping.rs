@@ -132,6 +132,12 @@ impl Build<'_> {
         true
     }
 
+    /// Whether the environment is one that an earlier build left, its sources as they were.
+    pub(super) fn begins_within(&self) -> bool {
+        let entered = self.keeping.as_ref().and_then(|keeping| keeping.entered.as_ref());
+        matches!(entered, Some((_, _, kept)) if !kept.is_empty())
+    }
+
     /// Something is about to run before the phases; false if the environment this build began in has it behind it.
     pub(super) fn changes_environment(&mut self) -> bool {
         let Some(keeping) = &mut self.keeping else { return true };

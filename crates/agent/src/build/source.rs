@@ -117,6 +117,19 @@ impl Build<'_> {
     fn fetch_sources(&mut self) -> Result<Ended, Halt> {
         let plan = self.plan;
         let folder = self.source_folder.clone();
+        if !self.begins_within() {
+            for left in &plan.left_out {
+                let at = plan
+                    .secondary_sources
+                    .iter()
+                    .position(|one| left.identifier.as_ref() == Some(&one.identifier));
+                let root = at.map_or_else(|| folder.clone(), |at| secondary_folder(plan, at));
+                let left = inside::LeaveOut { root, paths: left.paths.clone() };
+                if let Err(context) = self.inside("leave-out", &left, None)? {
+                    return Ok(Err(context));
+                }
+            }
+        }
         if let Err(context) = self.fetch_source(&plan.source, &folder, "primary source")? {
             return Ok(Err(context));
         }

@@ -53,6 +53,7 @@ impl Build {
             },
             source: Source::Folder(folder.path().join("source")),
             secondary_sources: Vec::new(),
+            left_out: Vec::new(),
             fetching: Default::default(),
             source_number: 123,
             buildspec: Buildspec::Inline(buildspec.into()),

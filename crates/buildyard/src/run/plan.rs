@@ -58,7 +58,8 @@ pub(super) fn plan(
         },
         buildspec: buildspec(arguments.buildspec.as_deref(), sources.folder()),
         // Whoever runs it may go where it says.
-        fetching: Fetching { anywhere: true, ..Fetching::default() },
+        fetching: fetching(arguments)?,
+        left_out: sources.left_out(arguments.respect_gitignore)?,
         source: sources.primary,
         secondary_sources: sources.secondary,
         artifacts: Artifacts::Folder(artifacts),
@@ -74,6 +75,12 @@ pub(super) fn plan(
         cache: cache(arguments, place, data),
         uuid,
     })
+}
+
+fn fetching(arguments: &Arguments) -> Result<Fetching, String> {
+    let certificates = arguments.git_certificates.as_ref().map(std::path::absolute);
+    let certificates = certificates.transpose().map_err(|e| format!("--git-certificates: {e}"))?;
+    Ok(Fetching { anywhere: true, allow: Vec::new(), certificates })
 }
 
 /// Builds of one source share a cache, as those of one project do on a server.

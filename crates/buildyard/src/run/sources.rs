@@ -1,9 +1,12 @@
 //! What a local build is made of: a folder as it is, changes and all, or a repository; and further ones beside it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use agent::plan::{Git, SecondarySource, Source};
+use agent::plan::{Git, LeftOut, SecondarySource, Source};
 use source::{Location, Version};
 
 use super::Arguments;
@@ -48,6 +51,20 @@ impl Sources {
         }
     }
 
+    /// What git ignores in the folders, if it is to be left out.
+    pub(super) fn left_out(&self, wanted: bool) -> Result<Vec<LeftOut>, String> {
+        if !wanted {
+            return Ok(Vec::new());
+        }
+        let secondary = self.secondary.iter().map(|one| (Some(one.identifier.clone()), &one.source));
+        let all = std::iter::once((None, &self.primary)).chain(secondary);
+        let folders = all.filter_map(|(identifier, source)| match source {
+            Source::Folder(folder) => Some((identifier, folder)),
+            _ => None,
+        });
+        folders.map(|(identifier, folder)| Ok(LeftOut { identifier, paths: ignored(folder)? })).collect()
+    }
+
     /// What tells the builds of this source from those of others.
     pub(super) fn place(&self) -> String {
         match &self.primary {
@@ -64,6 +81,28 @@ impl Sources {
         let secondary = secondary.flat_map(|one| of_source(&one.source, &format!("_{}", one.identifier)));
         primary.into_iter().chain(secondary).collect()
     }
+}
+
+/// The user's own git says what it ignores: the settings that count are theirs.
+fn ignored(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(folder).args([
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "--directory",
+        "-z",
+    ]);
+    let output = git.output().map_err(|e| format!("--respect-gitignore: git cannot be run: {e}"))?;
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("--respect-gitignore: git cannot read {}: {}", folder.display(), why.trim()));
+    }
+    let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    // Where artifacts go is hidden already.
+    let names = names.filter(|name| !name.starts_with(b".buildyard"));
+    Ok(names.map(|name| PathBuf::from(OsStr::from_bytes(name))).collect())
 }
 
 fn of_source(source: &Source, ending: &str) -> Vec<(String, String)> {
