@@ -99,3 +99,23 @@ def test_a_log_that_cannot_be_written_to_its_bucket_is_not_named_and_changes_no_
     assert build["buildStatus"] == "SUCCEEDED"
     assert "s3LogsArn" not in build["logs"] and "s3DeepLink" not in build["logs"]
     assert "\nhi\n" in codebuild.log(build)
+
+
+# SA-119
+def test_the_second_aws_cli_tails_a_log_group_and_follows_it(codebuild, server, name):
+    codebuild.create_project(name, json.dumps(spec(build=["echo first"])))
+    group = codebuild.run(name)["logs"]["groupName"]
+    tail = ["/usr/bin/aws", "--endpoint-url", server.endpoint, "logs", "tail", group, "--since", "1h", "--format", "short"]
+    shown = subprocess.run(tail, env=server.environment(), capture_output=True, text=True, timeout=60)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert [line.partition(" ")[2] for line in shown.stdout.splitlines()].count("first") == 1
+    tail += ["--follow", "--filter-pattern=-Container"]
+    with subprocess.Popen(tail, env=server.environment(), stdout=subprocess.PIPE, text=True) as follower:
+        seen = [follower.stdout.readline().partition(" ")[2].strip()]
+        codebuild.run(name, buildspecOverride=json.dumps(spec(build=["echo second; echo third"])))
+        while seen[-1] != "third":
+            line = follower.stdout.readline()
+            assert line, seen
+            seen.append(line.partition(" ")[2].strip())
+        follower.kill()
+    assert [line for line in seen if line] == ["first", "second", "third"]

@@ -1,4 +1,4 @@
-"""Tools that manage and look at CodeBuild projects of AWS, as they are published: Ansible, Cloud Custodian, Prowler, Terraform.
+"""Tools that manage and look at CodeBuild projects of AWS, as they are published: Ansible, awslogs, Cloud Custodian, Prowler, Terraform.
 
 `./test` installs them below target/clients; BUILDYARD_TEST_CLIENTS names another place. Terraform and its AWS provider are
 in no registry of packages: its test is there if `terraform` is, and BUILDYARD_TEST_TERRAFORM names a folder that mirrors the provider.
@@ -46,6 +46,17 @@ def test_ansible_sees_no_change_where_nothing_has_changed(tool):
     python = f"ansible_python_interpreter={CLIENTS}/bin/python"
     said = tool("ansible-playbook", "-i", "localhost,", "-c", "local", "-e", python, FILES / "codebuild_project.yml")
     assert "All assertions passed" in said
+
+
+# SA-119
+def test_awslogs_lists_and_shows_what_builds_wrote(tool, codebuild, server, name):
+    codebuild.create_project(name, json.dumps(spec(build=["echo first; echo second"])))
+    logs = codebuild.run(name)["logs"]
+    at = ("--aws-endpoint-url", server.endpoint)
+    assert logs["groupName"] in tool("awslogs", "groups", *at).splitlines()
+    assert tool("awslogs", "streams", logs["groupName"], *at).splitlines() == [logs["streamName"]]
+    shown = tool("awslogs", "get", logs["groupName"], "ALL", "-G", "-S", "--filter-pattern=-Container", *at)
+    assert shown.split() == ["first", "second"]
 
 
 # AP-062..064, AP-111
