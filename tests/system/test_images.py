@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from host import wait_until
-from local import files, spec
+from local import BINARY, files, spec
 from served import ENVIRONMENT, Codebuild, free_port, outcome
 
 
@@ -172,3 +172,52 @@ def test_a_server_build_runs_in_the_image_its_project_names(registry, make_serve
     assert (status, phases["PROVISIONING"]) == ("FAILED", "FAILED")
     context = next(phase for phase in gone["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"][0]
     assert context["statusCode"] == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE"
+
+
+# EN-022
+def test_images_are_fetched_listed_and_removed_but_not_under_a_build(layout, archive, registry, make_server, tmp_path):
+    data = tmp_path / "data0"
+
+    def image(*arguments):
+        done = subprocess.run([BINARY, "image", *arguments, "--data", data], capture_output=True, text=True)
+        return done.returncode, done.stdout, done.stderr
+
+    code, out, _ = image("pull", f"{registry}/team/tools:1.2")
+    assert code == 0 and out.startswith("sha256:")
+    digest = out.strip()
+    # The same image by another way, and another one: an archive of Docker's has no manifest.
+    assert image("import", f"{layout}:test")[:2] == (0, out)
+    other = image("import", str(archive))[1].strip()
+    assert other.startswith("sha256:") and other != digest
+    listed = {one["digest"]: one for one in json.loads(image("ls", "--json")[1])}
+    assert set(listed) == {digest, other} and not any(one["inUse"] for one in listed.values())
+    assert listed[digest]["references"] == sorted([f"{layout}:test", f"{registry}/team/tools:1.2"])
+    known = json.loads(image("inspect", digest[7:19])[1])
+    assert known["variables"]["IMAGE_SAYS"] == "hello" and known["user"] == "maker" and known["bytes"] > 100_000
+    assert f"{registry}/team/tools:1.2" in image("ls")[1]
+
+    codebuild = Codebuild(make_server())
+    environment = ENVIRONMENT | {"image": f"{registry}/team/tools:1.2"}
+    waits = spec(build=["while ! cat /tmp/go 2>/dev/null; do true; done"])
+    codebuild.create_project("waits", json.dumps(waits), environment=environment)
+    started = codebuild.start("waits")
+    wait_until(lambda: codebuild.build(started["id"])["currentPhase"] == "BUILD", "the build runs", 60)
+    code, _, err = image("rm", digest)
+    assert code == 1 and f"the image {digest} is in use" in err
+    assert image("prune") == (0, image_removed(other, listed), "")
+    assert [(one["digest"], one["inUse"]) for one in json.loads(image("ls", "--json")[1])] == [(digest, True)]
+    codebuild.api.stop_build(id=started["id"])
+    codebuild.wait(started["id"])
+    assert wait_until(lambda: image("rm", f"{registry}/team/tools:1.2")[0] == 0, "the image is free", 30)
+    assert json.loads(image("ls", "--json")[1]) == []
+    for arguments, said in [
+        (["pull", str(layout)], "image import"),
+        (["inspect", "nothing/of:that-name"], "no such image"),
+        (["prune", "--keep", "much"], "is no size"),
+    ]:
+        code, _, err = image(*arguments)
+        assert code != 0 and said in err, err
+
+
+def image_removed(digest, listed):
+    return f"removed {digest} ({listed[digest]['bytes'] / 1e6:.1f} MB)\n"

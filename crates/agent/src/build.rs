@@ -15,6 +15,8 @@ mod source;
 mod upload;
 mod variables;
 
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +26,7 @@ use container::{Container, Prepared};
 use crate::answer::GitCredential;
 use crate::clock;
 use crate::journal::{Context, Event, Hold, Outcome, Phase};
-use crate::plan::Plan;
+use crate::plan::{Plan, Rootfs};
 use crate::session::{Halt, Session};
 use crate::shell::State;
 use context::{client_error, dead, failed};
@@ -88,6 +90,8 @@ pub(crate) struct Build<'a> {
     open: Option<Phase>,
     environment: Option<Home>,
     keeping: Option<Keeping>,
+    /// Locked, so that nobody removes it.
+    image: Option<File>,
     cache: Option<cache::Cache>,
     /// Where the containers of the environment have written, the present one last.
     scratches: Vec<PathBuf>,
@@ -111,6 +115,7 @@ impl<'a> Build<'a> {
             open: None,
             environment: None,
             keeping: None,
+            image: None,
             cache: None,
             scratches: Vec::new(),
             border_ms: clock::now_ms(),
@@ -230,6 +235,10 @@ impl<'a> Build<'a> {
         if !self.has_sh()? {
             return Ok(Err(dead(true))); // COMPAT: BS-041, with all that the text suspects.
         }
+        self.image = match &self.plan.environment.rootfs {
+            Rootfs::Folder(folder) => Some(locked(folder)?),
+            Rootfs::Host => None,
+        };
         if let Err(context) = self.open_shelf()? {
             self.say(&context.message)?;
             return Ok(Err(context));
@@ -288,4 +297,11 @@ impl<'a> Build<'a> {
     fn say(&mut self, text: &str) -> Result<(), Halt> {
         Ok(self.session.log.line(text)?)
     }
+}
+
+/// An image that is used. Who removes it meanwhile has come first.
+fn locked(image: &Path) -> io::Result<File> {
+    let folder = File::open(image)?;
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockShared)?;
+    Ok(folder)
 }

@@ -12,6 +12,7 @@ use store::records::Address;
 
 use crate::aws_environment::Overrides;
 use crate::folders;
+use crate::image_command::size;
 use crate::users::{RoleSetting, UserSetting, UserSettings};
 
 /// `buildyard.toml`. Every key may be left out; an unknown one is an error that names it.
@@ -63,6 +64,8 @@ pub(crate) struct File {
     /// Image names, as projects write them, to what they mean: a registry reference, or an OCI layout or archive here.
     #[serde(default)]
     images: BTreeMap<String, String>,
+    /// What unpacked images may take up, such as `50GB`; those that were not asked for longest are removed for new ones.
+    images_quota: Option<String>,
 }
 
 /// A text that may hold a password, and is not shown.
@@ -244,6 +247,8 @@ pub(crate) struct Settings {
     pub(crate) host_shared: Vec<PathBuf>,
     pub(crate) host_variables: BTreeMap<String, String>,
     pub(crate) images: BTreeMap<String, String>,
+    /// Bytes.
+    pub(crate) images_quota: Option<u64>,
     pub(crate) secret_key: PathBuf,
     pub(crate) references: ReferencesSetting,
     pub(crate) fetching: Fetching,
@@ -276,6 +281,7 @@ impl Settings {
         let database = flags.database.or(file.database).map(|url| url.0.parse());
         let database = database.transpose().map_err(|e| format!("database: {e}"))?;
         let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
+        let images_quota = file.images_quota.as_deref().map(size);
         Ok(Settings {
             secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
             references: file.references.checked()?,
@@ -301,6 +307,7 @@ impl Settings {
             host_shared: file.host.shared,
             host_variables: file.host.variables,
             images: file.images,
+            images_quota: images_quota.transpose().map_err(|e| format!("images_quota: {e}"))?,
         })
     }
 }
@@ -375,6 +382,7 @@ mod tests {
             ("concurrent_builds_of = { BUILD_GENERAL1_LARGE = 0 }", "at least 1"),
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),
+            ("images_quota = 'much'", "`much`"),
             ("[host]\nshare = []", "share"),
             ("[sources]\nallow = ['10.0.0.0/33']", "sources.allow"),
             ("[[users]]\nname = 'ci'\nkey = 1", "key"),

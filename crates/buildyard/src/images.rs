@@ -21,6 +21,25 @@ pub(crate) fn resolve(
     open().map_err(|e| format!("cannot use the image {reference}: {e}"))
 }
 
+/// Removes images that nobody has asked for longest, as far as they are beyond this many bytes and not in use.
+pub(crate) fn keep_to(data: &Path, quota_bytes: u64) -> Result<(), String> {
+    let images = Images::open(&data.join("images")).map_err(|e| e.to_string())?;
+    crate::image_command::prune(&images, quota_bytes).map(drop)
+}
+
+/// For people who wait.
+pub(crate) fn tell_progress(progress: Progress) {
+    match progress {
+        Progress::Fetching { digest, bytes, total } if bytes == total => {
+            eprintln!("fetched {digest} ({:.1} MB)", total as f64 / 1e6);
+        }
+        Progress::Unpacking { layer, layers } => eprintln!("unpacking layer {layer} of {layers}"),
+        Progress::Waiting => eprintln!("waiting for another build that is unpacking the same image"),
+        Progress::Note(text) => eprintln!("{text}"),
+        _ => {}
+    }
+}
+
 /// A file or folder that is there is meant, even without `./` before it; registries do not have such names.
 pub(crate) fn local_first(reference: &str) -> String {
     let path = reference.split_once(':').map_or(reference, |(path, _)| path);

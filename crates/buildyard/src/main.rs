@@ -9,6 +9,7 @@ mod config;
 mod credentials;
 mod environment_report;
 mod folders;
+mod image_command;
 mod images;
 mod kept;
 mod leftovers;
@@ -53,6 +54,8 @@ enum Command {
     Shell(shell::Arguments),
     /// Remove the snapshots that local builds keep, or list them.
     Clean(clean::Arguments),
+    /// Fetch, list and remove the images that builds run in.
+    Image(image_command::Arguments),
     /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
     Serve(config::Flags),
     /// Say what a build waits for, what it does, or why it ended as it did.
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Shell(arguments) => shell::shell(&arguments),
         Command::Clean(arguments) => told(clean::clean(&arguments)),
+        Command::Image(arguments) => told(image_command::image(&arguments)),
         Command::Serve(flags) => told(serve::serve(flags)),
         Command::Why(arguments) => told(why::why(&arguments)),
         Command::Logs(arguments) => logs::logs(&arguments),

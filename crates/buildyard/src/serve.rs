@@ -242,7 +242,7 @@ fn prepare_network(settings: &Settings) -> Result<(), String> {
 /// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a
 /// project names itself is looked for in a registry.
 fn resolve_image(settings: &Settings) -> ResolveImage {
-    let (data, mapped) = (settings.data.clone(), settings.images.clone());
+    let (data, mapped, quota) = (settings.data.clone(), settings.images.clone(), settings.images_quota);
     ResolveImage::new(move |name| {
         let (data, mapped) = (data.clone(), mapped.get(&name).cloned());
         async move {
@@ -250,8 +250,15 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
                 Some(reference) => images::local_first(&reference),
                 None => images::only_remote(name)?,
             };
-            let resolve =
-                tokio::task::spawn_blocking(move || images::resolve(&data, &reference, &mut |_| {}));
+            let resolve = tokio::task::spawn_blocking(move || {
+                let image = images::resolve(&data, &reference, &mut |_| {})?;
+                if let Some(quota) = quota
+                    && let Err(error) = images::keep_to(&data, quota)
+                {
+                    tracing::warn!(%error, "images beyond images_quota could not be removed");
+                }
+                Ok::<_, String>(image)
+            });
             let image = resolve.await.map_err(|e| e.to_string())??;
             Ok(Image { rootfs: agent::plan::Rootfs::Folder(image.rootfs), variables: image.config.env })
         }

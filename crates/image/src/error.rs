@@ -37,6 +37,9 @@ pub enum Error {
     /// A layer entry tried to reach outside the image's root file system.
     #[error("layer entry {entry:?} refused: {reason}")]
     Unsafe { entry: String, reason: &'static str },
+    /// Somebody uses the image, so that it cannot be removed.
+    #[error("the image {0} is in use")]
+    InUse(crate::Digest),
     /// This host's file system said no.
     #[error("{doing} {}", path.display())]
     Io { doing: &'static str, path: PathBuf, source: io::Error },

@@ -30,6 +30,7 @@ mod origin;
 mod reference;
 #[cfg(feature = "registry")]
 mod registry;
+mod stock;
 mod tarball;
 mod tree;
 mod unpack;
@@ -39,6 +40,7 @@ pub use crate::digest::Digest;
 pub use crate::error::Error;
 pub use crate::limits::Limits;
 pub use crate::reference::{Reference, Repository, Select};
+pub use crate::stock::Stocked;
 
 /// A folder of unpacked images, shared freely between threads and processes.
 ///
@@ -57,7 +59,8 @@ pub struct Image {
     /// Of the image's manifest; for `docker save` archives, which have none, of its config (Docker's image id).
     pub digest: Digest,
     /// The unpacked root file system: never to be written to. Its path has no colon or comma, so that it can
-    /// be named in mount options as long as the images folder has none either.
+    /// be named in mount options as long as the images folder has none either. Whoever uses it holds a shared lock (`flock`)
+    /// on the folder itself meanwhile; so it is not removed.
     pub rootfs: PathBuf,
     pub config: ImageConfig,
 }
@@ -148,10 +151,12 @@ impl Images {
         login: Option<&Login>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Image, Error> {
-        match Reference::parse(reference)? {
+        let image = match Reference::parse(reference)? {
             Reference::Local { path, select } => self.resolve_local(reference, &path, &select, progress),
             Reference::Registry(repository) => self.resolve_remote(reference, &repository, login, progress),
-        }
+        }?;
+        self.note_asked(&image.digest)?;
+        Ok(image)
     }
 
     /// The image `reference` last resolved to, if it is still unpacked. Reads two small files and never the
@@ -173,7 +178,9 @@ impl Images {
         Ok(self.folder.digests()?.iter().filter_map(|digest| self.image(digest)).collect())
     }
 
-    /// Removes an unpacked image; it need not exist. Nothing may have it mounted.
+    /// Removes an unpacked image; it need not exist.
+    ///
+    /// Errors: [`Error::InUse`] if somebody holds a lock on its root file system, [`Error::Io`].
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
         self.folder.remove(digest)
     }

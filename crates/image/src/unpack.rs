@@ -27,7 +27,7 @@ struct Lock(#[allow(dead_code, reason = "the lock lives as long as the open file
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
         let folder = Folder { path: std::path::absolute(path).map_err(Error::io("resolving", path))? };
-        for part in ["rootfs", "configs", "references", "locks", "scratch"] {
+        for part in ["rootfs", "configs", "references", "locks", "scratch", "sizes"] {
             make_private(&folder.path.join(part))?;
         }
         Ok(folder)
@@ -45,6 +45,15 @@ impl Folder {
     /// What `reference` last resolved to.
     pub(crate) fn reference(&self, reference: &str) -> PathBuf {
         self.path.join("references").join(Digest::of(reference.as_bytes()).hex())
+    }
+
+    pub(crate) fn references(&self) -> PathBuf {
+        self.path.join("references")
+    }
+
+    /// How large an unpacked image is, once that was asked.
+    pub(crate) fn size(&self, digest: &Digest) -> PathBuf {
+        self.path.join("sizes").join(digest.file_name())
     }
 
     /// For unnamed files.
@@ -70,7 +79,7 @@ impl Folder {
         Ok(digests)
     }
 
-    /// Removes an unpacked image. Nothing may be using it as a lower layer.
+    /// Removes an unpacked image, unless it is in use.
     pub(crate) fn remove(&self, digest: &Digest) -> Result<(), Error> {
         let _lock = self.lock(digest, &mut |_| ())?;
         let rootfs = self.rootfs(digest);
@@ -80,7 +89,9 @@ impl Folder {
             }
             _ => Ok(()),
         };
+        let _unused = self.nobody_uses(digest)?;
         discard(&rootfs)?;
+        gone(&self.size(digest))?;
         gone(&self.config(digest))
     }
 

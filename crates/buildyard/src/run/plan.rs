@@ -214,7 +214,7 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
     let Some(reference) = &arguments.image else {
         return Ok(host_environment(network, limits));
     };
-    let image = images::resolve(data, &images::local_first(reference), &mut tell_progress)?;
+    let image = images::resolve(data, &images::local_first(reference), &mut images::tell_progress)?;
     Ok(Environment {
         rootfs: Rootfs::Folder(image.rootfs),
         variables: image.config.env,
@@ -222,18 +222,6 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
         network,
         limits,
     })
-}
-
-fn tell_progress(progress: image::Progress) {
-    match progress {
-        image::Progress::Fetching { digest, bytes, total } if bytes == total => {
-            eprintln!("fetched {digest} ({:.1} MB)", total as f64 / 1e6);
-        }
-        image::Progress::Unpacking { layer, layers } => eprintln!("unpacking layer {layer} of {layers}"),
-        image::Progress::Waiting => eprintln!("waiting for another build that is unpacking the same image"),
-        image::Progress::Note(text) => eprintln!("{text}"),
-        _ => {}
-    }
 }
 
 fn host_environment(network: Network, limits: Limits) -> Environment {

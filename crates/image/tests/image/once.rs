@@ -6,8 +6,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Barrier;
+use std::time::{Duration, SystemTime};
 
-use image::{Images, Progress};
+use image::{Digest, Error, Images, Progress};
 
 use crate::world::{Layout, Tar, World, again, is_root, tree, unpackings, world_layers};
 
@@ -109,6 +110,46 @@ fn a_removed_image_is_gone_and_can_come_back() {
     assert!(world.rootfs_folder().is_empty());
     assert_eq!(world.images.known(&layout.reference()), None);
     assert_eq!(layout.resolve(&world.images, "").unwrap(), image);
+}
+
+#[test]
+fn an_image_in_use_is_not_removed_and_others_go_by_when_they_were_asked_for() {
+    let world = World::new();
+    let mut layout = world.layout();
+    let digests = ["one", "two", "three"].map(|tag| {
+        layout.image(tag, &[Tar::new().file(tag, tag).layer()]);
+        layout.resolve(&world.images, &format!(":{tag}")).unwrap().digest
+    });
+    for (age, digest) in [300, 200, 100].iter().zip(&digests) {
+        let config = world.path("images/configs").join(format!("sha256-{}", digest.hex()));
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 - age);
+        fs::File::open(config).unwrap().set_modified(then).unwrap();
+    }
+    let stock = world.images.stock().unwrap();
+    let order: Vec<Digest> = stock.iter().map(|stocked| stocked.image.digest).collect();
+    assert_eq!(order, [digests[2], digests[1], digests[0]]);
+    assert!(
+        stock.iter().all(|stocked| stocked.bytes > 0 && !stocked.in_use && stocked.references.len() == 1)
+    );
+    assert_eq!(world.images.find(&digests[1].hex()[..12]).unwrap(), stock[1].image);
+    assert_eq!(world.images.find(&stock[0].references[0]).unwrap(), stock[0].image);
+    assert!(matches!(world.images.find("sha256:"), Err(Error::NotFound(_))));
+
+    let used = fs::File::open(&stock[2].image.rootfs).unwrap();
+    used.lock_shared().unwrap();
+    assert!(world.images.stock().unwrap()[2].in_use);
+    assert!(matches!(world.images.remove(&digests[0]), Err(Error::InUse(digest)) if digest == digests[0]));
+    let before = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    assert!(world.images.prune(u64::MAX, before).unwrap().is_empty());
+    // Room for one is made by the oldest that is not in use.
+    let removed = world.images.prune(stock[0].bytes + stock[2].bytes, before).unwrap();
+    assert_eq!(removed.iter().map(|stocked| stocked.image.digest).collect::<Vec<_>>(), [digests[1]]);
+    // What was asked for lately stays, however much there is.
+    assert!(world.images.prune(0, before - Duration::from_secs(200)).unwrap().is_empty());
+    assert_eq!(world.images.prune(0, before).unwrap().len(), 1);
+    drop(used);
+    assert_eq!(world.images.prune(0, before).unwrap().len(), 1);
+    assert!(world.rootfs_folder().is_empty());
 }
 
 #[test]
