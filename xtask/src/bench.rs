@@ -2,6 +2,7 @@
 //!
 //! Here: the order of the measurements. [`measure`] takes them, [`page`] writes them down with the budgets.
 
+mod cache;
 mod client;
 mod history;
 mod host;
@@ -15,7 +16,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, at};
 
-pub(crate) const USAGE: &str = "[--quick] [--history]    measure the release binary and write docs/benchmarks.md, or print what history costs";
+pub(crate) const USAGE: &str = "[--quick] [--history|--caches]    measure the release binary and write docs/benchmarks.md, or print what history or restored caches cost";
 
 /// How often each thing is measured.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +28,7 @@ struct Effort {
     logs: usize,
     log_bytes: u64,
     history: history::Amount,
+    caches: cache::Amount,
 }
 
 const FULL: Effort = Effort {
@@ -36,6 +38,7 @@ const FULL: Effort = Effort {
     logs: 5,
     log_bytes: 100_000_000,
     history: history::Amount { few: 1_000, many: 100_000, requests: 1_000 },
+    caches: cache::Amount { few: 1_000, many: 20_000, restores: 30 },
 };
 /// Shows that the benchmark works; its numbers mean little and are not written down.
 const QUICK: Effort = Effort {
@@ -45,18 +48,28 @@ const QUICK: Effort = Effort {
     logs: 1,
     log_bytes: 1_000_000,
     history: history::Amount { few: 1_000, many: 2_000, requests: 20 },
+    caches: cache::Amount { few: 100, many: 1_000, restores: 2 },
 };
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let history = arguments.iter().any(|argument| argument == "--history");
-    if arguments.len() != usize::from(quick) + usize::from(history) {
+    let caches = arguments.iter().any(|argument| argument == "--caches");
+    if arguments.len() != usize::from(quick) + usize::from(history || caches) || history && caches {
         return Err(Error::Usage(format!("  cargo xtask bench {USAGE}")));
     }
     let effort = if quick { QUICK } else { FULL };
     if history {
         let answers = release_binary().and_then(|binary| history::measure(&binary, effort.history));
         print!("{}", page::history(effort.history, &answers.map_err(Error::Bench)?));
+        return Ok(());
+    }
+    if caches {
+        let restored = release_binary().and_then(|binary| {
+            let server = served::Server::start(&binary)?;
+            cache::measure(&server, effort.caches)
+        });
+        print!("{}", page::caches(effort.caches, &restored.map_err(Error::Bench)?));
         return Ok(());
     }
     let results = measure_all(effort).map_err(Error::Bench)?;
@@ -84,6 +97,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
     let throughput = measure::throughput(&server, effort.builds)?;
     eprintln!("{} log bytes, {} times", effort.log_bytes, effort.logs);
     let log = measure::log(&server, effort.logs, effort.log_bytes)?;
+    eprintln!("caches of {} and {} files", effort.caches.few, effort.caches.many);
+    let restored = cache::measure(&server, effort.caches)?;
     server.stop()?;
     eprintln!("containers alone, {} times", effort.containers);
     let containers = measure::containers(effort.containers)?;
@@ -99,6 +114,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
         log,
         containers,
         history: effort.history,
+        caches: effort.caches,
+        restored,
         answers,
     })
 }

@@ -147,6 +147,7 @@ impl<'a> Build<'a> {
             });
         }
         if self.is_visit() {
+            self.show_cached_again()?;
             self.session.record(&Event::Held { at_ms: clock::now_ms(), why: Hold::Visit })?;
             self.session.hold_for_shells()?;
             return Ok(Outcome::Succeeded);

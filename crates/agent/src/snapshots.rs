@@ -44,6 +44,19 @@ pub struct Record {
     /// Fingerprints of what led there: the commands of each phase, each variable the first command found.
     pub(crate) phases: BTreeMap<Phase, u64>,
     pub(crate) variables: BTreeMap<String, u64>,
+    /// Folders of the build's cache, which are in no layer but for what was written to them.
+    #[serde(default)]
+    pub(crate) cached: Vec<CachedFolder>,
+}
+
+/// A folder that shows kept files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CachedFolder {
+    pub(crate) inside: PathBuf,
+    /// Its name in each layer.
+    pub(crate) upper: String,
+    /// What lies beneath all layers, the latest first.
+    pub(crate) beneath: Vec<PathBuf>,
 }
 
 /// The environment at a phase border.
@@ -221,6 +234,7 @@ impl Shelf {
             is_bash: false,
             phases: BTreeMap::new(),
             variables: BTreeMap::new(),
+            cached: Vec::new(),
         };
         Ok(Some(Shelf {
             folder: folder.to_owned(),

@@ -3,6 +3,7 @@
 mod admin;
 mod aws_environment;
 mod builds;
+mod caches;
 mod check;
 mod clean;
 mod config;
@@ -56,6 +57,8 @@ enum Command {
     Clean(clean::Arguments),
     /// Fetch, list and remove the images that builds run in.
     Image(image_command::Arguments),
+    /// List or remove what builds have cached on this host.
+    Cache(caches::Arguments),
     /// Serve CodeBuild, S3, CloudWatch Logs, Parameter Store, Secrets Manager and STS on one port.
     Serve(config::Flags),
     /// Say what a build waits for, what it does, or why it ended as it did.
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Shell(arguments) => shell::shell(&arguments),
         Command::Clean(arguments) => told(clean::clean(&arguments)),
         Command::Image(arguments) => told(image_command::image(&arguments)),
+        Command::Cache(arguments) => told(caches::cache(&arguments)),
         Command::Serve(flags) => told(serve::serve(flags)),
         Command::Why(arguments) => told(why::why(&arguments)),
         Command::Logs(arguments) => logs::logs(&arguments),

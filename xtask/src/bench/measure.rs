@@ -113,7 +113,7 @@ fn start(client: &mut Client, project: &str) -> Result<String, String> {
     answer["build"]["id"].as_str().map(str::to_owned).ok_or_else(|| format!("no build id in {answer}"))
 }
 
-fn finished(client: &mut Client, id: &str) -> Result<Value, String> {
+pub(super) fn finished(client: &mut Client, id: &str) -> Result<Value, String> {
     let mut failure = None;
     let build =
         wait("the end of a build", || match client.codebuild("BatchGetBuilds", &json!({ "ids": [id] })) {

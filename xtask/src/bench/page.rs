@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::cache::{self, Restored};
 use super::history::{Amount, Answers};
 use super::measure::{Containers, First, Log, Running, Throughput};
 use super::served::Memory;
@@ -21,6 +22,8 @@ pub(super) struct Results {
     pub(super) containers: Containers,
     pub(super) history: Amount,
     pub(super) answers: Vec<Answers>,
+    pub(super) caches: cache::Amount,
+    pub(super) restored: Vec<Restored>,
 }
 
 /// One thing that has a budget.
@@ -43,6 +46,7 @@ pub(super) fn text(results: &Results) -> String {
     log(&mut text, &results.log);
     memory(&mut text, results);
     text.push_str(&history(results.history, &results.answers));
+    text.push_str(&caches(results.caches, &results.restored));
     text
 }
 
@@ -99,6 +103,7 @@ fn budget_lines(results: &Results) -> Vec<Line> {
             held: build <= 4 << 10,
         },
     ];
+    lines.extend(results.restored.iter().take(1).map(|restored| restore_line(results.caches, restored)));
     lines.extend(results.answers.iter().map(|answers| history_line(results.history, answers)));
     lines
 }
@@ -119,6 +124,38 @@ fn history_line(amount: Amount, answers: &Answers) -> Line {
         budget: "≤ 5 ms, ≤ 1.5 ×",
         held: p99 <= ANSWER && growth <= GROWTH,
     }
+}
+
+/// Only what is mounted is restored in a time that does not depend on how much it is.
+fn restore_line(amount: cache::Amount, restored: &Restored) -> Line {
+    let growth = restored.many.median() / restored.few.median();
+    Line {
+        what: format!("restore of an unchanged local cache of {} files, against {}", amount.many, amount.few),
+        measured: format!("{:.1} ms, {growth:.2} ×", restored.many.median()),
+        budget: "≤ 1.5 ×",
+        held: growth <= GROWTH,
+    }
+}
+
+/// The section about caches.
+pub(super) fn caches(amount: cache::Amount, restored: &[Restored]) -> String {
+    let mut text = format!(
+        "\n## Restoring a cache\n\nDOWNLOAD_SOURCE of builds with NO_SOURCE that find {} or {} files of 100 bytes. A local cache \
+         is mounted, {} times each, one in S3 unpacked, a sixth as often.\n\n| | {} files: p50 | p99 | {} files: p50 | p99 | growth |\n|---|---|---|---|---|---|\n",
+        amount.few, amount.many, amount.restores, amount.few, amount.many
+    );
+    for Restored { what, few, many } in restored {
+        let _ = writeln!(
+            text,
+            "| {what} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.2} × |",
+            few.median(),
+            few.percentile(99),
+            many.median(),
+            many.percentile(99),
+            many.median() / few.median()
+        );
+    }
+    text
 }
 
 fn growth(answers: &Answers) -> f64 {

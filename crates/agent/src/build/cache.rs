@@ -16,6 +16,7 @@ use crate::cache::objects::Archives;
 use crate::cache::{Wanted, archive, check_key, digest, folder_of, outermost};
 use crate::plan::{self, Trust};
 use crate::session::Halt;
+use crate::snapshots::CachedFolder;
 use crate::stream::{Decoder, Item, Record};
 use crate::{inside, shell};
 
@@ -51,6 +52,16 @@ struct Shown {
     /// Where changes land in a scratch folder; the same for each container of the build, and for builds that begin where it was.
     upper: String,
     beneath: Vec<Layer>,
+}
+
+impl Shown {
+    fn folder_on(&self, layers: &Layers) -> CachedFolder {
+        CachedFolder {
+            inside: self.inside.clone(),
+            upper: self.upper.clone(),
+            beneath: self.beneath.iter().rev().map(|layer| layers.files(layer)).collect(),
+        }
+    }
 }
 
 impl Build<'_> {
@@ -238,30 +249,43 @@ impl Build<'_> {
         let Some(Cache { place: Place::Layers { layers, shown, .. }, .. }) = &mut self.cache else {
             return Ok(());
         };
-        let earlier = self.scratches.split_last().map_or(&[][..], |(_, earlier)| earlier);
-        let mut lines = Vec::new();
+        let folders: Vec<CachedFolder> = shown.iter().map(|shown| shown.folder_on(layers)).collect();
+        let failed = self.show_folders(&folders)?;
+        if let Some(Cache { place: Place::Layers { shown, .. }, .. }) = &mut self.cache {
+            shown.retain(|shown| !failed.contains(&shown.upper));
+        }
+        self.note_cached(folders);
+        Ok(())
+    }
+
+    /// What a later look at the environment shows again.
+    fn note_cached(&mut self, folders: Vec<CachedFolder>) {
+        if let Some(keeping) = &mut self.keeping {
+            keeping.note_cached(folders);
+        }
+    }
+
+    /// Shows folders with what earlier containers of the environment have written there; tells which could not be.
+    pub(super) fn show_folders(&mut self, folders: &[CachedFolder]) -> Result<Vec<String>, Halt> {
         let mut failed = Vec::new();
-        for (number, folder) in shown.iter().enumerate() {
-            let written = earlier.iter().rev().map(|scratch| scratch.join(&folder.upper));
-            let kept = folder.beneath.iter().rev().map(|layer| layers.files(layer));
+        let earlier = self.scratches.split_last().map_or(Vec::new(), |(_, earlier)| earlier.to_vec());
+        for CachedFolder { inside, upper, beneath } in folders {
+            let written = earlier.iter().rev().map(|scratch| scratch.join(upper));
             let overlay = LateOverlay {
-                inside: folder.inside.clone(),
-                lowers: written.filter(|path| path.is_dir()).chain(kept).collect(),
-                upper: folder.upper.clone().into(),
+                inside: inside.clone(),
+                lowers: written.chain(beneath.iter().cloned()).filter(|path| path.is_dir()).collect(),
+                upper: upper.into(),
             };
             match self.session.show(&overlay) {
                 Ok(()) => {}
                 Err(container::Error::Gone) => return Err(container::Error::Gone.into()),
                 Err(error) => {
-                    lines.push(format!("Unable to cache {}: {error}", folder.inside.display()));
-                    failed.push(number);
+                    self.say(&format!("Unable to cache {}: {error}", inside.display()))?;
+                    failed.push(upper.clone());
                 }
             }
         }
-        for number in failed.into_iter().rev() {
-            shown.remove(number);
-        }
-        lines.iter().try_for_each(|line| self.say(line))
+        Ok(failed)
     }
 
     /// The last part of UPLOAD_ARTIFACTS.
@@ -338,11 +362,19 @@ impl Build<'_> {
             return;
         };
         let mut written = BTreeMap::new();
-        for Shown { folder, upper, beneath, .. } in shown {
-            let folders = self.scratches.iter().map(|scratch| scratch.join(&upper)).collect();
-            written.insert(folder, Written { beneath, folders });
+        for Shown { folder, upper, beneath, .. } in &shown {
+            let folders = self.scratches.iter().map(|scratch| scratch.join(upper)).collect();
+            written.insert(folder.clone(), Written { beneath: beneath.clone(), folders });
         }
-        let saved = if is_saved { layers.save(&wanted, &written) } else { Ok(false) };
+        let saved = if is_saved { layers.save(&wanted, &written) } else { Ok(None) };
+        if let Ok(Some(entry)) = &saved {
+            // What was written has moved there.
+            let kept = shown.into_iter().map(|shown| {
+                let beneath = entry.folders.get(&shown.folder).cloned().unwrap_or_default();
+                Shown { beneath, ..shown }.folder_on(&layers)
+            });
+            self.note_cached(kept.collect());
+        }
         if let Err(error) = saved.and_then(|_| layers.close()) {
             eprintln!("agent: {}: the cache was not saved: {error}", self.plan.build_id);
         }

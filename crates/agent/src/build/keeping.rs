@@ -14,7 +14,7 @@ use crate::journal::Phase;
 use crate::plan::{Entry, Source};
 use crate::session::Halt;
 use crate::shells::Surroundings;
-use crate::snapshots::{Kept, Left, Point, Record, Shelf, fingerprint};
+use crate::snapshots::{CachedFolder, Kept, Left, Point, Record, Shelf, fingerprint};
 use crate::{inside, shell};
 
 /// The phases that commands run in, in their order.
@@ -136,6 +136,18 @@ impl Build<'_> {
     pub(super) fn begins_within(&self) -> bool {
         let entered = self.keeping.as_ref().and_then(|keeping| keeping.entered.as_ref());
         matches!(entered, Some((_, _, kept)) if !kept.is_empty())
+    }
+
+    /// Shows the cached folders of the environment that is looked at.
+    pub(super) fn show_cached_again(&mut self) -> Result<(), Halt> {
+        let entered = self.keeping.as_ref().and_then(|keeping| keeping.entered.as_ref());
+        let folders = entered.map(|(_, record, _)| record.cached.clone()).unwrap_or_default();
+        if folders.is_empty() {
+            return Ok(());
+        }
+        self.session.log.stop_syncing();
+        self.show_folders(&folders)?;
+        Ok(self.session.log.sync_regularly(&self.plan.log)?)
     }
 
     /// Something is about to run before the phases; false if the environment this build began in has it behind it.
@@ -340,6 +352,14 @@ impl Keeping {
 
     fn has_changed(&self, since: &Record, variable: &str) -> bool {
         since.variables.get(variable) != self.shelf.record.variables.get(variable)
+    }
+
+    /// What the environments show besides their layers.
+    pub(super) fn note_cached(&mut self, folders: Vec<CachedFolder>) {
+        self.shelf.record.cached = folders;
+        if self.has_begun {
+            self.save();
+        }
     }
 
     fn settle(&mut self, point: Point) {

@@ -235,11 +235,15 @@ impl Layers {
         self.path.join(LAYERS).join(&layer.name).join(FILES)
     }
 
-    /// Takes what was written and makes it the entry. The containers that wrote it must have ended. False if nothing was to be saved.
-    pub(crate) fn save(&mut self, wanted: &Wanted, written: &BTreeMap<String, Written>) -> io::Result<bool> {
+    /// Takes what was written and makes it the entry. The containers that wrote it must have ended. `None` if nothing was to be saved.
+    pub(crate) fn save(
+        &mut self,
+        wanted: &Wanted,
+        written: &BTreeMap<String, Written>,
+    ) -> io::Result<Option<Entry>> {
         let path = self.entry_path(wanted);
         if wanted.key.is_some() && path.exists() {
-            return Ok(false); // COMPAT: BS-152
+            return Ok(None); // COMPAT: BS-152
         }
         let mut folders = BTreeMap::new();
         for (folder, written) in written {
@@ -256,7 +260,7 @@ impl Layers {
         }
         let before: Option<Entry> = read_json(&path)?;
         if folders.is_empty() && before.is_none() || before.is_some_and(|before| before.folders == folders) {
-            return Ok(false);
+            return Ok(None);
         }
         let entry = Entry {
             version: wanted.version.clone(),
@@ -267,7 +271,7 @@ impl Layers {
         // Containers write without waiting for the disk; an entry must not outlive what it names.
         rustix::fs::syncfs(File::open(&self.path)?)?;
         replace(&path, &self.uuid, &serde_json::to_vec_pretty(&entry)?)?;
-        Ok(true)
+        Ok(Some(entry))
     }
 
     /// Makes room: generations that are over, entries used longest ago, layers that none names. The build is done with them.

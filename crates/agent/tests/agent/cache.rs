@@ -30,6 +30,7 @@ crate::cases![
     a_link_in_the_source_cannot_lead_a_local_cache_out,
     builds_that_are_not_trusted_find_and_do_not_save,
     a_cache_that_is_not_there_is_said,
+    writes_of_other_domains_are_never_seen,
 ];
 
 /// Builds of one project that share a cache.
@@ -379,4 +380,35 @@ fn a_cache_that_is_not_there_is_said() {
     assert!(ended.said("Skip cache due to: no paths specified to be cached"));
     let ended = world.run("  key: $NOTHING\n  paths: [a]\n", &["true"]);
     assert!(ended.said("Skip cache due to: the key $NOTHING cannot be used: it is empty"), "{}", ended.log);
+}
+
+/// T36: forty writes by builds that are of another domain, or may not write in this one, in the same place with the same names.
+fn writes_of_other_domains_are_never_seen() {
+    // SA-095
+    const KEYS: &[&str] = &["", "  key: deps-1\n", "  key: deps-2\n", "  key: a/b\n", "  key: ../deps-1\n"];
+    let mut attempts = 0;
+    for is_local in [false, true] {
+        let mut world = World::new(is_local);
+        for key in KEYS {
+            world.run(&format!("{key}{PATHS}"), &["mkdir -p kept && echo ours >kept/a"]);
+        }
+        for (domain, trust) in [("fork", Trust::Full), ("trusted", Trust::ReadOnly)] {
+            for (key, action) in KEYS.iter().flat_map(|key| [(key, ""), (key, "  action: save\n")]) {
+                world.scope.domain = domain.into();
+                let mut build = world.build(
+                    &format!("{key}{action}{PATHS}"),
+                    &["mkdir -p kept && echo theirs >kept/a && rm -rf /root/.kept/*"],
+                );
+                build.plan.cache = world.cache(trust);
+                build.run().with(Outcome::Succeeded);
+                attempts += 1;
+            }
+        }
+        world.scope.domain = "trusted".into();
+        let fallback = "  key: deps-3\n  fallback-keys: [deps-]\n".to_owned();
+        for key in KEYS.iter().map(ToString::to_string).chain([fallback]) {
+            world.run(&format!("{key}  action: restore\n{PATHS}"), &["test $(cat kept/a) = ours"]);
+        }
+    }
+    assert_eq!(attempts, 40);
 }
