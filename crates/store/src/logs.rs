@@ -16,6 +16,7 @@
 mod frame;
 mod position;
 mod reader;
+mod seek;
 mod writer;
 
 pub use frame::{FrameKind, PAYLOAD_LIMIT};

@@ -112,9 +112,11 @@ impl SegmentReader {
     ) -> Result<(Vec<LogEvent>, Position)> {
         self.forget_window();
         let mut page = Page::new(max_events, max_bytes);
-        let mut position = from;
+        let mut position = self.place_before(from, times.start)?;
         while let Some(frame) = self.frame_at(position.frame)? {
-            if frame.kind == SEAL {
+            // Output has times that never fall: nothing that is asked for follows.
+            let beyond = frame.kind == FrameKind::Raw.code() && frame.time_ms >= times.end;
+            if frame.kind == SEAL || beyond {
                 return Ok((page.events, position));
             }
             let after = Position::frame(position.frame + frame.size());
@@ -154,12 +156,16 @@ impl SegmentReader {
     ) -> Result<(Vec<LogEvent>, Position)> {
         self.forget_window();
         let mut page = Page::new(max_events, max_bytes);
-        let mut position = before;
+        let mut position = self.place_behind(before, times.end)?;
         loop {
             let start =
                 if position.byte > 0 { Some(position.frame) } else { self.frame_before(position.frame)? };
             let Some(start) = start else { break };
             let Some(frame) = self.frame_at(start)? else { break };
+            // Output has times that never fall: nothing that is asked for comes before.
+            if frame.kind == FrameKind::Raw.code() && frame.time_ms < times.start {
+                break;
+            }
             let until = if position.byte > 0 { position.byte as usize } else { PAYLOAD_LIMIT };
             if times.contains(&frame.time_ms) {
                 let ranges: Vec<_> = events(&frame).take_while(|range| range.start < until).collect();
@@ -221,7 +227,7 @@ impl SegmentReader {
 
     /// The frame that ends with the file, if a sound one does: where it begins, and what it seals.
     fn last_frame(&mut self) -> Result<Option<(u64, Option<Total>)>> {
-        let size = self.file.metadata().doing("reading a log segment's size")?.len();
+        let size = self.size()?;
         let Some(start) = self.frame_before(size)? else { return Ok(None) };
         let Some(frame) = self.frame_at(start)? else { return Ok(None) };
         let total = (frame.kind == SEAL).then(|| Total::from_bytes(frame.payload)).flatten();
@@ -231,7 +237,7 @@ impl SegmentReader {
     /// A reader that finds no frame where it stands is at the end, or in front of damage: a sealed log has no
     /// unfinished end.
     fn check_whole(&mut self, stopped: Position) -> Result<()> {
-        let size = self.file.metadata().doing("reading a log segment's size")?.len();
+        let size = self.size()?;
         if stopped.frame >= size {
             return Ok(());
         }
@@ -242,6 +248,19 @@ impl SegmentReader {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Bytes of the file, growing or not.
+    pub(super) fn size(&self) -> Result<u64> {
+        Ok(self.file.metadata().doing("reading a log segment's size")?.len())
+    }
+
+    /// Up to so many bytes from there on, as many as the file has.
+    pub(super) fn bytes_from(&mut self, at: u64, length: usize) -> Result<&[u8]> {
+        self.load(at, at, length)?;
+        let start = usize::try_from(at.saturating_sub(self.window_start)).unwrap_or(usize::MAX);
+        let bytes = self.window.get(start..).unwrap_or_default();
+        Ok(&bytes[..bytes.len().min(length)])
     }
 
     /// What was read before may have been the unfinished end of a write.

@@ -56,6 +56,8 @@ pub struct SegmentWriter {
     /// Where the next frame goes; everything before it is sound.
     end: u64,
     total: Total,
+    /// Of the output so far: its times never fall, so that they can be searched for by halves.
+    latest_ms: i64,
     sealed: bool,
     /// The folder's entry for a new file is not yet on the disk.
     entry_unsynced: bool,
@@ -104,6 +106,7 @@ impl SegmentWriter {
             seed,
             end,
             total: Total::default(),
+            latest_ms: i64::MIN,
             sealed: false,
             entry_unsynced: true,
         };
@@ -115,12 +118,16 @@ impl SegmentWriter {
         let mut reader = SegmentReader::open(path)?;
         let seed = reader.seed()?.ok_or(Error::Damaged { path: path.to_owned(), offset: 0 })?;
         let mut total = Total::default();
+        let mut latest_ms = i64::MIN;
         let mut end = Position::START.frame;
         while let Some(frame) = reader.frame_at(end)? {
             if frame.kind == SEAL {
                 return Err(Error::Sealed(path.to_owned()));
             }
             total.add(frame.payload);
+            if frame.kind == FrameKind::Raw.code() {
+                latest_ms = latest_ms.max(frame.time_ms);
+            }
             end += frame.size();
         }
         file.set_len(end).doing("cutting off a log segment's torn end")?;
@@ -130,6 +137,7 @@ impl SegmentWriter {
             seed,
             end,
             total,
+            latest_ms,
             sealed: false,
             entry_unsynced: true,
         };
@@ -145,8 +153,16 @@ impl SegmentWriter {
     /// Appends `bytes` in frames of at most [`PAYLOAD_LIMIT`](super::PAYLOAD_LIMIT) bytes, cut behind a newline
     /// (`Raw`) or else between characters where possible. Returns once the kernel has them, which a kill of this
     /// process cannot undo; for a power cut see [`SegmentWriter::sync`]. After an error nothing of `bytes` is kept.
-    /// `time_ms` is the events' time in milliseconds since the epoch.
+    /// `time_ms` is the events' time in milliseconds since the epoch; output that is older than what came before it gets the
+    /// time of that.
     pub fn write(&mut self, time_ms: i64, kind: FrameKind, bytes: &[u8]) -> Result<()> {
+        let time_ms = match kind {
+            FrameKind::Raw => {
+                self.latest_ms = self.latest_ms.max(time_ms);
+                self.latest_ms
+            }
+            FrameKind::Event => time_ms,
+        };
         let before = (self.end, self.total);
         let written = self.write_frames(time_ms, kind.code(), &payloads(bytes, kind));
         if written.is_err() {

@@ -116,7 +116,10 @@ fn events_outside_the_asked_times_are_left_out() {
     let mut reader = written(&path, &writes);
     let (events, next) = reader.forward_within(Position::START, 3..5, usize::MAX, usize::MAX).unwrap();
     assert_eq!(events.iter().map(|event| event.time_ms).collect::<Vec<_>>(), [3, 3, 4, 4]);
-    assert_eq!(next, reader.end().unwrap());
+    let (nothing, same) = reader.forward_within(next, 3..5, usize::MAX, usize::MAX).unwrap();
+    assert_eq!((nothing.len(), same), (0, next), "the same place, where nothing more can come");
+    let (later, _) = reader.forward_within(next, 0..10, usize::MAX, usize::MAX).unwrap();
+    assert_eq!(later.len(), 10, "where later times go on");
     let end = reader.end().unwrap();
     let (events, first) = reader.backward_within(end, 3..5, 3, usize::MAX).unwrap();
     assert_eq!(events.iter().map(|event| event.time_ms).collect::<Vec<_>>(), [3, 4, 4]);
