@@ -1,6 +1,7 @@
 """Sources from git servers and from S3: what is fetched, where it lies, and what of it a build can see."""
 
 import os
+import re
 import socket
 import subprocess
 from pathlib import Path
@@ -418,3 +419,36 @@ def test_run_leaves_out_what_git_ignores_if_it_shall(project):
     ):
         assert project.run(*flags).ended(0).output == [shown]
     assert (project.folder / "target/a/b.o").exists() and (project.folder / "some.log").exists()
+
+
+# SA-096, SA-094
+def test_a_repository_is_fetched_anew_only_as_far_as_it_changed(codebuild, git, server, name):
+    repository = git.repository("public/large.git")
+    for number in range(3):
+        (repository.work / f"large-{number}").write_bytes(os.urandom(1 << 20))
+    first = repository.commit(file_txt="first\n")
+    repository.commit(branch="goes", file_txt="branch\n")
+    repository.git("reset", "--quiet", "--hard", first)
+    spec = "version: 0.2\nphases: {build: {commands: [cat file.txt, 'git status --porcelain', 'git branch -r | xargs', 'stat -c %s large-2']}}\n"
+    cache = {"type": "LOCAL", "modes": ["LOCAL_SOURCE_CACHE"]}
+    codebuild.create_project(name, buildspec=spec, source=source(repository), cache=cache)
+
+    def fetched(commit, text, branches):
+        """Bytes that the server sent for a build."""
+        before = len(git.requests())
+        build = codebuild.run(name, 120)
+        log = succeeded(codebuild, build)
+        assert build["resolvedSourceVersion"] == commit
+        assert f"\n{text}\n" in log and f"\n{branches}\n" in log and "\n1048576\n" in log, log
+        sent = [int(re.search(r'" 200 (\d+)', line)[1]) for line in git.requests()[before:] if "POST" in line]
+        return sum(sent)
+
+    assert fetched(first, "first", "origin/goes origin/main") > 3 << 20
+    second = repository.commit(file_txt="second\n")
+    repository.git("push", "--quiet", repository.bare, ":refs/heads/goes")
+    assert fetched(second, "second", "origin/main") < 100_000
+    assert fetched(second, "second", "origin/main") < 100_000
+    codebuild.api.invalidate_project_cache(projectName=name)
+    assert fetched(second, "second", "origin/main") > 3 << 20
+    kept = list((server.data / "repositories").rglob("*"))
+    assert [path.suffix for path in kept if path.is_file()] == [".tar"] * 2

@@ -10,6 +10,7 @@ mod git;
 mod keeping;
 mod layout;
 mod references;
+mod repositories;
 mod runtimes;
 mod source;
 mod upload;

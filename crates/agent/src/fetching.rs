@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::inside::{DONE, MISSING, REFUSED, first_fd, report};
 
 /// Of the container that git runs in.
-pub(crate) static FUNCTIONS: &[Function] =
-    &[Function { name: "addresses", run: addresses_entry }, Function { name: "pack", run: pack_entry }];
+pub(crate) static FUNCTIONS: &[Function] = &[
+    Function { name: "addresses", run: addresses_entry },
+    Function { name: "pack", run: pack_entry },
+    Function { name: "unpack-source", run: unpack_entry },
+];
 
 /// Addresses of one host that are looked at.
 const ADDRESSES: usize = 64;

@@ -244,6 +244,17 @@ pub struct Fetching {
     pub allow: Vec<String>,
     /// A file of certificates that are trusted beside the system's, PEM.
     pub certificates: Option<PathBuf>,
+    /// Where what builds of this project fetched is kept for the next ones (SA-096).
+    #[serde(default)]
+    pub kept: Option<Repositories>,
+}
+
+/// Repositories kept by builds that may share them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repositories {
+    /// Made if it is missing.
+    pub folder: PathBuf,
+    pub trust: Trust,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -118,7 +118,7 @@ impl Sources {
         }
         let certificates = self.certificates.map(|file| std::path::absolute(folder.join(file)));
         let certificates = certificates.transpose().map_err(|e| format!("sources.certificates: {e}"))?;
-        Ok(Fetching { anywhere: false, allow: self.allow, certificates })
+        Ok(Fetching { anywhere: false, allow: self.allow, certificates, kept: None })
     }
 }
 

@@ -128,6 +128,8 @@ pub struct Config {
     pub log_quota_bytes: Option<u64>,
     /// Folder of the local caches of builds.
     pub caches: PathBuf,
+    /// Folder of the repositories that builds have fetched.
+    pub repositories: PathBuf,
     /// Projects whose builds find what is cached and save nothing, such as those of changes that nobody has looked at yet.
     pub read_only_caches: BTreeSet<String>,
     /// How many builds run at once.
@@ -169,6 +171,7 @@ impl Config {
             region,
             default_account: None,
             caches: objects.with_file_name("caches"),
+            repositories: objects.with_file_name("repositories"),
             read_only_caches: BTreeSet::new(),
             objects,
             logs,

@@ -4,7 +4,7 @@
 //! Here: putting it together. [`available`] refuses what cannot run in this version, `environment`, `source`
 //! and `artifacts` say what each part of the project means, `variables` what a build finds set.
 
-use agent::plan::{DriverLoss, Plan};
+use agent::plan::{DriverLoss, Fetching, Plan};
 use api::arn::Resource;
 use api::codebuild::{Build, Project, StartBuildInput};
 use api::{AccountId, Arn};
@@ -106,7 +106,10 @@ pub(crate) fn draft(
         source: source::primary(&settings, config)?,
         secondary_sources: source::secondary(&settings, config)?,
         left_out: Vec::new(),
-        fetching: config.fetching.clone(),
+        fetching: Fetching {
+            kept: cache::repositories(&settings, &request, config),
+            ..config.fetching.clone()
+        },
         source_number: source_number(request.uuid),
         buildspec: source::buildspec(&settings, config)?,
         service_variables: Default::default(),

@@ -113,6 +113,8 @@ pub fn fetch(remote: &Remote, folder: &str, wanted: &Wanted, depth: Option<u32>)
     arguments.extend(depth.as_deref());
     arguments.extend(["--", &url]);
     if everything {
+        // What was fetched earlier may be gone there.
+        arguments.insert(3, "--prune");
         arguments.push("+refs/heads/*:refs/remotes/origin/*");
     }
     // What the first pattern covers must not be asked for twice.
@@ -187,8 +189,17 @@ pub fn modules(folder: &str, commit: &str) -> Command {
 
 /// Names the other repository in this one, for the build's own git.
 #[must_use]
-pub fn remember(folder: &str, location: &Location) -> Command {
-    git(None, &["-C", folder, "remote", "add", "--", "origin", &location.to_string()])
+pub fn remember(folder: &str, location: &Location) -> [Command; 2] {
+    let url = location.to_string();
+    let settings =
+        [("remote.origin.url", url.as_str()), ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")];
+    settings.map(|(name, value)| git(None, &["-C", folder, "config", "--replace-all", name, value]))
+}
+
+/// Packs what was fetched bit by bit into one.
+#[must_use]
+pub fn repack(folder: &str) -> Command {
+    git(None, &["-C", folder, "repack", "-a", "-d", "-q", "--no-write-bitmap-index"])
 }
 
 fn git(remote: Option<&Remote>, arguments: &[&str]) -> Command {

@@ -94,19 +94,27 @@ fn not_understood(line: &[u8]) -> Error {
     Error::Answer { what: String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned() }
 }
 
-/// The objects that `git count-objects -v` counted.
-///
+/// What `git count-objects -v` counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    pub objects: u64,
+    pub packs: u64,
+}
+
 /// # Errors
 /// [`Error::TooMuch`].
-pub fn check_count(text: &str) -> Result<()> {
-    let number = |line: &str| -> Option<u64> {
-        let (name, number) = line.split_once(": ")?;
-        matches!(name, "count" | "in-pack").then(|| number.parse().ok())?
+pub fn count(text: &str) -> Result<Count> {
+    let number = |wanted: &str| -> u64 {
+        let mut pairs = text.lines().filter_map(|line| line.split_once(": "));
+        pairs
+            .find(|(name, _)| *name == wanted)
+            .and_then(|(_, number)| number.parse().ok())
+            .unwrap_or_default()
     };
-    let objects: u64 = text.lines().filter_map(number).sum();
-    match objects > crate::OBJECTS {
+    let count = Count { objects: number("count").saturating_add(number("in-pack")), packs: number("packs") };
+    match count.objects > crate::OBJECTS {
         true => Err(Error::TooMuch { what: "objects", most: crate::OBJECTS }),
-        false => Ok(()),
+        false => Ok(count),
     }
 }
 
@@ -142,8 +150,11 @@ mod tests {
         assert!(matches!(reader.feed(huge.as_bytes()), Err(Error::TooMuch { .. })));
         let mut reader = Reader { files: crate::FILES, ..Reader::default() };
         assert!(matches!(reader.feed(blob("0", "x").as_bytes()), Err(Error::TooMuch { what: "files", .. })));
-        assert!(check_count("count: 1\nin-pack: 4999998\n").is_ok());
-        assert!(check_count("count: 3\nin-pack: 4999998\n").is_err());
+        assert_eq!(
+            count("count: 1\nin-pack: 4999998\npacks: 2\n"),
+            Ok(Count { objects: 4_999_999, packs: 2 })
+        );
+        assert!(count("count: 3\nin-pack: 4999998\n").is_err());
     }
 
     #[test]

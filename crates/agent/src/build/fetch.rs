@@ -18,15 +18,19 @@ use source::submodules::{self, Placed};
 use source::{Location, Policy, Scheme, Version, failure, refs, tree};
 
 use super::context::{client_error, failed};
+use super::repositories::Kept;
 use super::{Build, Ended, FETCH};
 use crate::answer::{Answer, GitCredential};
 use crate::fetching::{self, Host, Tree};
 use crate::journal::{Context, Event};
-use crate::plan::{Fetching, Git};
+use crate::plan::{Fetching, Git, Trust};
 use crate::session::Halt;
 
 /// Where a repository is fetched to, inside.
 const FOLDER: &str = "/fetch/repository";
+const GIT_FOLDER: &str = "/fetch/repository/.git";
+/// What was fetched in more parts than these is put into one before it is kept.
+const MOST_PACKS: u64 = 16;
 /// What git may print that is kept: the references that match, one error, a file of submodules.
 const PRINTED_BYTES: usize = 4 << 20;
 const MEMORY_BYTES: u64 = 2 << 30;
@@ -93,6 +97,7 @@ impl Build<'_> {
         let credentials = self.credentials_of_git()?;
         let archive = self.unnamed_file()?;
         let has_certificates = self.open_guest()?;
+        let kept = kept(&self.plan.fetching, git, &location);
         let mut fetch = Fetch {
             build: self,
             git,
@@ -102,11 +107,14 @@ impl Build<'_> {
             credentials,
             has_certificates,
             repositories: 0,
+            kept,
+            had: None,
         };
-        let fetched = fetch.repository(&location, &version).and_then(|commit| {
-            fetch.pack(&archive)?;
-            Ok(commit)
-        });
+        let fetched =
+            fetch.take_up().and_then(|()| fetch.repository(&location, &version)).and_then(|commit| {
+                fetch.pack(&archive)?;
+                Ok(commit)
+            });
         if !matches!(fetched, Err(Stopped::Halt(_))) {
             self.session.end_guest()?;
         }
@@ -192,6 +200,12 @@ impl Build<'_> {
     }
 }
 
+/// A few commits of a repository are not worth it, and would stand in the way of all of them.
+fn kept(fetching: &Fetching, git: &Git, location: &Location) -> Option<(Kept, Trust)> {
+    let repositories = fetching.kept.as_ref().filter(|_| git.depth.is_none())?;
+    Some((Kept::of(&repositories.folder, location), repositories.trust))
+}
+
 fn policy(fetching: &Fetching) -> Result<Policy> {
     let allowed = fetching.allow.iter().map(|text| text.parse()).collect::<source::Result<_>>()?;
     Ok(Policy { anywhere: fetching.anywhere, allowed })
@@ -224,6 +238,10 @@ struct Fetch<'b, 'a> {
     credentials: Vec<GitCredential>,
     has_certificates: bool,
     repositories: usize,
+    /// Where the repository of the source itself is kept, and whether this build may change it.
+    kept: Option<(Kept, Trust)>,
+    /// What was there of it.
+    had: Option<tree::Count>,
 }
 
 impl Fetch<'_, '_> {
@@ -257,10 +275,15 @@ impl Fetch<'_, '_> {
             return Err(self.no_reference());
         }
         let commit = String::from_utf8_lossy(&commit).trim().to_owned();
-        tree::check_count(&String::from_utf8_lossy(&self.run(&git::count(folder))?))?;
+        let count = self.count(folder)?;
         let submodules = self.look_through(folder, &commit)?;
+        if depth == 0 {
+            self.keep(count)?;
+        }
         self.run(&git::checkout(folder, &commit))?;
-        self.run(&git::remember(folder, &remote.location))?;
+        for command in git::remember(folder, &remote.location) {
+            self.run(&command)?;
+        }
         if self.git.submodules && !submodules.is_empty() {
             let modules = self.run(&git::modules(folder, &commit))?;
             for placed in submodules::read(&modules, &remote.location, &submodules)? {
@@ -268,6 +291,42 @@ impl Fetch<'_, '_> {
             }
         }
         Ok(commit)
+    }
+
+    fn count(&mut self, folder: &str) -> Result<tree::Count> {
+        Ok(tree::count(&String::from_utf8_lossy(&self.run(&git::count(folder))?))?)
+    }
+
+    /// Begins with what earlier builds have fetched. COMPAT: SA-096.
+    fn take_up(&mut self) -> Result<()> {
+        let Some((kept, _)) = &self.kept else { return Ok(()) };
+        // Without it there is more to fetch, and nothing else is lost.
+        let Ok(Some(archive)) = kept.open() else { return Ok(()) };
+        let tree = Tree { folder: GIT_FOLDER.into() };
+        match self.build.inside("unpack-source", &tree, Some(archive))? {
+            Ok(()) => self.had = Some(self.count(FOLDER)?),
+            Err(_) => drop(self.run(&["rm", "-rf", "--", FOLDER].map(str::to_owned).into())?),
+        }
+        Ok(())
+    }
+
+    /// Keeps what was fetched if it is more than there was, before any file is checked out.
+    fn keep(&mut self, count: tree::Count) -> Result<()> {
+        let Some((kept, Trust::Full)) = self.kept.take() else { return Ok(()) };
+        if self.had == Some(count) {
+            return Ok(());
+        }
+        if count.packs > MOST_PACKS {
+            self.run(&git::repack(FOLDER))?;
+        }
+        let Ok(Some(file)) = kept.begin() else { return Ok(()) };
+        let tree = Tree { folder: GIT_FOLDER.into() };
+        let packed = self.build.inside("pack", &tree, Some(file.try_clone()?))?;
+        // A source that cannot be kept is built all the same.
+        if packed.is_err() || kept.finish(file).is_err() {
+            kept.give_up();
+        }
+        Ok(())
     }
 
     /// COMPAT: SA-021.

@@ -80,7 +80,7 @@ pub(super) fn plan(
 fn fetching(arguments: &Arguments) -> Result<Fetching, String> {
     let certificates = arguments.git_certificates.as_ref().map(std::path::absolute);
     let certificates = certificates.transpose().map_err(|e| format!("--git-certificates: {e}"))?;
-    Ok(Fetching { anywhere: true, allow: Vec::new(), certificates })
+    Ok(Fetching { anywhere: true, allow: Vec::new(), certificates, kept: None })
 }
 
 /// Builds of one source share a cache, as those of one project do on a server.

@@ -1,7 +1,7 @@
 //! Where a build's cache is kept, and whose it is.
 
 use agent::cache::{Owner, Scope};
-use agent::plan::{Cache, Trust};
+use agent::plan::{Cache, Repositories, Trust};
 use api::codebuild::{CacheMode, CacheType, ComputeType, EnvironmentType, Project, ProjectCache};
 
 use super::Request;
@@ -14,18 +14,7 @@ const TRUSTED: &str = "trusted";
 /// COMPAT: SA-090..099.
 pub(super) fn cache(settings: &Project, request: &Request, config: &Config) -> Result<Cache> {
     let Some(cache) = &settings.cache else { return Ok(Cache::None) };
-    let project = settings.name.clone().unwrap_or_default();
-    let trust = match config.read_only_caches.contains(&project) {
-        true => Trust::ReadOnly,
-        false => Trust::Full,
-    };
-    let scope = Scope {
-        account: request.account.to_string(),
-        region: config.region.to_string(),
-        owner: owner(cache, project),
-        domain: TRUSTED.to_string(),
-        generation: request.cache_generation,
-    };
+    let (scope, trust) = (scope(settings, cache, request, config), trust(settings, config));
     match cache.r#type {
         Some(CacheType::S3) => {
             let (bucket, prefix) = location(cache.location.as_deref().unwrap_or_default())?;
@@ -35,6 +24,33 @@ pub(super) fn cache(settings: &Project, request: &Request, config: &Config) -> R
             Ok(Cache::Layers { folder: config.caches.clone(), scope, trust })
         }
         _ => Ok(Cache::None),
+    }
+}
+
+/// COMPAT: SA-096 `LOCAL_SOURCE_CACHE` keeps what was fetched from git servers.
+pub(super) fn repositories(settings: &Project, request: &Request, config: &Config) -> Option<Repositories> {
+    let cache = settings.cache.as_ref().filter(|cache| cache.r#type == Some(CacheType::Local))?;
+    let is_wanted = cache.modes.iter().flatten().any(|mode| *mode == CacheMode::LocalSourceCache);
+    (is_wanted && can_be_local(settings)).then(|| Repositories {
+        folder: config.repositories.join(scope(settings, cache, request, config).id()),
+        trust: trust(settings, config),
+    })
+}
+
+fn trust(settings: &Project, config: &Config) -> Trust {
+    match settings.name.as_ref().is_some_and(|name| config.read_only_caches.contains(name)) {
+        true => Trust::ReadOnly,
+        false => Trust::Full,
+    }
+}
+
+fn scope(settings: &Project, cache: &ProjectCache, request: &Request, config: &Config) -> Scope {
+    Scope {
+        account: request.account.to_string(),
+        region: config.region.to_string(),
+        owner: owner(cache, settings.name.clone().unwrap_or_default()),
+        domain: TRUSTED.to_string(),
+        generation: request.cache_generation,
     }
 }
 
@@ -57,7 +73,7 @@ fn location(text: &str) -> Result<(String, String)> {
     }
 }
 
-/// The other modes of a local cache are of what no build here has.
+/// Docker's layers are of what no build here has; repositories are kept apart.
 fn keeps_folders(cache: &ProjectCache) -> bool {
     cache.modes.iter().flatten().any(|mode| *mode == CacheMode::LocalCustomCache)
 }

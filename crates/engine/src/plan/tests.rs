@@ -509,9 +509,18 @@ fn a_cache_is_where_and_whose_the_project_says() {
         modes: Some(modes.to_vec()),
         ..ProjectCache::default()
     };
+    let kept = |modes: &[CacheMode], compute: ComputeType| {
+        let project = Project { cache: Some(local(modes)), ..simple() };
+        let over = StartBuildInput { compute_type_override: Some(compute), ..StartBuildInput::default() };
+        try_plan(project, over).unwrap().1.plan.fetching.kept
+    };
+    assert!(kept(&[CacheMode::LocalSourceCache], small()).is_some());
+    assert!(kept(&[CacheMode::LocalSourceCache], ComputeType::BuildGeneral1_2xlarge).is_none());
+    assert!(kept(&[CacheMode::LocalCustomCache], small()).is_none());
     let custom = || local(&[CacheMode::LocalSourceCache, CacheMode::LocalCustomCache]);
     assert!(matches!(planned(custom(), small()), Cache::Layers { .. }));
     assert_eq!(planned(custom(), ComputeType::BuildGeneral1_2xlarge), Cache::None);
+    assert_eq!(planned(local(&[CacheMode::LocalSourceCache]), small()), Cache::None);
     assert_eq!(planned(local(&[CacheMode::LocalDockerLayerCache]), small()), Cache::None);
     let none = ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() };
     assert_eq!(planned(none, small()), Cache::None);
