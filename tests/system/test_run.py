@@ -120,6 +120,15 @@ def test_exported_variables_are_what_they_are_at_the_end(project):
     assert exported == {"A": "third", "B": "two words"}
 
 
+def test_what_a_build_used_is_told_by_phase_and_in_the_end(project):
+    project.buildspec(spec(build=['python3 -c "while __import__(\'time\').process_time() < 0.4: pass"']))
+    ran = project.run("--env-report", "json").ended(0)
+    used = {phase["phaseType"]: phase["used"] for phase in json.loads(ran.out)["phases"]}
+    assert used["BUILD"]["cpuMillis"] >= 300 and used["BUILD"]["networkSentBytes"] is None, used
+    assert used["PRE_BUILD"]["cpuMillis"] < used["BUILD"]["cpuMillis"], used
+    assert "Used " in ran.err and " s of processor time" in ran.err
+
+
 # BS-087
 def test_background_processes_outlive_their_command_but_not_the_build(project):
     project.buildspec(

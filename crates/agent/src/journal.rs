@@ -148,6 +148,17 @@ pub enum Event {
     Exported {
         variables: BTreeMap<String, String>,
     },
+    /// What the build had used when a phase ended, told before that phase's end. Since its beginning, but for what is said otherwise.
+    Used {
+        phase: Phase,
+        /// Of processors, in this phase.
+        cpu_millis: u64,
+        /// The most at once.
+        memory_peak_bytes: Option<u64>,
+        /// Where the build's network leads out.
+        network_received_bytes: Option<u64>,
+        network_sent_bytes: Option<u64>,
+    },
     /// Last record: everything is torn down and durable.
     Finished {
         at_ms: i64,

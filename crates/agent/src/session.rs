@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use container::{Container, Event as ContainerEvent, ExitStatus, Process};
+use container::{Container, Event as ContainerEvent, ExitStatus, Process, Usage};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::answer::{Answer, Hearing, Word};
@@ -87,6 +87,8 @@ pub(crate) struct Session {
     /// What a driver said about the build's references.
     answer: Option<Answer>,
     container: Option<Container>,
+    /// By containers that have ended, the last of them.
+    used: Option<Usage>,
     /// Asked in place of the build's container while it is there. No shell is opened in it.
     guest: Option<Guest>,
     /// An exit seen while nobody waited for it.
@@ -126,6 +128,7 @@ impl Session {
             stop_asked: false,
             answer: None,
             container: None,
+            used: None,
             guest: None,
             ended: Vec::new(),
         })
@@ -196,6 +199,11 @@ impl Session {
         }
     }
 
+    /// What the present container, or the last one, has used.
+    pub(crate) fn usage(&self) -> Option<Usage> {
+        self.container.as_ref().map(Container::usage).or(self.used)
+    }
+
     pub(crate) fn has_container(&self) -> bool {
         self.container.is_some()
     }
@@ -214,6 +222,7 @@ impl Session {
             endpoint.close();
         }
         self.end_guest()?;
+        self.used = self.usage();
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),

@@ -63,15 +63,27 @@ fn environment(plan: &Plan, data: &Path) -> Value {
 /// As BatchGetBuilds has them (LC-022); times are seconds since the Unix epoch.
 fn phases(events: &[Event]) -> Vec<Value> {
     let mut started_ms = 0;
+    let mut used = Value::Null;
     let mut phases = Vec::new();
     for event in events {
         match event {
-            Event::PhaseStarted { at_ms, .. } => started_ms = *at_ms,
+            Event::PhaseStarted { at_ms, .. } => (started_ms, used) = (*at_ms, Value::Null),
+            Event::Used {
+                cpu_millis, memory_peak_bytes, network_received_bytes, network_sent_bytes, ..
+            } => {
+                used = json!({
+                    "cpuMillis": cpu_millis,
+                    "memoryPeakBytes": memory_peak_bytes,
+                    "networkReceivedBytes": network_received_bytes,
+                    "networkSentBytes": network_sent_bytes,
+                });
+            }
             Event::PhaseEnded { phase, at_ms, outcome, context } => phases.push(json!({
                 "phaseType": phase.name(),
                 "phaseStatus": outcome.name(),
                 "startTime": started_ms as f64 / 1000.0,
                 "endTime": *at_ms as f64 / 1000.0,
+                "used": used.take(),
                 "contexts": [{ "statusCode": context.status_code, "message": context.message }],
             })),
             _ => {}

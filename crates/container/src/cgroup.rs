@@ -121,6 +121,15 @@ impl Cgroups {
             .sum()
     }
 
+    /// The most memory that was used at once, bytes.
+    pub(crate) fn memory_peak_bytes(&self) -> Option<u64> {
+        let files = self
+            .folders
+            .iter()
+            .flat_map(|f| ["memory.peak", "memory.max_usage_in_bytes"].map(|n| f.path.join(n)));
+        files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).max()
+    }
+
     /// Kills everything in them and waits until nothing is left.
     pub(crate) fn kill(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;

@@ -22,6 +22,7 @@ use crate::prepared::{self, Prepared};
 use crate::removal;
 use crate::spec::{Event, ExitStatus, LateOverlay, Process, Spec};
 use crate::sys;
+use crate::usage::{self, Usage};
 use crate::wire::{Reader, Writer};
 
 /// How long a process may take from its request to its first instruction. Beyond that the container is ended.
@@ -188,6 +189,16 @@ impl Container {
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
         self.cgroups.oom_kills()
+    }
+
+    /// What has been used so far.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage {
+            cpu_millis: usage::cpu_millis(self.init.as_raw_nonzero().get()),
+            memory_peak_bytes: self.cgroups.memory_peak_bytes(),
+            network: self.pair.as_ref().and_then(|pair| usage::traffic(pair.name())),
+        }
     }
 
     /// Signals a started process and its process group. One that has ended is left in peace.

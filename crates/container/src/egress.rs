@@ -74,6 +74,10 @@ impl Pair {
         netlink.route_all(INSIDE, self.outside).doing("set the route out")
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The kernel does so too, but later.
     pub(crate) fn remove(&self) -> Result<(), Error> {
         Netlink::open().and_then(|netlink| netlink.remove(&self.name)).doing("remove an interface")

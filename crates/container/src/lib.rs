@@ -37,6 +37,7 @@ mod seccomp;
 mod spec;
 mod sys;
 mod uppers;
+mod usage;
 mod wire;
 
 pub use container::{Container, sweep};
@@ -51,3 +52,4 @@ pub use spec::{
     Event, ExitStatus, File, Function, LateOverlay, Limits, MOST_BENEATH, Mount, Network, Process, Rootfs,
     Spec, default_visible_paths,
 };
+pub use usage::{Traffic, Usage};

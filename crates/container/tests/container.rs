@@ -110,6 +110,7 @@ const CASES: &[Case] = cases![
     Root trees_with_mounts_an_ordinary_user_may_not_merge_are_shown_read_only,
     Root other_users_of_the_container_own_their_files,
     Root a_memory_hog_is_killed_and_told_apart,
+    Both what_was_used_is_told,
     Root limits_are_what_was_asked_for,
     Root ids_of_two_containers_do_not_overlap,
 ];
@@ -1013,4 +1014,20 @@ fn ids_of_two_containers_do_not_overlap() {
         })
         .collect();
     assert!(owners[0].1.abs_diff(owners[1].1) >= 65_536);
+}
+
+fn what_was_used_is_told() {
+    let mut tester = Tester::new();
+    let before = tester.container.usage();
+    // Some hundred milliseconds at least, and memory that is really there.
+    tester.says(
+        "python3 -c \"import time; b = bytearray(100_000_000)\nwhile time.process_time() < 0.5: pass\"",
+    );
+    let after = tester.container.usage();
+    assert!(after.cpu_millis >= before.cpu_millis + 400, "{before:?} {after:?}");
+    if is_root() {
+        assert!(after.memory_peak_bytes.unwrap() >= 100_000_000, "{after:?}");
+    }
+    assert_eq!(after.network, None);
+    tester.end();
 }

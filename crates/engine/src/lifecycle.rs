@@ -232,6 +232,7 @@ impl State {
             Report::RetryAsked { limit } => self.retry_asked = Some(limit),
             // The driver answers, or somebody at a terminal does; no state comes of it.
             Report::ReferencesNeeded { .. } | Report::Held { .. } => {}
+            Report::Used { .. } => {}
             Report::SourceResolved { version } => self.resolved_source_version = Some(version),
             Report::ArtifactUploaded(artifact) => self.record_artifact(artifact),
             Report::Exported { variables } => self.exported = variables,

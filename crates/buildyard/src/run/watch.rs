@@ -199,6 +199,9 @@ fn finish(arguments: &Arguments, build: &Build, seen: &Seen, interrupted: bool) 
     }
     let text = format!("{} {} in {:.1} s", build.plan.project_name, outcome.name(), took.as_secs_f64());
     closing.say(&text, outcome == Outcome::Succeeded).map_err(|e| e.to_string())?;
+    if let Some(text) = used(&seen.events) {
+        closing.say(&text, true).map_err(|e| e.to_string())?;
+    }
     if outcome == Outcome::Failed
         && let Some(ways) = ways_on(arguments, build)
     {
@@ -223,6 +226,17 @@ fn ways_on(arguments: &Arguments, build: &Build) -> Option<String> {
         (run, shell) = (format!(" {folder}"), format!(" --folder {folder}"));
     }
     Some(format!("Look around: buildyard shell{shell}\nGo on:       buildyard run{run} --from {phase}"))
+}
+
+/// What the whole build has used.
+fn used(events: &[Event]) -> Option<String> {
+    let used = events.iter().filter_map(|event| match event {
+        Event::Used { cpu_millis, memory_peak_bytes, .. } => Some((*cpu_millis, *memory_peak_bytes)),
+        _ => None,
+    });
+    let (cpu, peak) = used.reduce(|(cpu, peak), (more, latest)| (cpu + more, peak.max(latest)))?;
+    let memory = peak.map(|bytes| format!(", at most {:.1} MB of memory", bytes as f64 / 1e6));
+    Some(format!("Used {:.1} s of processor time{}", cpu as f64 / 1e3, memory.unwrap_or_default()))
 }
 
 fn took_ms(events: &[Event]) -> u64 {
