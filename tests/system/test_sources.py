@@ -112,7 +112,7 @@ def test_each_kind_of_version_is_found(codebuild, public, name):
 
 
 # SA-028, SA-022
-def test_documented_failures_are_told_in_codebuilds_words(codebuild, git, public, make_server, name):
+def test_documented_failures_are_told_in_codebuilds_words(codebuild, git, public, name):
     cases = [
         (source(public), "gone", "reference not found for primary source and source version gone"),
         (source(public), "f" * 40, f"reference not found for primary source and source version {'f' * 40}"),
