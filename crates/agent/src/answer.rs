@@ -1,5 +1,5 @@
 //! What a driver says to an agent over its socket: stop, and the values of the references that the agent asked for
-//! with [`crate::journal::Event::ReferencesNeeded`].
+//! with [`crate::journal::Event::ReferencesNeeded`], and where reports go.
 //!
 //! Values go through here and nowhere else: not to the plan, not to the journal, not to a disk. Where they come
 //! from is the driver's business.
@@ -32,8 +32,27 @@ pub enum Answer {
         #[serde(default)]
         git: Vec<GitCredential>,
     },
+    /// Where reports go, or why not, by the name of their group; of [`crate::journal::Event::ReportsNeeded`].
+    Reports(BTreeMap<String, Result<ReportTarget, String>>),
     /// Ends DOWNLOAD_SOURCE as FAILED with this context, such as `Decrypted Variables Error` (BS-047).
     Refused { status_code: String, message: String },
+}
+
+/// A report that is being made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportTarget {
+    pub arn: String,
+    /// Where its files go as they are, if the group wants them.
+    pub export: Option<ReportExport>,
+}
+
+/// A place in the object store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportExport {
+    pub bucket: String,
+    pub path: String,
+    /// One archive instead of the files.
+    pub zip: bool,
 }
 
 /// A user name and password for the git hosts whose URL begins with `url`, such as `https://github.com`.
@@ -55,6 +74,10 @@ impl Answer {
                 names.iter().all(|name| parameters.contains_key(name))
                     && wanted.iter().all(|secret| secrets.contains_key(secret))
             }
+            (Answer::Reports(targets), Event::ReportsNeeded { groups }) => {
+                groups.iter().all(|group| targets.contains_key(&group.name))
+            }
+            (Answer::Reports(_), _) | (_, Event::ReportsNeeded { .. }) => false,
             _ => true,
         }
     }
@@ -70,6 +93,7 @@ impl fmt::Debug for Answer {
                 .field("secrets", &secrets.keys())
                 .field("git", git)
                 .finish(),
+            Answer::Reports(targets) => f.debug_tuple("Reports").field(targets).finish(),
             Answer::Refused { status_code, message } => {
                 f.debug_struct("Refused").field("status_code", status_code).field("message", message).finish()
             }

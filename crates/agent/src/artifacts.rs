@@ -101,6 +101,7 @@ impl Upload {
                 self.notes.push(text);
                 Ok(())
             }
+            Item::Record(Record::Recognised { .. }) => Ok(()),
             Item::Record(Record::Failed(message)) => {
                 self.failed = Some(message);
                 Ok(())

@@ -10,6 +10,7 @@ mod git;
 mod keeping;
 mod layout;
 mod references;
+mod reports;
 mod repositories;
 mod runtimes;
 mod source;
@@ -46,6 +47,9 @@ pub(crate) struct Place<'a> {
     /// What everything inside prints to.
     pub(crate) output: OwnedFd,
 }
+
+/// No build asks two questions at once.
+const OTHER_ANSWER: &str = "a question got the answer to another one";
 
 /// What is the same for every container of the build.
 #[derive(Debug)]

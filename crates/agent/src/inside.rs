@@ -3,6 +3,8 @@
 //! These are functions that the container's init forks off, so hostile archives, trees and links meet only the
 //! container's own file system. What they return crosses a pipe and is checked again outside.
 
+mod discover;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::beneath::{self, Folder};
 use crate::stream::{self, Record};
+pub(crate) use discover::Discover;
 
 /// Entries of one archive, and files of one artifact.
 const ENTRY_LIMIT: usize = 1_000_000;
@@ -29,6 +32,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "unzip", run: unzip_entry },
     Function { name: "read", run: read_entry },
     Function { name: "collect", run: collect_entry },
+    Function { name: "discover", run: discover::entry },
     Function { name: "place", run: place_entry },
     Function { name: "pack", run: crate::cache::archive::pack_entry },
     Function { name: "unpack", run: crate::cache::archive::unpack_entry },
@@ -73,6 +77,8 @@ pub(crate) struct Collect {
     pub(crate) exclude_paths: Vec<String>,
     pub(crate) discard_paths: bool,
     pub(crate) keep_symlinks: bool,
+    /// `files` are names below the base directory, not patterns; nothing is said of them.
+    pub(crate) named: bool,
 }
 
 pub(crate) fn first_fd(fds: Vec<OwnedFd>) -> Option<(File, Option<File>)> {
@@ -325,21 +331,15 @@ impl Base {
 }
 
 fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
-    let say = |out: &mut dyn Write, text: String| {
-        stream::write(out, &Record::Note(text)).map_err(|e| e.to_string())
-    };
-    // COMPAT: BS-141 the lines CodeBuild writes while it looks for files.
-    say(out, format!("Expanding base directory path: {}", args.base_directory))?;
-    say(out, "Assembling file list".into())?;
-    say(out, format!("Expanding {}", args.base_directory))?;
+    if args.named {
+        let base = Rc::new(Base::open(args, &args.base_directory)?);
+        return args.files.iter().try_for_each(|name| send(&named(&base, name), out));
+    }
+    tell_expansion(args, out)?;
     let bases = base_folders(args)?;
     let mut found = Vec::new();
     for base in bases {
-        say(out, format!("Expanding file paths for base directory {}", base.shown))?;
-        say(out, "Assembling file list".into())?;
-        for file in &args.files {
-            say(out, format!("Expanding {file}"))?;
-        }
+        tell_base(args, &base.shown, out)?;
         let searched = find(args, &Rc::new(base))?;
         for file in searched.missed {
             say(out, format!("Skipping invalid file path {file}"))?;
@@ -354,6 +354,28 @@ fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
         say(out, format!("Found {} file(s)", found.len()))?;
     }
     found.iter().try_for_each(|file| send(file, out))
+}
+
+fn say(out: &mut dyn Write, text: String) -> Result<(), String> {
+    stream::write(out, &Record::Note(text)).map_err(|e| e.to_string())
+}
+
+/// COMPAT: BS-141 the lines CodeBuild writes while it looks for files.
+fn tell_expansion(args: &Collect, out: &mut dyn Write) -> Result<(), String> {
+    say(out, format!("Expanding base directory path: {}", args.base_directory))?;
+    say(out, "Assembling file list".into())?;
+    say(out, format!("Expanding {}", args.base_directory))
+}
+
+fn tell_base(args: &Collect, shown: &str, out: &mut dyn Write) -> Result<(), String> {
+    say(out, format!("Expanding file paths for base directory {shown}"))?;
+    say(out, "Assembling file list".into())?;
+    args.files.iter().try_for_each(|file| say(out, format!("Expanding {file}")))
+}
+
+fn named(base: &Rc<Base>, name: &str) -> Found {
+    let (base, path) = (base.clone(), PathBuf::from(name));
+    Found { base, path, relative: name.to_owned(), is_link: false, link: None }
 }
 
 /// Folders that the base directory names.
@@ -605,6 +627,7 @@ mod tests {
             exclude_paths: exclude.iter().map(ToString::to_string).collect(),
             discard_paths: false,
             keep_symlinks: false,
+            named: false,
         }
     }
 

@@ -93,6 +93,15 @@ pub struct Secret {
     pub version: Option<String>,
 }
 
+/// A report group that a build has a report for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportGroup {
+    pub name: String,
+    pub kind: report::Kind,
+    /// Whether it is made if it is not there (BS-110).
+    pub create: bool,
+}
+
 /// Why a build is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hold {
@@ -158,6 +167,22 @@ pub enum Event {
         /// Where the build's network leads out.
         network_received_bytes: Option<u64>,
         network_sent_bytes: Option<u64>,
+    },
+    /// The build waits in UPLOAD_ARTIFACTS until a driver has sent [`crate::answer::Answer::Reports`] with each of these.
+    ReportsNeeded {
+        groups: Vec<ReportGroup>,
+    },
+    /// The answer came; these reports are being made.
+    ReportsStarted {
+        arns: Vec<String>,
+    },
+    /// A report is made. Its findings are JSON of a [`report::Findings`], in a file of the build's folder; without them
+    /// there were no files.
+    ReportEnded {
+        arn: String,
+        findings: Option<String>,
+        /// All its files were found and read.
+        is_complete: bool,
     },
     /// Last record: everything is torn down and durable.
     Finished {

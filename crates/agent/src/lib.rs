@@ -44,6 +44,8 @@ pub const SOCKET: &str = "agent.sock";
 /// Where shells are asked for, see [`attach`].
 pub const SHELL_SOCKET: &str = "shell.sock";
 pub const SCRATCH: &str = "scratch";
+/// Folder of what was found in report files, see [`journal::Event::ReportEnded`].
+pub const REPORTS: &str = "reports";
 /// Holds the names that [`container::sweep`] needs, one a line; written before there is a container.
 pub const CONTAINER: &str = "container";
 

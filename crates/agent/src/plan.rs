@@ -59,6 +59,9 @@ pub struct Plan {
     /// Whose buckets the build may read and write; all of them if nobody's are meant.
     #[serde(default)]
     pub objects_owner: Option<store::objects::Owner>,
+    /// Whether and how reports are made.
+    #[serde(default)]
+    pub reports: Option<Reports>,
     /// `buildyard run`: environments are kept at phase borders, and may be entered again.
     #[serde(default)]
     pub snapshots: Option<Snapshots>,
@@ -109,6 +112,17 @@ pub enum Trust {
     Full,
     /// It finds what others saved and leaves nothing there itself.
     ReadOnly,
+}
+
+/// How a build's reports are made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reports {
+    /// How the ARNs of the report groups begin that the build may write to, up to their names; all of them if none are said.
+    pub group_arns: Option<String>,
+    /// The object store that files are exported to.
+    pub objects: Option<PathBuf>,
+    /// Report files are looked for without being named, unless the build's variables say otherwise (BS-117).
+    pub discover: bool,
 }
 
 /// Environments kept between the builds of one source folder; see [`crate::snapshots`].
@@ -333,6 +347,7 @@ pub(crate) mod tests {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            reports: None,
             snapshots: None,
             endpoint: None,
             cache: Cache::None,

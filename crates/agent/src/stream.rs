@@ -21,6 +21,11 @@ pub(crate) enum Record {
         path: String,
         target: String,
     },
+    /// A report file, by how it begins.
+    Recognised {
+        path: String,
+        format: report::Format,
+    },
     /// Why nothing more comes.
     Failed(String),
     Done,

@@ -16,6 +16,8 @@ mod logs;
 mod races;
 #[path = "agent/references.rs"]
 mod references;
+#[path = "agent/reports.rs"]
+mod reports;
 #[path = "agent/runtimes.rs"]
 mod runtimes;
 #[path = "agent/world.rs"]
@@ -55,9 +57,17 @@ fn main() -> ExitCode {
     let is_wanted = |name: &str| {
         filters.is_empty() || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) })
     };
-    let all = [cache::CASES, commands::CASES, logs::CASES, races::CASES, references::CASES, runtimes::CASES]
-        .into_iter()
-        .flatten();
+    let all = [
+        cache::CASES,
+        commands::CASES,
+        logs::CASES,
+        races::CASES,
+        references::CASES,
+        reports::CASES,
+        runtimes::CASES,
+    ]
+    .into_iter()
+    .flatten();
     let wanted: Vec<&Case> = all.filter(|(name, _)| is_wanted(name)).collect();
     if arguments.iter().any(|a| a == "--list") {
         let is_ignored = arguments.iter().any(|a| a == "--ignored");

@@ -3,6 +3,7 @@
 //! Here: the command line. What it comes to is in `run/plan.rs`, what is built in `run/sources.rs`, the driver in `run/watch.rs`.
 
 mod plan;
+mod reports;
 mod sources;
 mod variables;
 mod watch;

@@ -162,6 +162,7 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         objects_owner: None,
         endpoint: None,
         cache: agent::plan::Cache::None,
+        reports: None,
         snapshots: Some(Snapshots {
             folder: kept.folder.clone(),
             entry: Some(Entry::Left { build_id: record.build_id.clone() }),

@@ -64,6 +64,9 @@ pub(crate) fn render(build: &mut Build, order: &Order, state: &State) {
     build.phases = Some(state.phases.iter().map(phase).collect());
     build.auto_retry_config = retry::shown(order, state);
     build.debug_session = order.plan.debug_session.then(|| debug_session(order, state));
+    if !state.reports.is_empty() {
+        build.report_arns = Some(state.reports.iter().map(|report| report.arn.clone()).collect());
+    }
     build.resolved_source_version = state.resolved_source_version.clone();
     state.artifacts.iter().for_each(|artifact| show_artifact(build, artifact));
     if state.is_over() {

@@ -4,6 +4,8 @@
 //! before anybody is told of it, and cleans up at the end. What a state means is `lifecycle`'s; a build's failure
 //! is data here, and only faults of ours are errors.
 
+mod reports;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -125,7 +127,7 @@ impl Driver {
             Start::Adopted(link) => self.follow(link).await,
             Start::Unknown => self.take_up().await,
             Start::Dead(events) => {
-                self.apply_reports(events);
+                self.take_in(events).await;
                 self.lose_agent().await
             }
         }
@@ -268,14 +270,14 @@ impl Driver {
             tokio::select! {
                 signal = link.signal() => match signal {
                     Signal::JournalGrew => {
-                        offset = self.read_journal(link, offset, &mut lookup)?;
+                        offset = self.read_journal(link, offset, &mut lookup).await?;
                         if self.settle().await? {
                             return Ok(End::Over);
                         }
                     }
                     Signal::LogGrew => self.wake_readers(),
                     Signal::Lost => {
-                        self.read_journal(link, offset, &mut lookup)?;
+                        self.read_journal(link, offset, &mut lookup).await?;
                         if self.live.state.is_over() {
                             return self.finish().await;
                         }
@@ -283,7 +285,7 @@ impl Driver {
                             None => return Ok(End::Left),
                             Some(Adopted::Running(found)) => (*link, offset) = (found, 0),
                             Some(Adopted::Dead { events }) => {
-                                self.apply_reports(events);
+                                self.take_in(events).await;
                                 return self.lose_agent().await;
                             }
                             Some(Adopted::NeverStarted) => return self.lose_agent().await,
@@ -313,17 +315,17 @@ impl Driver {
         }
     }
 
-    fn read_journal(&mut self, link: &Link, offset: u64, lookup: &mut Lookup) -> Result<u64> {
+    async fn read_journal(&mut self, link: &Link, offset: u64, lookup: &mut Lookup) -> Result<u64> {
         let (reports, offset) = link.events_after(offset).map_err(Error::internal)?;
         lookup.begin(&self.references, &self.live.scope, &reports);
-        self.apply_reports(reports);
-        Ok(offset)
-    }
-
-    fn apply_reports(&mut self, reports: Vec<Report>) {
-        for report in reports {
-            self.apply(Event::Reported(report));
+        let needed = reports::needed(&reports);
+        self.take_in(reports).await;
+        if let Some(groups) = needed
+            && let Some(answer) = self.open_reports(&groups).await
+        {
+            link.answer(answer).await;
         }
+        Ok(offset)
     }
 
     /// Stores what has changed; true once the build is over.
@@ -372,7 +374,7 @@ impl Driver {
             None => Ok(End::Left),
             Some(Adopted::Running(link)) => self.follow(link).await,
             Some(Adopted::Dead { events }) => {
-                self.apply_reports(events);
+                self.take_in(events).await;
                 self.lose_agent().await
             }
             // It had an agent once: only a lost disk can have taken that from us. Its commands ran.
@@ -485,6 +487,7 @@ impl Driver {
             self.live.state.log_object_failed = true;
             document::render(&mut self.live.document, &self.live.order, &self.live.state);
         }
+        self.give_up_reports().await;
         let kept = match self.next_try() {
             Some(next) => self.store_with_next_try(next).await,
             None => self.store_until_kept().await,

@@ -59,6 +59,13 @@ pub struct PhaseEnd {
     pub context: Context,
 }
 
+/// A report of a build.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportRecord {
+    pub arn: String,
+    pub ended: bool,
+}
+
 /// Everything that changes in a build after it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -75,6 +82,9 @@ pub struct State {
     /// A phase failed whose `on-failure` asks for so many tries (BS-082..084).
     #[serde(default)]
     pub retry_asked: Option<u32>,
+    /// In the order in which they were begun.
+    #[serde(default)]
+    pub reports: Vec<ReportRecord>,
     /// ARN of the build that follows this one as its next try (LC-072).
     #[serde(default)]
     pub next_try: Option<String>,
@@ -156,6 +166,7 @@ impl State {
             artifacts: Vec::new(),
             exported: BTreeMap::new(),
             retry_asked: None,
+            reports: Vec::new(),
             next_try: None,
             log_object_failed: false,
         }
@@ -236,12 +247,38 @@ impl State {
             Report::SourceResolved { version } => self.resolved_source_version = Some(version),
             Report::ArtifactUploaded(artifact) => self.record_artifact(artifact),
             Report::Exported { variables } => self.exported = variables,
+            Report::ReportsNeeded { .. } => {}
+            Report::ReportsStarted { arns } => self.begin_reports(arns),
+            Report::ReportEnded { arn, .. } => {
+                self.reports
+                    .iter_mut()
+                    .filter(|report| report.arn == arn)
+                    .for_each(|report| report.ended = true);
+            }
             Report::Finished { at_ms, outcome } => {
                 self.end_phase(at_ms, outcome, Context::default());
                 return self.complete(at_ms, outcome);
             }
         }
         Vec::new()
+    }
+
+    fn begin_reports(&mut self, arns: Vec<String>) {
+        for arn in arns {
+            if !self.reports.iter().any(|report| report.arn == arn) {
+                self.reports.push(ReportRecord { arn, ended: false });
+            }
+        }
+    }
+
+    /// Whether it was begun and is not at its end.
+    pub fn is_being_reported(&self, arn: &str) -> bool {
+        self.reports.iter().any(|report| report.arn == arn && !report.ended)
+    }
+
+    /// ARNs of the reports that were begun and not ended.
+    pub fn unfinished_reports(&self) -> Vec<String> {
+        self.reports.iter().filter(|report| !report.ended).map(|report| report.arn.clone()).collect()
     }
 
     fn record_artifact(&mut self, artifact: UploadedArtifact) {

@@ -4,7 +4,7 @@
 //! Here: putting it together. [`available`] refuses what cannot run in this version, `environment`, `source`
 //! and `artifacts` say what each part of the project means, `variables` what a build finds set.
 
-use agent::plan::{DriverLoss, Fetching, Plan};
+use agent::plan::{DriverLoss, Fetching, Plan, Reports};
 use api::arn::Resource;
 use api::codebuild::{Build, Project, StartBuildInput};
 use api::{AccountId, Arn};
@@ -122,6 +122,7 @@ pub(crate) fn draft(
         debug_session,
         hold_on_failure: false,
         objects_owner: Some(config.buckets_of(&request.account)),
+        reports: Some(reports(&request.account, config)),
         snapshots: None,
         endpoint: None,
         cache: cache::cache(&settings, &request, config)?,
@@ -180,6 +181,15 @@ impl Draft {
                 None => self.plan.uuid.clone(),
             },
         })
+    }
+}
+
+/// COMPAT: BS-116, BS-117.
+fn reports(account: &AccountId, config: &Config) -> Reports {
+    Reports {
+        group_arns: Some(Arn::codebuild(&config.region, account, Resource::ReportGroup("")).to_string()),
+        objects: Some(config.objects.clone()),
+        discover: true,
     }
 }
 

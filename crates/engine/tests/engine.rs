@@ -14,6 +14,8 @@ mod projects;
 mod queue;
 #[path = "engine/references.rs"]
 mod references;
+#[path = "engine/reports.rs"]
+mod reports;
 #[path = "engine/restarts.rs"]
 mod restarts;
 #[path = "engine/retries.rs"]

@@ -183,6 +183,15 @@ impl Executor for Embedded {
         Box::pin(self.adopt_from_folder(uuid))
     }
 
+    fn left<'a>(&'a self, uuid: &'a str, file: &'a str) -> Future<'a, Vec<u8>> {
+        Box::pin(async move {
+            let found = BuildFolder::latest(&self.builds, uuid)?;
+            let gone = || Error::folder("read", Path::new(file))(io::ErrorKind::NotFound.into());
+            let path = found.ok_or_else(gone)?.path().join(file);
+            tokio::fs::read(&path).await.map_err(Error::folder("read", &path))
+        })
+    }
+
     fn remove<'a>(&'a self, uuid: &'a str) -> Future<'a, ()> {
         let (builds, uuid) = (self.builds.clone(), uuid.to_string());
         Box::pin(async move {

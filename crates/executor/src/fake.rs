@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent::answer::{Answer, Hearing, Word};
-use agent::journal::{self, Context, Event, Outcome, Phase, Secret, UploadedArtifact, Writer};
+use agent::journal::{self, Context, Event, Outcome, Phase, ReportGroup, Secret, UploadedArtifact, Writer};
 use agent::plan::Plan;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -50,6 +50,8 @@ pub struct Script {
     pub references: Option<(Vec<String>, Vec<Secret>)>,
     /// With `references`: git asks for credentials too.
     pub git_credentials: bool,
+    /// Reports in UPLOAD_ARTIFACTS: the group, its findings as JSON if files were found, and whether they were complete.
+    pub reports: Vec<(ReportGroup, Option<String>, bool)>,
     /// With `fail_in`: the phase's `on-failure` asks for so many tries.
     pub retry: Option<u32>,
 }
@@ -222,6 +224,13 @@ impl Executor for Fake {
         Box::pin(async move { self.find(uuid) })
     }
 
+    fn left<'a>(&'a self, uuid: &'a str, file: &'a str) -> Future<'a, Vec<u8>> {
+        Box::pin(async move {
+            let path = self.0.folder.join(uuid).join(file);
+            fs::read(&path).map_err(Error::folder("read", &path))
+        })
+    }
+
     fn remove<'a>(&'a self, uuid: &'a str) -> Future<'a, ()> {
         Box::pin(async move {
             // As with any executor, others may run before it is done.
@@ -284,6 +293,7 @@ impl Inside {
         }
         self.hear(self.script.hold_in == Some(phase)).await?;
         self.write_extras(phase).await?;
+        self.report(phase).await?;
         let (outcome, context) = match self.refused_references(phase).await? {
             Some(context) => (Outcome::Failed, context),
             None => self.ending(phase),
@@ -311,6 +321,39 @@ impl Inside {
             Some(Answer::Refused { status_code, message }) => Some(Context { status_code, message }),
             _ => None,
         })
+    }
+
+    /// Makes the script's reports, of which those are begun that the driver allows.
+    async fn report(&mut self, phase: Phase) -> std::result::Result<(), Killed> {
+        let reports = std::mem::take(&mut self.script.reports);
+        if phase != Phase::UploadArtifacts || reports.is_empty() {
+            self.script.reports = reports;
+            return Ok(());
+        }
+        let groups = reports.iter().map(|(group, ..)| group.clone()).collect();
+        self.write(Event::ReportsNeeded { groups }).await?;
+        let targets = loop {
+            match self.answer.take() {
+                Some(Answer::Reports(targets)) => break targets,
+                _ if self.stopped => return Ok(()),
+                _ => {}
+            }
+            let told = self.listen.recv().await.ok_or(Killed)?;
+            self.take_in(told).await?;
+        };
+        let arns = targets.values().flatten().map(|target| target.arn.clone()).collect();
+        self.write(Event::ReportsStarted { arns }).await?;
+        for (number, (group, findings, is_complete)) in reports.into_iter().enumerate() {
+            let Some(Ok(target)) = targets.get(&group.name) else { continue };
+            let name = format!("{number}.json");
+            if let Some(findings) = &findings {
+                let path = self.fake.0.folder.join(&self.uuid).join(&name);
+                fs::write(path, findings).map_err(|_| Killed)?;
+            }
+            let findings = findings.map(|_| name);
+            self.write(Event::ReportEnded { arn: target.arn.clone(), findings, is_complete }).await?;
+        }
+        Ok(())
     }
 
     fn ending(&self, phase: Phase) -> (Outcome, Context) {

@@ -38,6 +38,9 @@ pub trait Executor: Debug + Send + Sync {
     /// Finds out what became of a build launched earlier, perhaps by another server process.
     fn adopt<'a>(&'a self, uuid: &'a str) -> Future<'a, Adopted>;
 
+    /// The content of a file that the build's agent left beside its journal, and named there.
+    fn left<'a>(&'a self, uuid: &'a str, file: &'a str) -> Future<'a, Vec<u8>>;
+
     /// Forgets the build: removes everything an agent left outside the store. Unknown builds are fine.
     fn remove<'a>(&'a self, uuid: &'a str) -> Future<'a, ()>;
 

@@ -139,6 +139,7 @@ impl Build<'_> {
                 Ok(git)
             }
             Answer::Refused { status_code, message } => Err(Stopped::Failed(failed(&status_code, message))),
+            Answer::Reports(_) => Err(Halt::Fault(super::OTHER_ANSWER.into()).into()),
         }
     }
 

@@ -50,6 +50,7 @@ impl Build<'_> {
             match self.session.ask(&question(&needs, spec.env.git_credential_helper))? {
                 Answer::Values { parameters, secrets, git } => (parameters, secrets, git),
                 Answer::Refused { status_code, message } => return Ok(Err(failed(&status_code, message))),
+                Answer::Reports(_) => return Err(Halt::Fault(super::OTHER_ANSWER.into())),
             };
         let variables = match values(&needs, &parameters, &secrets) {
             Ok(variables) => variables,

@@ -96,9 +96,6 @@ impl Build<'_> {
             self.say("Cache is not defined in the buildspec")?;
             self.say("Skip cache due to: no paths specified to be cached")?;
         }
-        if !spec.reports.is_empty() {
-            self.say("Skip reports due to: reports are not available in this version")?;
-        }
         if spec.proxy.logs || spec.proxy.upload_artifacts {
             // BS-060: there is no way to them that a proxy could stand in.
             self.say("Skip proxy due to: logs and artifacts are kept where the build runs")?;

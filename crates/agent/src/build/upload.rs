@@ -13,7 +13,9 @@ use crate::{inside, shell};
 impl Build<'_> {
     /// UPLOAD_ARTIFACTS: what the build has made, then what later builds find again.
     pub(super) fn upload(&mut self) -> Result<Ended, Halt> {
+        // COMPAT: BS-115 reports after artifacts, and whatever became of these.
         let uploaded = self.upload_artifacts()?;
+        let uploaded = uploaded.and(self.upload_reports()?);
         self.succeeding &= uploaded.is_ok();
         self.save_cache()?;
         Ok(uploaded)
@@ -89,6 +91,7 @@ impl Build<'_> {
             exclude_paths: artifact.exclude_paths.clone(),
             discard_paths: artifact.discard_paths,
             keep_symlinks: artifact.enable_symlinks,
+            named: false,
         };
         let mut broken = None;
         self.session.call("collect", &collect, Vec::new(), &mut |bytes| {

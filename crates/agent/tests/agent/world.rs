@@ -67,6 +67,7 @@ impl Build {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            reports: None,
             snapshots: None,
             endpoint: None,
             cache: agent::plan::Cache::None,
@@ -126,7 +127,9 @@ impl Build {
                 break;
             }
             let (events, _) = journal::read(&place.join(agent::JOURNAL), 0).unwrap();
-            if events.iter().any(|event| matches!(event, Event::ReferencesNeeded { .. }))
+            if events
+                .iter()
+                .any(|event| matches!(event, Event::ReferencesNeeded { .. } | Event::ReportsNeeded { .. }))
                 && let Some(answer) = asked.take()
             {
                 driver.write_all(&Word::Answer(answer).to_bytes()).unwrap();

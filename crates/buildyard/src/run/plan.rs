@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use agent::cache::{Owner, Scope};
 use agent::journal::Phase;
 use agent::plan::{
-    Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Fetching, Limits, Network, Plan, Rootfs,
-    Snapshots, Trust,
+    Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Fetching, Limits, Network, Plan, Reports,
+    Rootfs, Snapshots, Trust,
 };
 use agent::snapshots::Record;
 use engine::clock::{Clock, SystemClock};
@@ -70,6 +70,7 @@ pub(super) fn plan(
         debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
         objects_owner: None,
+        reports: Some(Reports { group_arns: None, objects: None, discover: false }),
         snapshots,
         endpoint: None,
         cache: cache(arguments, place, data),

@@ -11,7 +11,7 @@ use executor::{Adopted, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
 use store::records::Scope;
 
-use super::{Arguments, Build, ReportFormat};
+use super::{Arguments, Build, ReportFormat, reports};
 use crate::screen::Screen;
 use crate::{aws_environment, environment_report, kept, leftovers, terminal};
 
@@ -88,6 +88,9 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
             }
         };
         let new = seen.catch_up(&link, build, &mut screen)?;
+        if let Some(answer) = reports::answer(&seen.events[new..]) {
+            link.answer(answer).await;
+        }
         lookup.begin(&references, &scope(build), &seen.events[new..]);
         if seen.events[new..].iter().any(|event| matches!(event, Event::Held { why: Hold::Failure, .. })) {
             let shell = let_in(build);
@@ -110,8 +113,9 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
     if !matches!(seen.events.last(), Some(Event::Finished { .. })) {
         seen.events = bury(&executor, &build.plan.uuid).await?;
     }
+    let reported = reports::keep(&executor, build, &seen.events).await?;
     executor.remove(&build.plan.uuid).await.map_err(|e| e.to_string())?;
-    finish(arguments, build, &seen, interrupted > 0)
+    finish(arguments, build, &seen, &reported, interrupted > 0)
 }
 
 /// A shell in the environment of a command that failed, until it ends.
@@ -176,7 +180,13 @@ impl Seen {
     }
 }
 
-fn finish(arguments: &Arguments, build: &Build, seen: &Seen, interrupted: bool) -> Result<Outcome, String> {
+fn finish(
+    arguments: &Arguments,
+    build: &Build,
+    seen: &Seen,
+    reported: &[(String, bool)],
+    interrupted: bool,
+) -> Result<Outcome, String> {
     let outcome = match seen.events.last() {
         Some(Event::Finished { outcome, .. }) => *outcome,
         _ if interrupted => Outcome::Stopped,
@@ -196,6 +206,9 @@ fn finish(arguments: &Arguments, build: &Build, seen: &Seen, interrupted: bool) 
             }
             _ => {}
         }
+    }
+    for (text, good) in reported {
+        closing.say(text, *good).map_err(|e| e.to_string())?;
     }
     let text = format!("{} {} in {:.1} s", build.plan.project_name, outcome.name(), took.as_secs_f64());
     closing.say(&text, outcome == Outcome::Succeeded).map_err(|e| e.to_string())?;

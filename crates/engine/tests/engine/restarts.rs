@@ -221,6 +221,10 @@ impl Executor for Forgetful {
         self.agents.adopt(uuid)
     }
 
+    fn left<'a>(&'a self, uuid: &'a str, file: &'a str) -> executor::Future<'a, Vec<u8>> {
+        self.agents.left(uuid, file)
+    }
+
     fn remove<'a>(&'a self, uuid: &'a str) -> executor::Future<'a, ()> {
         self.agents.remove(uuid)
     }
