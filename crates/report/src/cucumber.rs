@@ -33,14 +33,14 @@ struct Scenario {
 }
 
 #[derive(Deserialize)]
-struct Step {
+struct Clause {
     #[serde(default)]
-    result: StepResult,
+    result: ClauseResult,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct StepResult {
+struct ClauseResult {
     status: String,
     /// Nanoseconds.
     duration: f64,
@@ -56,7 +56,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn take(&mut self, result: StepResult) {
+    fn take(&mut self, result: ClauseResult) {
         let status = match result.status.as_str() {
             "passed" => Status::Succeeded,
             "failed" => Status::Failed,
@@ -119,8 +119,8 @@ fn fold<'de, D: Deserializer<'de>, S, T: Deserialize<'de>>(
 }
 
 fn outcome<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Outcome, D::Error> {
-    fold(deserializer, Outcome::default(), |outcome, step: Step| {
-        outcome.take(step.result);
+    fold(deserializer, Outcome::default(), |outcome, clause: Clause| {
+        outcome.take(clause.result);
         Ok(())
     })
 }
