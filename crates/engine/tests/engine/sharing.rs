@@ -105,10 +105,14 @@ async fn a_policy_that_is_not_understood_or_gives_away_more_is_refused() {
         "arn:aws:codebuild:eu-west-1:123456789012:project/gone",
         "arn:aws:codebuild:eu-west-1:999999999999:project/demo",
         "arn:aws:codebuild:us-east-1:123456789012:project/demo",
-        "arn:aws:codebuild:eu-west-1:123456789012:report-group/none",
     ] {
         assert!(matches!(put(&tester, arn, &sound).await, Err(Error::NotFound(_))), "{arn}");
     }
+    // Each kind of resource has its own actions.
+    let group = "arn:aws:codebuild:eu-west-1:123456789012:report-group/none";
+    assert!(matches!(put(&tester, group, &sound).await, Err(Error::InvalidInput(_))));
+    let sound = policy("999999999999", &["BatchGetReports"]);
+    assert!(matches!(put(&tester, group, &sound).await, Err(Error::NotFound(_))));
 }
 
 // AP-009, AP-063, AP-065, AP-073, AP-075, AP-113, IN-120, IN-121
