@@ -242,7 +242,7 @@ def test_a_server_build_with_session_debugging_is_held_and_entered(codebuild, se
         [str(BINARY), "shell", build, "--", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
     )
     wait_until(lambda: enter("eval", "echo $X").stdout == b"1\n", "a shell in the held build")
-    assert codebuild.api.batch_get_builds(ids=[build])["builds"][0]["currentPhase"] == "BUILD"
+    wait_until(lambda: codebuild.build(build)["currentPhase"] == "BUILD", "the server has heard of it")
     wait_until(lambda: "breakpoint" in codebuild.log(codebuild.build(build)), "the breakpoint is in the log")
     assert enter("codebuild-resume").returncode == 0
     assert codebuild.wait(build)["buildStatus"] == "SUCCEEDED"
