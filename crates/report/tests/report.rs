@@ -1,5 +1,7 @@
 //! Files of every format, as tools write them and as nobody should.
 
+#![allow(clippy::unwrap_used, reason = "Clippy knows test functions, not those they share")]
+
 use proptest::prelude::*;
 use report::{Error, Findings, Format, Kind, Ratio, Status, TestCase, Tests, detect, limits, read};
 

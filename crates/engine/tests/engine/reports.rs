@@ -200,7 +200,7 @@ async fn a_report_group_is_made_changed_shared_and_listed() {
     let updated = engine.update_report_group(caller, update).await.unwrap().report_group.unwrap();
     assert_eq!(updated.tags, Some(Vec::new()));
     let listed = engine.list_report_groups(caller, ListReportGroupsInput::default()).await.unwrap();
-    assert_eq!(listed.report_groups.unwrap(), [group.clone()]);
+    assert_eq!(listed.report_groups.unwrap(), std::slice::from_ref(&group));
     let policy = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Principal": {"AWS": "444455556666"},
         "Action": ["codebuild:BatchGetReportGroups", "codebuild:BatchGetReports"], "Resource": "RESOURCE"}}"#;
     let put = PutResourcePolicyInput {
@@ -210,7 +210,7 @@ async fn a_report_group_is_made_changed_shared_and_listed() {
     engine.put_resource_policy(caller, put).await.unwrap();
     let other = caller_of("444455556666", "bob");
     let shared = engine.list_shared_report_groups(&other, ListSharedReportGroupsInput::default()).await;
-    assert_eq!(shared.unwrap().report_groups.unwrap(), [group.clone()]);
+    assert_eq!(shared.unwrap().report_groups.unwrap(), std::slice::from_ref(&group));
     let found = BatchGetReportGroupsInput { report_group_arns: Some(vec![group.clone()]) };
     let found = engine.batch_get_report_groups(&other, found).await.unwrap();
     assert_eq!(found.report_groups.unwrap().len(), 1);
