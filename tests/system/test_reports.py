@@ -107,6 +107,7 @@ def test_reports_are_made_when_a_command_failed_and_read_by_the_aws_command_line
             check=True,
             capture_output=True,
         ).stdout
+        or "{}"
     )
     assert aws("batch-get-reports", "--report-arns", arn)["reports"][0]["status"] == "FAILED"
     assert len(aws("describe-test-cases", "--report-arn", arn, "--filter", "status=FAILED")["testCases"]) == 1
@@ -141,11 +142,12 @@ def test_a_group_of_another_account_fails_the_build(codebuild, name):
 # IN-111
 @pytest.mark.parametrize("packaging", ["NONE", "ZIP"])
 def test_a_groups_files_are_exported_as_they_were(codebuild, name, packaging):
-    bucket = f"{name}-{packaging}".lower().replace("_", "-")[-63:].strip("-")
+    name = f"{packaging}-{name}"
+    bucket = name.lower().replace("_", "-")[-63:].strip("-")
     codebuild.s3.create_bucket(Bucket=bucket)
     destination = {"bucket": bucket, "path": "reports", "packaging": packaging}
     export = {"exportConfigType": "S3", "s3Destination": destination}
-    group = codebuild.api.create_report_group(name=f"g-{name}-{packaging}", type="TEST", exportConfig=export)["reportGroup"]
+    group = codebuild.api.create_report_group(name=name, type="TEST", exportConfig=export)["reportGroup"]
     assert group["exportConfig"]["s3Destination"]["bucket"] == bucket
     codebuild.create_project(name, json.dumps(writes({"unit.xml": JUNIT}, **{group["arn"]: {"files": ["out/unit.xml"]}})))
     build = codebuild.run(name)

@@ -257,11 +257,19 @@ impl Session {
         Ok(Ran::Ended(status))
     }
 
-    /// Runs a process and returns what it printed on standard output instead of logging it.
-    pub(crate) fn capture(&mut self, process: Process<'_>) -> Result<(ExitStatus, Vec<u8>), Halt> {
+    /// Runs a process and returns what it printed on standard output instead of logging it; `None` if it cannot be
+    /// started, because commands have taken from the environment what it needs.
+    pub(crate) fn capture(&mut self, process: Process<'_>) -> Result<Option<Vec<u8>>, Halt> {
+        let (read, write) = pipe()?;
+        let process = Process { output: Some(write.as_fd()), ..process };
+        let handle = match self.container()?.start(&process) {
+            Ok(handle) => handle,
+            Err(error) => return refused(error).map(|_| None),
+        };
+        drop(write);
         let mut bytes = Vec::new();
-        let status = self.stream(process, &mut |piece| bounded(&mut bytes, piece))?;
-        Ok((status, bytes))
+        self.wait(handle, Some((read, &mut |piece: &[u8]| bounded(&mut bytes, piece))))?;
+        Ok(Some(bytes))
     }
 
     /// Runs a process; `sink` gets what it prints, piece by piece.

@@ -8,6 +8,8 @@ use crate::builds::{self, Asked};
 
 /// Lines of the log that are shown.
 const LINES: usize = 15;
+/// What the service itself writes begins so. It says what became of phases, which is told above.
+const OF_SERVICE: &str = "[Container] ";
 /// Events that are fetched to find them; the last lines may be empty or a program's progress.
 const EVENTS: usize = 60;
 
@@ -34,7 +36,9 @@ async fn last_lines(client: &Client, build: &Value) -> Vec<String> {
     let answer = client.call(&aws::LOGS, "GetLogEvents", &asked).await.unwrap_or_default();
     let events = answer["events"].as_array().cloned().unwrap_or_default();
     let text: String = events.iter().filter_map(|event| event["message"].as_str()).collect();
-    let lines: Vec<String> = text.lines().map(printable).filter(|line| !line.trim().is_empty()).collect();
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    let is_said = |line: &String| !line.trim().is_empty() && !line.starts_with(OF_SERVICE);
+    let lines: Vec<String> = lines.into_iter().filter(is_said).collect();
     lines[lines.len().saturating_sub(LINES)..].to_vec()
 }
 
@@ -53,7 +57,7 @@ fn explain(build: &Value, log: &[String], now_ms: i64) -> String {
         (_, phase) => running(build, id, phase.unwrap_or_default(), now_ms),
     };
     if !log.is_empty() {
-        lines.push("The last lines of its log:".to_owned());
+        lines.push("The last lines that its commands printed:".to_owned());
         lines.extend(log.iter().map(|line| format!("  {line}")));
     }
     lines.join("\n") + "\n"
@@ -187,7 +191,7 @@ mod tests {
                 "p:1 is FAILED, 12 s after it was asked for.",
                 "BUILD is FAILED: COMMAND_EXECUTION_ERROR: Error while executing command: make. Reason: exit status 2",
                 "It is tried again as p:2.",
-                "The last lines of its log:",
+                "The last lines that its commands printed:",
                 "  make: nothing to do",
             ],
         );

@@ -112,7 +112,7 @@ impl Build<'_> {
         // What programs complain about is no part of a key.
         let script = format!("exec 2>/dev/null\n{}", shell::expansion(text));
         let process = self.process(script, None);
-        let (_, printed) = self.session.capture(process)?;
+        let printed = self.session.capture(process)?.unwrap_or_default();
         Ok(String::from_utf8_lossy(&printed).trim().to_owned())
     }
 

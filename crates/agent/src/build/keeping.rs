@@ -256,7 +256,8 @@ impl Build<'_> {
         let names: Vec<&str> = self.fetched.variables.keys().map(String::as_str).collect();
         let process = self.process(shell::saved_without(&names), None);
         let printed = self.session.capture(process);
-        let (_, saved) = printed.map_err(|halt| format!("its variables could not be read: {halt:?}"))?;
+        let saved = printed.map_err(|halt| format!("its variables could not be read: {halt:?}"))?;
+        let saved = saved.ok_or("there is no shell to read its variables")?;
         match self.fetched.variables.iter().find(|(_, value)| shell::holds(&saved, value)) {
             Some((name, _)) => {
                 Err(format!("another variable holds the value of {name}, which must not be kept"))

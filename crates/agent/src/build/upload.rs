@@ -128,7 +128,7 @@ impl Build<'_> {
             return Ok(target.name.clone());
         };
         let process = self.process(shell::expansion(name), None);
-        let (_, printed) = self.session.capture(process)?;
+        let printed = self.session.capture(process)?.unwrap_or_default();
         let name = String::from_utf8_lossy(&printed).trim().to_owned();
         Ok(if name.is_empty() { target.name.clone() } else { name })
     }

@@ -92,13 +92,13 @@ impl Build<'_> {
         Ok(expanded.map_err(|error| error.to_string()))
     }
 
-    /// The present values of variables that are set.
+    /// The present values of variables that are set; none are where no shell is left to tell.
     pub(super) fn values(&mut self, names: &[&str]) -> Result<BTreeMap<String, String>, Halt> {
         if names.is_empty() {
             return Ok(BTreeMap::new());
         }
         let process = self.process(shell::values(names), None);
-        let (_, printed) = self.session.capture(process)?;
+        let printed = self.session.capture(process)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&printed).into_owned();
         let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
         Ok(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
