@@ -20,10 +20,14 @@ pub struct Traffic {
     pub sent_bytes: u64,
 }
 
+/// Of a second, in which the kernel counts for programs (`USER_HZ`), whatever it counts in itself. Asking for it needs a file that
+/// processes without rights cannot read on older kernels.
+const TICKS: u64 = 100;
+
 /// Init buries everybody inside, and so has their time.
 pub(crate) fn cpu_millis(init: i32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{init}/stat")).unwrap_or_default();
-    parse_stat(&stat).unwrap_or_default() * 1000 / rustix::param::clock_ticks_per_second().max(1)
+    parse_stat(&stat).unwrap_or_default() * 1000 / TICKS
 }
 
 /// Ticks: user and system, its own and those of its children that ended. The name before them may hold anything.

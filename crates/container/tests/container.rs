@@ -127,8 +127,12 @@ fn main() -> ExitCode {
     }
     let is_exact = arguments.iter().any(|a| a == "--exact");
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-') && *a != "terse").collect();
+    let skipped: Vec<&str> = arguments.iter().filter_map(|a| a.strip_prefix("--skip=")).collect();
     let is_wanted = |name: &str| {
-        filters.is_empty() || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) })
+        let is_skipped = skipped.iter().any(|skip| name.contains(skip));
+        !is_skipped
+            && (filters.is_empty()
+                || filters.iter().any(|f| if is_exact { name == *f } else { name.contains(*f) }))
     };
     let wanted: Vec<(String, &Case, Who)> = all().into_iter().filter(|(name, ..)| is_wanted(name)).collect();
     if arguments.iter().any(|a| a == "--list") {
