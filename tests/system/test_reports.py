@@ -3,6 +3,7 @@
 What a file says in each of the ten formats is tested in the room `report`.
 """
 
+import datetime
 import io
 import json
 import os
@@ -53,7 +54,7 @@ def reported(codebuild, name):
     return build, {report["reportGroupArn"].rpartition("-")[2]: report for report in reports}
 
 
-# BS-110, BS-112..114, IN-100
+# AP-055, BS-110, BS-112..114, IN-100
 def test_what_a_build_reports_is_shown_by_group_report_case_and_file(codebuild, reported, name):
     build, reports = reported
     assert set(reports) == {"unit", "coverage"}
@@ -61,7 +62,10 @@ def test_what_a_build_reports_is_shown_by_group_report_case_and_file(codebuild, 
     assert (unit["type"], unit["status"], unit["executionId"]) == ("TEST", "FAILED", build["arn"])
     assert unit["reportGroupArn"] == group_arn(f"{name}-unit")
     assert unit["arn"].startswith(f"arn:aws:codebuild:{REGION}:{ACCOUNT}:report/{name}-unit:")
+    assert unit["expired"] - unit["created"] == datetime.timedelta(days=30)
+    assert (unit["truncated"], unit["exportConfig"]) == (False, {"exportConfigType": "NO_EXPORT"})
     summary = unit["testSummary"]
+    assert set(summary["statusCounts"]) == {"ERROR", "FAILED", "SKIPPED", "SUCCEEDED", "UNKNOWN"}
     assert summary["total"] == 3
     assert {status: count for status, count in summary["statusCounts"].items() if count} == {
         "SUCCEEDED": 1, "FAILED": 1, "SKIPPED": 1,
