@@ -78,9 +78,15 @@ fn from_header(header: &str, request: &Request<'_>) -> Result<Authorization, Rej
         signature: parse_signature(fields.signature)?,
         date,
         signed_at,
-        token: single_header(request.headers, "x-amz-security-token")?.map(str::to_owned),
+        token: header_token(request)?,
         expires_seconds: None,
     })
+}
+
+/// Without blanks around it, as the canonical request has it: HTTP/2 carries them on.
+fn header_token(request: &Request<'_>) -> Result<Option<String>, Rejection> {
+    let token = single_header(request.headers, "x-amz-security-token")?;
+    Ok(token.map(|token| token.trim_matches([' ', '\t']).to_owned()))
 }
 
 /// `Credential=..., SignedHeaders=..., Signature=...` in any order, each exactly once.

@@ -422,6 +422,14 @@ fn a_session_token_belongs_to_temporary_keys_and_ends_with_them() {
     assert_eq!(with_token.verify_with(&over).unwrap_err(), Rejection::TokenExpired);
 }
 
+// Canonical requests are trimmed, and HTTP/2 does not trim: what is signed and what is read must be the same text.
+#[test]
+fn blanks_around_a_session_token_are_no_part_of_it() {
+    let mut signed = Signed::new("codebuild", "POST", "/", "{}");
+    signed.set("x-amz-security-token", " token-1\t");
+    assert_eq!(signed.sign().verify_with(&keys(Some("token-1"))).map(drop), Ok(()));
+}
+
 #[test]
 fn an_unsigned_session_token_is_refused() {
     let mut signed = json_call();
