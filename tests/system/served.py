@@ -37,6 +37,8 @@ class Server:
         self.data = Path(data)
         self.port = free_port()
         self.flags = list(flags)
+        # Of the server's environment, beside this process's own.
+        self.variables = {}
         self.process = None
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.log = self.data.parent / f"{self.data.name}.server.log"
@@ -44,7 +46,7 @@ class Server:
     def start(self):
         """Starts it and waits until it answers requests; returns the seconds that took."""
         keys = {"BUILDYARD_ACCESS_KEY_ID": KEY_ID, "BUILDYARD_SECRET_ACCESS_KEY": SECRET}
-        environment = os.environ | keys | {"SYSTEM_TEST": str(self.data)}
+        environment = os.environ | keys | {"SYSTEM_TEST": str(self.data)} | self.variables
         listen = f"127.0.0.1:{self.port}"
         command = [str(BINARY), "serve", "--listen", listen, "--data", str(self.data), *self.flags]
         begun = time.monotonic()

@@ -9,16 +9,19 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import socket
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from host import wait_until
-from served import ACCOUNT, ENVIRONMENT, KEY_ID, REGION, SECRET
+from served import ACCOUNT, ENVIRONMENT, KEY_ID, REGION, SECRET, Server
 
 VARIANTS = 20
+FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1")
 ALGORITHM = "AWS4-HMAC-SHA256"
 TERMINATOR = "aws4_request"
 READING = ["ListProjects", "ListBuilds", "ListSourceCredentials"]
@@ -536,22 +539,23 @@ def test_there_is_a_class_for_each_way():
     assert sorted(int(what[:2]) for what in CLASSES) == [number for number in range(1, 43) if number not in (24, 25, 26)]
 
 
-# AP-004
+def creating(door, name, number=0):
+    project = {
+        "name": name,
+        "source": {"type": "NO_SOURCE", "buildspec": "version: 0.2\nphases: {build: {commands: [date]}}"},
+        "artifacts": {"type": "NO_ARTIFACTS"},
+        "environment": ENVIRONMENT,
+        "serviceRole": f"arn:aws:iam::{ACCOUNT}:role/codebuild",
+    }
+    return door.json(number, "CreateProject", json.dumps(project).encode())
+
+
+# AP-004; classes 24, 25
 def test_a_change_that_was_recorded_cannot_be_played_again_not_even_to_the_next_server(make_server, name):
     server = make_server()
     door = Door(server)
 
-    def change(number):
-        project = {
-            "name": f"{name[:60]}-{number}",
-            "source": {"type": "NO_SOURCE", "buildspec": "version: 0.2\nphases: {build: {commands: [date]}}"},
-            "artifacts": {"type": "NO_ARTIFACTS"},
-            "environment": ENVIRONMENT,
-            "serviceRole": f"arn:aws:iam::{ACCOUNT}:role/codebuild",
-        }
-        return door.json(number, "CreateProject", json.dumps(project).encode()).signed().wire()
-
-    changes = [change(number) for number in range(VARIANTS)]
+    changes = [creating(door, f"{name[:60]}-{number}", number).signed().wire() for number in range(VARIANTS)]
     for recorded in changes:
         assert door.send(recorded)[0] == 200
     # SDKs send the same again at once, and mean it: that is answered by what is there already.
@@ -563,3 +567,51 @@ def test_a_change_that_was_recorded_cannot_be_played_again_not_even_to_the_next_
     server.stop()
     server.start()
     assert all(map(refused, changes))
+
+
+@pytest.fixture
+def clock(tmp_path):
+    """A server whose clock the test sets: `clock.ahead(seconds)`."""
+    if not FAKETIME.exists():
+        pytest.fail(f"{FAKETIME} is not there: apt-get install libfaketime")
+    setting = tmp_path / "clock"
+    server = Server(tmp_path / "data")
+
+    def ahead(seconds):
+        # Read anew with each look at the clock; a file that is half written would be no time at all.
+        beside = setting.with_suffix(".new")
+        beside.write_text(f"{seconds:+d}s\n")
+        os.replace(beside, setting)
+
+    ahead(0)
+    server.ahead = ahead
+    server.variables = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(setting),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    server.start()
+    yield server
+    server.stop()
+
+
+# Seconds by which the clock has jumped while a recorded request is played.
+JUMPS = [-86_400, -3_600, -600, -301, -299, -120, -60, -30, -10, 10, 30, 60, 120, 299, 301, 600, 3_600, 43_200, 80_000, 86_000]
+
+
+# AP-004; class 26
+def test_a_clock_that_jumps_makes_nothing_that_was_recorded_good_again(clock):
+    door = Door(clock)
+    recorded = [creating(door, f"recorded-{number}", number).signed().wire() for number in range(VARIANTS)]
+    for request in recorded:
+        assert door.send(request)[0] == 200
+    assert len(JUMPS) >= VARIANTS
+    for jump, request in zip(JUMPS, recorded, strict=True):
+        clock.ahead(jump)
+        wait_until(lambda: b"InvalidSignatureException" in door.send(request)[1], f"refused at {jump} s")
+        # There and back again: it is as old as it was.
+        clock.ahead(6)
+        assert b"InvalidSignatureException" in door.send(request)[1], jump
+    clock.ahead(0)
+    assert door.send(creating(door, "fresh").signed())[0] == 200

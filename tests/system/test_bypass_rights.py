@@ -1,7 +1,6 @@
 """Ways around what a known caller may do: what others own, keys that were withdrawn, and names that look alike.
 
-The classes 43 to 47 of the list that `test_bypass` has the first of; 48 to 50 are about servers that build for another,
-webhooks and the console, none of which are here yet.
+The classes 43 to 47 of the list that `test_bypass` has the first of; 48 to 50 are in `test_bypass_builds`.
 """
 
 import json

@@ -185,17 +185,16 @@ fn read_all(place: &Place, first: Connection, queue: &Mutex<Calls>) {
     loop {
         let next = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
         let Some(mut call) = next else { return };
-        let failure = match begin_reading(place, &mut connection) {
+        match begin_reading(place, &mut connection) {
             Ok(begun) => {
                 call.run(&Sql::new(begun));
-                // There is nothing to keep; what could not even be ended shows in `is_lost`.
+                // There is nothing to keep, so nobody waits for the end; what could not even be ended shows in `is_lost`.
+                call.answer(None);
                 let _ = begun.control(Control::RollBack);
-                None
             }
-            Err(error) => Some(error),
-        };
+            Err(error) => call.answer(Some(error)),
+        }
         connection = connection.filter(|connection| !connection.is_lost());
-        call.answer(failure);
     }
 }
 
