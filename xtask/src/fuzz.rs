@@ -42,6 +42,7 @@ const TARGETS: &[Target] = &[
         input_bytes: 4096,
     },
     Target { name: "cbor", seeds: &["fuzz/seeds/cbor"], dictionary: None, input_bytes: 4096 },
+    Target { name: "glob", seeds: &["fuzz/seeds/glob"], dictionary: None, input_bytes: 512 },
     Target {
         name: "mask",
         seeds: &["fuzz/seeds/mask"],
@@ -53,6 +54,12 @@ const TARGETS: &[Target] = &[
         seeds: &["fuzz/seeds/policy"],
         dictionary: Some("fuzz/dictionaries/policy"),
         input_bytes: 2048,
+    },
+    Target {
+        name: "report",
+        seeds: &["fuzz/seeds/report"],
+        dictionary: Some("fuzz/dictionaries/report"),
+        input_bytes: 4096,
     },
 ];
 
