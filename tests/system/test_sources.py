@@ -10,6 +10,7 @@ import pytest
 
 from gitserver import PASSWORD, GitServer
 from hostile import MARK, REPOSITORIES
+from hunt import hunting, nothing_found
 from local import BINARY
 from served import Codebuild, Server, contexts, outcome
 
@@ -146,102 +147,22 @@ def test_a_certificate_of_nobody_known_is_refused_unless_it_shall_not_matter(git
         server.stop()
 
 
-HUNT = r'''
-import glob, os, re, subprocess
-NEEDLE = "REVERSED"[::-1].encode()
-LIMIT = 64 << 20
-
-def read(*patterns):
-    for pattern in patterns:
-        for path in glob.glob(pattern, recursive=True, include_hidden=True):
-            if os.path.isfile(path):
-                try:
-                    with open(path, "rb") as file:
-                        yield path, file.read(LIMIT)
-                except OSError:
-                    pass
-
-def memory():
-    """What this shell's parents and every other process have in memory."""
-    for maps in glob.glob("/proc/[0-9]*/maps"):
-        if maps == f"/proc/{os.getpid()}/maps":
-            continue  # It knows what it looks for.
-        try:
-            ranges = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) r.* (?:\[heap\]|\[stack\]|/memfd.*)$", open(maps).read(), re.M)
-            with open(maps.replace("maps", "mem"), "rb") as file:
-                for begin, end in ranges:
-                    file.seek(int(begin, 16))
-                    yield f"{maps} {begin}", file.read(min(int(end, 16) - int(begin, 16), LIMIT))
-        except OSError:
-            pass
-
-def said(*command, **more):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=20, **more)
-    yield " ".join(command), done.stdout
-
-def filled():
-    asked = f"protocol=https\nhost={os.environ['HOST']}\n\n".encode()
-    done = subprocess.run(["git", "credential", "fill"], input=asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20,
-                          env=os.environ | {"GIT_TERMINAL_PROMPT": "0"})
-    yield "git credential fill", done.stdout
-
-src = os.environ["CODEBUILD_SRC_DIR"]
-PLACES = {
-    "own environment": lambda: [("environ", repr(os.environ).encode())],
-    "environments": lambda: read("/proc/[0-9]*/environ"),
-    "command lines": lambda: read("/proc/[0-9]*/cmdline"),
-    "descriptors": lambda: read("/proc/[0-9]*/fd/*"),
-    "memory": memory,
-    "remote": lambda: said("git", "remote", "-v", cwd=src),
-    "configuration": lambda: said("git", "config", "--list", "--show-origin", cwd=src),
-    "filled credential": filled,
-    "reflog": lambda: said("git", "reflog", "--all", cwd=src),
-    "notes": lambda: said("git", "for-each-ref", "--format=%(refname) %(contents)", cwd=src),
-    ".git": lambda: read(src + "/.git/**"),
-    "hooks": lambda: read(src + "/.git/hooks/**"),
-    "work tree": lambda: read(src + "/**"),
-    "other sources": lambda: read("/codebuild/output/**"),
-    "readonly": lambda: read("/codebuild/readonly/**"),
-    "/codebuild": lambda: read("/codebuild/**"),
-    "home": lambda: read("/root/**", "/home/**", os.path.expanduser("~/**")),
-    "netrc": lambda: read("/root/.netrc", "/root/.git-credentials", "/root/.config/git/*", "/etc/gitconfig"),
-    "ssh": lambda: read("/root/.ssh/*"),
-    "temporary files": lambda: read("/tmp/**", "/var/tmp/**"),
-    "run": lambda: read("/run/**", "/var/run/**"),
-    "shared memory": lambda: read("/dev/shm/**", "/dev/mqueue/**"),
-    "fetch folder": lambda: read("/fetch/**"),
-    "settings": lambda: read("/etc/**"),
-    "keys": lambda: read("/proc/keys", "/proc/key-users"),
-    "mounts": lambda: read("/proc/self/mountinfo", "/proc/mounts"),
-    "logs": lambda: read("/var/log/**"),
-    "data folder": lambda: read("/var/lib/buildyard/**", "/srv/**", "/mnt/**"),
-}
-for place, look in PLACES.items():
-    for where, content in look():
-        if NEEDLE in content:
-            print("FOUND", place, where)
-print("looked at", len(PLACES), "places")
-'''
-
-
 # SA-050, SA-053
 def test_a_private_repository_is_fetched_and_its_token_found_nowhere(codebuild, git, server, name):
     private = git.repository("private/team/app.git")
-    # The hunter must not find itself.
-    commit = private.commit(file_txt="secret content\n", hunt_py=HUNT.replace("REVERSED", PASSWORD[::-1]))
+    commit = private.commit(file_txt="secret content\n")
     codebuild.api.import_source_credentials(serverType="GITHUB_ENTERPRISE", authType="PERSONAL_ACCESS_TOKEN", token=PASSWORD)
     try:
-        environment = {"type": "LINUX_CONTAINER", "image": "aws/codebuild/standard:7.0", "computeType": "BUILD_GENERAL1_SMALL"}
-        environment["environmentVariables"] = [{"name": "HOST", "value": f"localhost:{git.port}"}]
-        spec = "version: 0.2\nphases: {build: {commands: [cat file.txt, python3 hunt.py]}}\n"
-        codebuild.create_project(name, buildspec=spec, source=source(private), environment=environment)
+        spec = hunting(PASSWORD, ["cat file.txt"], host=f"localhost:{git.port}", data=server.data)
+        codebuild.create_project(name, buildspec=spec, source=source(private))
         build = codebuild.run(name, 120)
     finally:
         (held,) = codebuild.api.list_source_credentials()["sourceCredentialsInfos"]
         codebuild.api.delete_source_credentials(arn=held["arn"])
     log = succeeded(codebuild, build)
     assert build["resolvedSourceVersion"] == commit and "secret content" in log
-    assert "looked at 28 places" in log and "FOUND" not in log and PASSWORD not in log, log
+    assert PASSWORD not in log
+    nothing_found(log)
     kept = [path for path in server.data.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert kept == []
     # Without the credential there is no way in.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use agent::plan::Fetching;
+use agent::plan::{Fetching, Ssh};
 use serde::Deserialize;
 use store::records::Address;
 
@@ -108,6 +108,10 @@ pub(crate) struct Sources {
     allow: Vec<String>,
     /// A file of certificates that are trusted beside the system's.
     certificates: Option<PathBuf>,
+    /// A private key without a passphrase, for locations of ssh.
+    ssh_key: Option<PathBuf>,
+    /// The keys of the hosts that are spoken to so.
+    ssh_known_hosts: Option<PathBuf>,
 }
 
 impl Sources {
@@ -116,9 +120,17 @@ impl Sources {
         for text in &self.allow {
             text.parse::<source::Network>().map_err(|e| format!("sources.allow: {e}"))?;
         }
-        let certificates = self.certificates.map(|file| std::path::absolute(folder.join(file)));
-        let certificates = certificates.transpose().map_err(|e| format!("sources.certificates: {e}"))?;
-        Ok(Fetching { anywhere: false, allow: self.allow, certificates, kept: None })
+        let file = |key: &str, file: Option<PathBuf>| {
+            let file = file.map(|file| std::path::absolute(folder.join(file)));
+            file.transpose().map_err(|e| format!("sources.{key}: {e}"))
+        };
+        let ssh = Ssh {
+            keys: file("ssh_key", self.ssh_key)?.into_iter().collect(),
+            known_hosts: file("ssh_known_hosts", self.ssh_known_hosts)?.into_iter().collect(),
+            agent: None,
+        };
+        let certificates = file("certificates", self.certificates)?;
+        Ok(Fetching { anywhere: false, allow: self.allow, certificates, ssh, kept: None })
     }
 }
 

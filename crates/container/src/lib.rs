@@ -44,6 +44,7 @@ pub use container::{Container, sweep};
 pub use detached::spawn_detached;
 pub use egress::prepare_egress;
 pub use error::Error;
+pub use ids::rules_the_host;
 pub use outside::can_lie_beneath;
 pub use prepared::Prepared;
 pub use report::{Report, capabilities};
