@@ -258,6 +258,9 @@ pub struct Fetching {
     pub allow: Vec<String>,
     /// A file of certificates that are trusted beside the system's, PEM.
     pub certificates: Option<PathBuf>,
+    /// In a network of its own, whose firewall looks at addresses once more ([`container::prepare_fetching`]); else in the host's.
+    #[serde(default)]
+    pub own_network: bool,
     /// For locations of ssh.
     #[serde(default)]
     pub ssh: Ssh,

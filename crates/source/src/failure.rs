@@ -30,7 +30,13 @@ pub fn message(printed: &str, location: &Location, source: &str, version: &str) 
         "returned error: 401",
         "returned error: 403",
     ]) {
-        return of("authentication required");
+        let wants = match location.is_codecommit() {
+            true => {
+                "; CodeCommit takes AWS credentials: sources.codecommit (`buildyard run`: the usual variables and files)"
+            }
+            false => "",
+        };
+        return of("authentication required") + wants;
     }
     if says(&["repository not found", "returned error: 404", "not found"])
         && says(&["fatal: repository", "fatal: remote error", "error: 404"])

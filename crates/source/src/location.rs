@@ -103,6 +103,15 @@ impl Location {
         self.host.trim_matches(['[', ']']).parse().ok()
     }
 
+    /// Whether it is a repository of AWS CodeCommit.
+    #[must_use]
+    pub fn is_codecommit(&self) -> bool {
+        let rest = self.host.strip_prefix("git-codecommit.");
+        let rest = rest.or_else(|| self.host.strip_prefix("git-codecommit-fips."));
+        rest.is_some_and(|rest| rest.ends_with(".amazonaws.com") || rest.ends_with(".amazonaws.com.cn"))
+            && self.path.starts_with("/v1/repos/")
+    }
+
     /// Host and port as files of known hosts have them.
     #[must_use]
     pub fn known_as(&self) -> String {
@@ -190,21 +199,12 @@ impl Provider {
             Provider::Bitbucket if !is_at("bitbucket.org") => {
                 Some("a BITBUCKET repository is at bitbucket.org")
             }
-            Provider::CodeCommit if !is_codecommit(location) => Some(
+            Provider::CodeCommit if !location.is_codecommit() => Some(
                 "a CODECOMMIT repository is at https://git-codecommit.REGION.amazonaws.com/v1/repos/NAME",
             ),
             _ => None,
         }
     }
-}
-
-fn is_codecommit(location: &Location) -> bool {
-    let host = location
-        .host
-        .strip_prefix("git-codecommit.")
-        .or_else(|| location.host.strip_prefix("git-codecommit-fips."));
-    host.is_some_and(|rest| rest.ends_with(".amazonaws.com") || rest.ends_with(".amazonaws.com.cn"))
-        && location.path.starts_with("/v1/repos/")
 }
 
 fn parse(text: &str) -> Result<Location, &'static str> {

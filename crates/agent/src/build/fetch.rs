@@ -185,7 +185,10 @@ impl Build<'_> {
             folders: vec!["/fetch".into()],
             files: certificates.into_iter().chain(ssh.file()).collect(),
             hostname: "fetch".into(),
-            network: container::Network::Host,
+            network: match self.plan.fetching.own_network {
+                true => container::Network::Fetching,
+                false => container::Network::Host,
+            },
             limits: container::Limits {
                 memory_bytes: Some(MEMORY_BYTES),
                 pids: Some(PROCESSES),
@@ -398,7 +401,8 @@ impl Fetch<'_, '_> {
     fn credential(&self, location: &Location) -> Option<&GitCredential> {
         let url = location.to_string();
         let fits = |credential: &&GitCredential| {
-            url.strip_prefix(credential.url.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+            url.strip_prefix(credential.url.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.credentials.iter().filter(fits).max_by_key(|credential| credential.url.len())
     }

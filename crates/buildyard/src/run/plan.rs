@@ -81,7 +81,8 @@ pub(super) fn plan(
 fn fetching(arguments: &Arguments) -> Result<Fetching, String> {
     let certificates = arguments.git_certificates.as_ref().map(std::path::absolute);
     let certificates = certificates.transpose().map_err(|e| format!("--git-certificates: {e}"))?;
-    Ok(Fetching { anywhere: true, allow: Vec::new(), certificates, ssh: ssh(), kept: None })
+    let (allow, own_network) = (Vec::new(), false);
+    Ok(Fetching { anywhere: true, allow, own_network, certificates, ssh: ssh(), kept: None })
 }
 
 /// The user's own keys and the hosts they know, as ssh itself has them.
