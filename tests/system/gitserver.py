@@ -21,7 +21,7 @@ http {{
     client_body_temp_path {folder}/body; fastcgi_temp_path {folder}/fastcgi; proxy_temp_path {folder}/proxy;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
     server {{
-        listen 127.0.0.1:{port} ssl; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
+        listen {address}:{port} ssl; ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server.key;
         location /redirect/ {{ return 302 https://127.0.0.1:{port}/public/$uri; }}
         location /private/ {{ auth_basic git; auth_basic_user_file {folder}/passwords; include {folder}/git.conf; }}
         location / {{ include {folder}/git.conf; }}
@@ -77,27 +77,28 @@ class Repository:
 
 
 class GitServer:
-    def __init__(self, folder):
+    def __init__(self, folder, address=None):
         for program, package in PACKAGES.items():
             if not os.access(program, os.X_OK):
                 pytest.skip(f"{program} is not there: install {package}")
         self.folder = Path(folder)
         (self.folder / "repositories").mkdir()
         self.port = free_port()
-        self.url = f"https://localhost:{self.port}"
+        self.address = address or "127.0.0.1"
+        self.url = f"https://{address or 'localhost'}:{self.port}"
         self.processes = []
         self._certificates()
         hashed = quietly("openssl", "passwd", "-apr1", PASSWORD).strip()
         (self.folder / "passwords").write_text(f"{USER}:{hashed}\n")
         (self.folder / "git.conf").write_text(GIT.format(folder=self.folder, backend=BACKEND))
-        (self.folder / "nginx.conf").write_text(CONFIGURATION.format(folder=self.folder, port=self.port))
+        (self.folder / "nginx.conf").write_text(CONFIGURATION.format(folder=self.folder, port=self.port, address=self.address))
 
     def _certificates(self):
         run = lambda *arguments: quietly("openssl", *arguments, cwd=self.folder)
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "3650")
         run("req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=tests")
         run("req", *curve, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-        (self.folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        (self.folder / "names").write_text(f"subjectAltName=DNS:localhost,IP:{self.address}\n")
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "3650", "-extfile", "names")
         run("x509", "-req", "-in", "server.csr", *signed, "-out", "server.pem")
         self.authority = self.folder / "ca.pem"

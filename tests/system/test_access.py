@@ -114,7 +114,7 @@ def test_what_cannot_be_done_with_a_key_is_said(shared):
         assert expect in refusal(shared, *arguments)
 
 
-# AP-004, AP-005
+# AP-004, AP-005, SA-006
 def test_two_accounts_on_one_server_do_not_meet(shared, tmp_path):
     key = admin(shared, "create", "--user", "eve", "--account", OTHER, "--policy", shared.data / "all.json")
     eve, s3_of_eve = client_of(shared, key), client_of(shared, key, "s3")

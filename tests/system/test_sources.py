@@ -4,12 +4,17 @@ import os
 import re
 import socket
 import subprocess
+import zipfile
 from pathlib import Path
 
 import pytest
 
+import codecommit as codecommit_
+from codecommit import CodeCommit
 from gitserver import PASSWORD, GitServer
+from host import wait_until
 from hostile import MARK, REPOSITORIES
+from hunt import hunting, nothing_found
 from local import BINARY
 from served import Codebuild, Server, contexts, outcome
 
@@ -146,102 +151,23 @@ def test_a_certificate_of_nobody_known_is_refused_unless_it_shall_not_matter(git
         server.stop()
 
 
-HUNT = r'''
-import glob, os, re, subprocess
-NEEDLE = "REVERSED"[::-1].encode()
-LIMIT = 64 << 20
-
-def read(*patterns):
-    for pattern in patterns:
-        for path in glob.glob(pattern, recursive=True, include_hidden=True):
-            if os.path.isfile(path):
-                try:
-                    with open(path, "rb") as file:
-                        yield path, file.read(LIMIT)
-                except OSError:
-                    pass
-
-def memory():
-    """What this shell's parents and every other process have in memory."""
-    for maps in glob.glob("/proc/[0-9]*/maps"):
-        if maps == f"/proc/{os.getpid()}/maps":
-            continue  # It knows what it looks for.
-        try:
-            ranges = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) r.* (?:\[heap\]|\[stack\]|/memfd.*)$", open(maps).read(), re.M)
-            with open(maps.replace("maps", "mem"), "rb") as file:
-                for begin, end in ranges:
-                    file.seek(int(begin, 16))
-                    yield f"{maps} {begin}", file.read(min(int(end, 16) - int(begin, 16), LIMIT))
-        except OSError:
-            pass
-
-def said(*command, **more):
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=20, **more)
-    yield " ".join(command), done.stdout
-
-def filled():
-    asked = f"protocol=https\nhost={os.environ['HOST']}\n\n".encode()
-    done = subprocess.run(["git", "credential", "fill"], input=asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=20,
-                          env=os.environ | {"GIT_TERMINAL_PROMPT": "0"})
-    yield "git credential fill", done.stdout
-
-src = os.environ["CODEBUILD_SRC_DIR"]
-PLACES = {
-    "own environment": lambda: [("environ", repr(os.environ).encode())],
-    "environments": lambda: read("/proc/[0-9]*/environ"),
-    "command lines": lambda: read("/proc/[0-9]*/cmdline"),
-    "descriptors": lambda: read("/proc/[0-9]*/fd/*"),
-    "memory": memory,
-    "remote": lambda: said("git", "remote", "-v", cwd=src),
-    "configuration": lambda: said("git", "config", "--list", "--show-origin", cwd=src),
-    "filled credential": filled,
-    "reflog": lambda: said("git", "reflog", "--all", cwd=src),
-    "notes": lambda: said("git", "for-each-ref", "--format=%(refname) %(contents)", cwd=src),
-    ".git": lambda: read(src + "/.git/**"),
-    "hooks": lambda: read(src + "/.git/hooks/**"),
-    "work tree": lambda: read(src + "/**"),
-    "other sources": lambda: read("/codebuild/output/**"),
-    "readonly": lambda: read("/codebuild/readonly/**"),
-    "/codebuild": lambda: read("/codebuild/**"),
-    "home": lambda: read("/root/**", "/home/**", os.path.expanduser("~/**")),
-    "netrc": lambda: read("/root/.netrc", "/root/.git-credentials", "/root/.config/git/*", "/etc/gitconfig"),
-    "ssh": lambda: read("/root/.ssh/*"),
-    "temporary files": lambda: read("/tmp/**", "/var/tmp/**"),
-    "run": lambda: read("/run/**", "/var/run/**"),
-    "shared memory": lambda: read("/dev/shm/**", "/dev/mqueue/**"),
-    "fetch folder": lambda: read("/fetch/**"),
-    "settings": lambda: read("/etc/**"),
-    "keys": lambda: read("/proc/keys", "/proc/key-users"),
-    "mounts": lambda: read("/proc/self/mountinfo", "/proc/mounts"),
-    "logs": lambda: read("/var/log/**"),
-    "data folder": lambda: read("/var/lib/buildyard/**", "/srv/**", "/mnt/**"),
-}
-for place, look in PLACES.items():
-    for where, content in look():
-        if NEEDLE in content:
-            print("FOUND", place, where)
-print("looked at", len(PLACES), "places")
-'''
-
-
 # SA-050, SA-053
 def test_a_private_repository_is_fetched_and_its_token_found_nowhere(codebuild, git, server, name):
     private = git.repository("private/team/app.git")
-    # The hunter must not find itself.
-    commit = private.commit(file_txt="secret content\n", hunt_py=HUNT.replace("REVERSED", PASSWORD[::-1]))
+    commit = private.commit(file_txt="secret content\n")
     codebuild.api.import_source_credentials(serverType="GITHUB_ENTERPRISE", authType="PERSONAL_ACCESS_TOKEN", token=PASSWORD)
     try:
-        environment = {"type": "LINUX_CONTAINER", "image": "aws/codebuild/standard:7.0", "computeType": "BUILD_GENERAL1_SMALL"}
-        environment["environmentVariables"] = [{"name": "HOST", "value": f"localhost:{git.port}"}]
-        spec = "version: 0.2\nphases: {build: {commands: [cat file.txt, python3 hunt.py]}}\n"
-        codebuild.create_project(name, buildspec=spec, source=source(private), environment=environment)
+        spec = hunting(PASSWORD, ["cat file.txt"], host=f"localhost:{git.port}", data=server.data)
+        codebuild.create_project(name, buildspec=spec, source=source(private))
         build = codebuild.run(name, 120)
     finally:
         (held,) = codebuild.api.list_source_credentials()["sourceCredentialsInfos"]
         codebuild.api.delete_source_credentials(arn=held["arn"])
     log = succeeded(codebuild, build)
     assert build["resolvedSourceVersion"] == commit and "secret content" in log
-    assert "looked at 28 places" in log and "FOUND" not in log and PASSWORD not in log, log
+    assert PASSWORD not in log
+    nothing_found(log)
+    wait_until(lambda: not any((server.data / "builds").glob(f"{build['id'].split(':')[1]}*")), "the build's folder is gone")
     kept = [path for path in server.data.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
     assert kept == []
     # Without the credential there is no way in.
@@ -419,6 +345,149 @@ def test_run_leaves_out_what_git_ignores_if_it_shall(project):
     ):
         assert project.run(*flags).ended(0).output == [shown]
     assert (project.folder / "target/a/b.o").exists() and (project.folder / "some.log").exists()
+
+
+@pytest.fixture
+def codecommit(git, tmp_path, monkeypatch):
+    """CodeCommit, and a profile of AWS's that is let in there."""
+    server = CodeCommit(tmp_path, git)
+    keys = f"aws_access_key_id = {codecommit_.KEY_ID}\naws_secret_access_key = {codecommit_.SECRET}\naws_session_token = {codecommit_.TOKEN}\n"
+    (tmp_path / "credentials").write_text(f"[pulls]\n{keys}[wrong]\n{keys.replace('+of', '+off')}")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    yield server
+    server.stop()
+
+
+# SA-001, SA-003, SA-055
+def test_codecommit_is_spoken_to_as_awss_own_helper_does(codecommit, git, tmp_path, name):
+    asked = f"protocol=https\nhost={codecommit.url.removeprefix('https://')}\npath=v1/repos/app\n"
+    helper = ["aws", "--profile", "pulls", "--region", codecommit_.REGION, "codecommit", "credential-helper", "--ignore-host-check", "get"]
+    said = subprocess.run(helper, input=asked, stdout=subprocess.PIPE, text=True, check=True).stdout
+    told = dict(line.split("=", 1) for line in said.split())
+    assert codecommit_.is_let_in(told["username"], told["password"], "localhost", "/v1/repos/app"), said
+
+    app = codecommit.repository("app")
+    commit = app.commit(file_txt="of codecommit\n")
+    for profile, outcome_ in (("pulls", "SUCCEEDED"), ("wrong", "FAILED"), (None, "FAILED")):
+        data = tmp_path / str(profile)
+        data.mkdir(mode=0o700)
+        text = f"[sources]\nallow = ['127.0.0.0/8', '::1']\ncertificates = '{git.authority}'\n"
+        if profile:
+            text += f"[sources.codecommit]\nprofile = '{profile}'\nendpoint = '{codecommit.url}'\nregion = '{codecommit_.REGION}'\n"
+        (data / "buildyard.toml").write_text(text)
+        server = Server(data)
+        server.start()
+        try:
+            codebuild = Codebuild(server)
+            kind = "CODECOMMIT" if profile else "GITHUB_ENTERPRISE"
+            spec = "version: 0.2\nphases: {build: {commands: [cat file.txt, \"printf 'protocol=https\\nhost=localhost\\n' | GIT_TERMINAL_PROMPT=0 git credential fill || echo nothing\"]}}\n"
+            codebuild.create_project(name, buildspec=spec, source={"type": kind, "location": app.url})
+            build = codebuild.run(name, 120)
+            assert build["buildStatus"] == outcome_, contexts(build)
+            if profile == "pulls":
+                log = succeeded(codebuild, build)
+                assert build["resolvedSourceVersion"] == commit and "of codecommit" in log and "\nnothing\n" in log
+                assert codecommit.used and not any(password in log for password in codecommit.used)
+                with pytest.raises(codebuild.api.exceptions.InvalidInputException, match="CODECOMMIT"):
+                    codebuild.start(name, sourceLocationOverride="https://localhost:1/v1/repos/app")
+            else:
+                assert contexts(build)["DOWNLOAD_SOURCE"][1].startswith("authentication required for primary source")
+        finally:
+            server.stop()
+    environment = os.environ | {"BUILDYARD_DATA": str(tmp_path / "run"), "BUILDYARD_GIT_CERTIFICATES": str(git.authority), "AWS_PROFILE": "pulls"}
+    environment |= {"AWS_ENDPOINT_URL_CODECOMMIT": codecommit.url, "AWS_REGION": codecommit_.REGION}
+    command = [str(BINARY), "run", app.url, "--buildspec", "version: 0.2\nphases: {build: {commands: [cat file.txt]}}\n"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0 and "of codecommit" in done.stdout, done.stdout
+
+
+@pytest.fixture
+def neighbour(tmp_path):
+    """A git server at an address of this host that is not its loopback."""
+    if os.geteuid() != 0:
+        pytest.skip("networks of their own take root")
+    name, address = f"git{os.getpid() % 100000}", "10.213.78.1"
+    ip = lambda text: subprocess.run(["ip", *text.split()], check=True)
+    ip(f"link add {name} type veth peer name {name}p")
+    try:
+        ip(f"addr add {address}/30 dev {name}")
+        ip(f"link set {name} up")
+        (tmp_path / "git").mkdir()
+        server = GitServer(tmp_path / "git", address)
+        yield server.start()
+        server.stop()
+    finally:
+        ip(f"link del {name}")
+
+
+# SA-004, SA-006, EN-082, EN-084, EN-087
+def test_what_comes_from_s3_lies_at_the_root_and_nothing_does_without_a_source(codebuild, tmp_path, name):
+    bucket = f"bucket-{name[:30]}"
+    codebuild.s3.create_bucket(Bucket=bucket)
+    with zipfile.ZipFile(tmp_path / "source.zip", "w") as archive:
+        archive.writestr("file.txt", "of the root")
+        archive.writestr("deep/er/file.txt", "of the depth")
+        executable = zipfile.ZipInfo("bin/run.sh")
+        executable.external_attr = 0o100755 << 16
+        archive.writestr(executable, "#!/bin/sh\necho has run\n")
+    codebuild.s3.upload_file(str(tmp_path / "source.zip"), bucket, "in/source.zip")
+    show = "version: 0.2\nphases: {build: {commands: ['echo at=$CODEBUILD_SRC_DIR', 'find . -type f | sort | xargs echo files', 'test ! -e bin/run.sh || bin/run.sh']}}\n"
+    codebuild.create_project(name, buildspec=show, source={"type": "S3", "location": f"{bucket}/in/source.zip"})
+    log = succeeded(codebuild, codebuild.run(name))
+    assert re.search(r"^at=/codebuild/output/src\d{2,10}/src$", log, re.M), log
+    assert "\nfiles ./bin/run.sh ./deep/er/file.txt ./file.txt\n" in log and "\nhas run\n" in log
+    log = succeeded(codebuild, codebuild.run(name, sourceTypeOverride="NO_SOURCE"))
+    assert re.search(r"^at=/codebuild/output/src\d{2,10}/src$", log, re.M) and "\nfiles\n" in log, log
+    # What is not there, or nobody's to read, is told in the words of S3.
+    build = codebuild.run(name, sourceLocationOverride=f"{bucket}/in/none.zip")
+    assert contexts(build)["DOWNLOAD_SOURCE"][0] == "CLIENT_ERROR" and "object in/none.zip does not exist" in contexts(build)["DOWNLOAD_SOURCE"][1]
+    build = codebuild.run(name, sourceLocationOverride="bucket-of-nobody/in/none.zip")
+    assert "bucket bucket-of-nobody does not exist" in contexts(build)["DOWNLOAD_SOURCE"][1]
+
+
+# Reliability: E6.
+def test_addresses_are_looked_at_once_more_when_they_are_connected_to(neighbour, tmp_path, name):
+    repository = neighbour.repository("public/app.git")
+    repository.commit(file_txt="fine\n")
+
+    def serve(number, allow, *more):
+        data = tmp_path / f"data{number}"
+        data.mkdir(mode=0o700)
+        settings = [f"allow = {allow}", f"certificates = '{neighbour.authority}'", *more]
+        (data / "buildyard.toml").write_text("\n".join(["[sources]", *settings]))
+        server = Server(data)
+        server.start()
+        return server
+
+    def build(server):
+        before = len(neighbour.requests())
+        codebuild = Codebuild(server)
+        if not codebuild.api.batch_get_projects(names=[name])["projects"]:
+            codebuild.create_project(name, buildspec="version: 0.2\nphases: {build: {commands: [cat file.txt]}}\n", source=source(repository))
+        build = codebuild.run(name, 120)
+        return build, {line.split()[0].rsplit(".", 2)[0] for line in neighbour.requests()[before:]}
+
+    own = serve(1, ["10.213.78.1"], "network = 'own'")
+    hosts = serve(2, ["10.213.78.1"], "network = 'host'")
+    unsaid = serve(3, ["10.213.78.1"])
+    try:
+        for server, came_from in ((own, {"198.18"}), (unsaid, {"198.18"}), (hosts, {"10.213"})):
+            succeeded(Codebuild(server), build(server)[0])
+            assert build(server)[1] <= ({"198.18", "198.19"} if came_from == {"198.18"} else came_from)
+        # Nobody may be connected to there any more, whatever is known of the name and its addresses by now.
+        serve(4, ["10.9.9.9"]).stop()
+        refused, came = build(own)
+        assert refused["buildStatus"] == "FAILED" and came == set()
+        assert contexts(refused)["DOWNLOAD_SOURCE"][1].startswith("Git clone failed: "), contexts(refused)
+        succeeded(Codebuild(hosts), build(hosts)[0])
+    finally:
+        for server in (own, hosts, unsaid):
+            server.stop()
+    refused = tmp_path / "refused"
+    refused.mkdir(mode=0o700)
+    (refused / "buildyard.toml").write_text("[sources]\nallow = ['127.0.0.1']\nnetwork = 'own'\n")
+    done = subprocess.run([str(BINARY), "serve", "--listen", "127.0.0.1:0", "--data", str(refused)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+    assert done.returncode != 0 and "127.0.0.1 of sources.allow is reached by the host's network only" in done.stdout
 
 
 # SA-096, SA-094

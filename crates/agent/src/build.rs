@@ -14,6 +14,7 @@ mod reports;
 mod repositories;
 mod runtimes;
 mod source;
+mod ssh;
 mod upload;
 mod variables;
 

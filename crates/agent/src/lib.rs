@@ -25,6 +25,7 @@ mod session;
 mod shell;
 mod shells;
 pub mod snapshots;
+mod ssh_agent;
 mod stream;
 
 use std::io::{self, BufRead};

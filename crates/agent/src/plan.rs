@@ -258,9 +258,26 @@ pub struct Fetching {
     pub allow: Vec<String>,
     /// A file of certificates that are trusted beside the system's, PEM.
     pub certificates: Option<PathBuf>,
+    /// In a network of its own, whose firewall looks at addresses once more ([`container::prepare_fetching`]); else in the host's.
+    #[serde(default)]
+    pub own_network: bool,
+    /// For locations of ssh.
+    #[serde(default)]
+    pub ssh: Ssh,
     /// Where what builds of this project fetched is kept for the next ones (SA-096).
     #[serde(default)]
     pub kept: Option<Repositories>,
+}
+
+/// What git servers are spoken to with by ssh. Files of this host, read when a source is fetched.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ssh {
+    /// Private keys without passphrases.
+    pub keys: Vec<PathBuf>,
+    /// Keys of hosts, as `known_hosts` has them.
+    pub known_hosts: Vec<PathBuf>,
+    /// The socket of the user's ssh-agent.
+    pub agent: Option<PathBuf>,
 }
 
 /// Repositories kept by builds that may share them.

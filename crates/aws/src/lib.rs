@@ -6,6 +6,7 @@
 //! here reads the environment, a clock or a file.
 
 mod client;
+mod codecommit;
 mod credentials;
 mod endpoint;
 mod error;
@@ -14,6 +15,7 @@ mod secrets;
 mod sign;
 
 pub use client::{Client, Clock, Config, use_ring};
+pub use codecommit::{CodeCommit, Elsewhere};
 pub use credentials::{Credentials, profile_region};
 pub use endpoint::{CODEBUILD, Endpoints, LOGS, SECRETS_MANAGER, SSM, Service};
 pub use error::{Error, Result};

@@ -67,6 +67,24 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What git says to CodeCommit in place of a password, for the repository at `path` of a host: the time and a signature that is good for
+/// some minutes. The port is not signed.
+pub(crate) fn git_password(
+    (host, path, region): (&str, &str, &str),
+    credentials: &Credentials,
+    now_seconds: u64,
+) -> String {
+    let time = basic_time(now_seconds);
+    let time = time.trim_end_matches('Z');
+    let scope = format!("{}/{region}/codecommit/aws4_request", &time[..8]);
+    let canonical = format!("GIT\n{path}\n\nhost:{host}\n\nhost\n");
+    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let start = format!("AWS4{}", credentials.secret_access_key).into_bytes();
+    let key =
+        [&time[..8], region, "codecommit", "aws4_request"].iter().fold(start, |key, part| mac(&key, part));
+    format!("{time}Z{}", hex(&mac(&key, &to_sign)))
+}
+
 /// `20260102T030405Z` of seconds since 1970.
 fn basic_time(seconds: u64) -> String {
     let (year, month, day) = date(seconds / 86_400);

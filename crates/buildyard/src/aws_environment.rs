@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aws::{Client, Config, Credentials, Endpoints};
+use aws::{Client, CodeCommit, Config, Credentials, Elsewhere, Endpoints};
 use engine::clock::{Clock, SystemClock};
 use engine::references::{FromAws, Nowhere, References};
 
@@ -57,6 +57,24 @@ impl Environment<'_> {
             endpoints,
             clock: Arc::new(move || clock.now_ms()),
         })
+    }
+
+    /// Who the user is to CodeCommit, there or at `endpoint` (`AWS_ENDPOINT_URL_CODECOMMIT` if it is not said).
+    pub(crate) fn codecommit(
+        &self,
+        overrides: &Overrides,
+        endpoint: Option<String>,
+    ) -> Result<CodeCommit, String> {
+        let Config { region, credentials, clock, .. } = self.config(overrides)?;
+        let origin = endpoint.or_else(|| self.get("AWS_ENDPOINT_URL_CODECOMMIT"));
+        let elsewhere =
+            origin.map(|origin| Elsewhere { origin: origin.trim_end_matches('/').into(), region });
+        if let Some(Elsewhere { origin, .. }) = &elsewhere
+            && !origin.starts_with("https://")
+        {
+            return Err(format!("the endpoint {origin} of CodeCommit does not begin with https://"));
+        }
+        Ok(CodeCommit { credentials, elsewhere, clock })
     }
 
     /// Whether something else than AWS is to be called for builds.

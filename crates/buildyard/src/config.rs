@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use agent::plan::Fetching;
+use agent::plan::{Fetching, Ssh};
 use serde::Deserialize;
 use store::records::Address;
 
@@ -108,6 +108,33 @@ pub(crate) struct Sources {
     allow: Vec<String>,
     /// A file of certificates that are trusted beside the system's.
     certificates: Option<PathBuf>,
+    /// A private key without a passphrase, for locations of ssh.
+    ssh_key: Option<PathBuf>,
+    /// The keys of the hosts that are spoken to so.
+    ssh_known_hosts: Option<PathBuf>,
+    /// In which network sources are fetched, if that shall not depend on this host.
+    network: Option<FetchingNetwork>,
+    codecommit: Option<CodeCommit>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FetchingNetwork {
+    /// One of each fetch's own, with a firewall that looks at addresses once more.
+    Own,
+    Host,
+}
+
+/// What CodeCommit's repositories are opened with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodeCommit {
+    /// Of AWS's credentials file.
+    pub(crate) profile: Option<String>,
+    /// Where it is, if not at AWS: `https://host[:port]`.
+    pub(crate) endpoint: Option<String>,
+    /// Of that endpoint.
+    pub(crate) region: Option<String>,
 }
 
 impl Sources {
@@ -116,9 +143,18 @@ impl Sources {
         for text in &self.allow {
             text.parse::<source::Network>().map_err(|e| format!("sources.allow: {e}"))?;
         }
-        let certificates = self.certificates.map(|file| std::path::absolute(folder.join(file)));
-        let certificates = certificates.transpose().map_err(|e| format!("sources.certificates: {e}"))?;
-        Ok(Fetching { anywhere: false, allow: self.allow, certificates, kept: None })
+        let file = |key: &str, file: Option<PathBuf>| {
+            let file = file.map(|file| std::path::absolute(folder.join(file)));
+            file.transpose().map_err(|e| format!("sources.{key}: {e}"))
+        };
+        let ssh = Ssh {
+            keys: file("ssh_key", self.ssh_key)?.into_iter().collect(),
+            known_hosts: file("ssh_known_hosts", self.ssh_known_hosts)?.into_iter().collect(),
+            agent: None,
+        };
+        let certificates = file("certificates", self.certificates)?;
+        let (allow, own_network) = (self.allow, false);
+        Ok(Fetching { anywhere: false, allow, own_network, certificates, ssh, kept: None })
     }
 }
 
@@ -252,6 +288,8 @@ pub(crate) struct Settings {
     pub(crate) secret_key: PathBuf,
     pub(crate) references: ReferencesSetting,
     pub(crate) fetching: Fetching,
+    pub(crate) fetching_network: Option<FetchingNetwork>,
+    pub(crate) codecommit: Option<CodeCommit>,
     /// Not read yet: only a server needs what they refer to.
     pub(crate) users: UserSettings,
 }
@@ -275,7 +313,9 @@ impl Settings {
         if concurrent_builds == Some(0) {
             return Err("concurrent_builds must be at least 1".into());
         }
-        let fetching = file.sources.checked(&folder)?;
+        let mut sources = file.sources;
+        let (fetching_network, codecommit) = (sources.network, sources.codecommit.take());
+        let fetching = sources.checked(&folder)?;
         let users = UserSettings { accounts: file.accounts, users: file.users, roles: file.roles, folder };
         check_concurrent_builds_of(&file.concurrent_builds_of)?;
         let database = flags.database.or(file.database).map(|url| url.0.parse());
@@ -286,6 +326,8 @@ impl Settings {
             secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
             references: file.references.checked()?,
             fetching,
+            fetching_network,
+            codecommit,
             users,
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
             data,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use agent::plan::Fetching;
 use engine::config::{BuildEndpoint, Config, Image, ResolveImage};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
@@ -13,8 +14,8 @@ use store::objects::Objects;
 use store::records::{Records, Vault};
 
 use crate::admin::door::{self, Door};
-use crate::aws_environment::Environment;
-use crate::config::{Flags, NetworkSetting, ReferencesFrom, Settings};
+use crate::aws_environment::{Environment, Overrides};
+use crate::config::{self, FetchingNetwork, Flags, NetworkSetting, ReferencesFrom, Settings};
 use crate::users::Users;
 use crate::watching::{self, Watching};
 use crate::{credentials, images};
@@ -210,7 +211,8 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     config.host_variables.extend(settings.host_variables.clone());
     config.network = network(settings.network);
     config.vpc_network = settings.vpc_network.map(network);
-    config.fetching.clone_from(&settings.fetching);
+    config.fetching = Fetching { own_network: own_network(settings)?, ..settings.fetching.clone() };
+    config.codecommit = settings.codecommit.as_ref().map(codecommit).transpose()?;
     config.mapped_images = settings.images.keys().cloned().collect();
     config.images = resolve_image(settings);
     config.log_grew =
@@ -237,6 +239,37 @@ fn prepare_network(settings: &Settings) -> Result<(), String> {
         }
         false => Ok(()),
     }
+}
+
+/// Whether sources are fetched in networks of their own: where the host can make them, unless the operator says which it is. A server that
+/// is reached by this host's loopback, or by version 6, is not reached from there.
+fn own_network(settings: &Settings) -> Result<bool, String> {
+    if settings.fetching_network == Some(FetchingNetwork::Host) {
+        return Ok(false);
+    }
+    let allow = &settings.fetching.allow;
+    let is_reached = |text: &&String| text.parse().is_ok_and(source::Network::is_reached_from_elsewhere);
+    let unreached = allow.iter().find(|text| !is_reached(text));
+    let made = match unreached {
+        Some(network) => Err(format!("{network} of sources.allow is reached by the host's network only")),
+        None => container::prepare_fetching(allow).map_err(|e| e.to_string()),
+    };
+    match (made, settings.fetching_network) {
+        (Ok(()), _) => Ok(true),
+        (Err(why), Some(_)) => Err(format!("sources.network = \"own\": {why}")),
+        (Err(why), None) => {
+            tracing::info!(%why, "sources are fetched by the host's network");
+            Ok(false)
+        }
+    }
+}
+
+/// As whom CodeCommit knows the operator.
+fn codecommit(setting: &config::CodeCommit) -> Result<aws::CodeCommit, String> {
+    let overrides =
+        Overrides { endpoint: None, region: setting.region.clone(), profile: setting.profile.clone() };
+    let found = Environment::ours().codecommit(&overrides, setting.endpoint.clone());
+    found.map_err(|reason| format!("sources.codecommit: {reason}"))
 }
 
 /// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a

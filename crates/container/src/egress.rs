@@ -1,5 +1,5 @@
-//! A network that leads out and nowhere else: a pair of interfaces for each container, and one firewall table of the host for all of
-//! them ([`prepare_egress`]).
+//! A network that leads out and nowhere else: a pair of interfaces for each container, and a firewall table of the host for all of
+//! them ([`prepare_egress`]); one more for those that only fetch ([`prepare_fetching`]), since the operator allows those other things.
 //!
 //! What a container may reach is decided on the host's side, so it holds whatever happens inside: addresses of the internet, and what the operator
 //! names; not the host itself, not other containers, not private, link-local and other special addresses, and nothing over IPv6. The pair ends with
@@ -14,9 +14,26 @@ use std::process::{Command, Stdio};
 use crate::error::{Doing, Error};
 use crate::ids::{self, rules_the_host};
 use crate::netlink::Netlink;
+use crate::spec::Network;
 
-/// Interfaces of the host that lead to containers begin so; the table goes by it.
-const PREFIX: &str = "bldyrd";
+/// Interfaces of the host that lead to containers begin so.
+const OURS: &str = "bldyr";
+
+/// A kind of container that is led out, with rules of its own.
+#[derive(Debug)]
+struct Kind {
+    /// Its interfaces of the host begin so; the table goes by it.
+    prefix: &'static str,
+    table: &'static str,
+    /// What it does not reach unless it is allowed.
+    denied: &'static [&'static str],
+    /// This host can be among what is allowed.
+    may_reach_host: bool,
+}
+
+const BUILDS: Kind = Kind { prefix: "bldyrd", table: "buildyard", denied: &DENIED, may_reach_host: false };
+const FETCHING: Kind =
+    Kind { prefix: "bldyrf", table: "buildyard_fetching", denied: &DENIED_TO_FETCHING, may_reach_host: true };
 /// The interface's name inside.
 const INSIDE: &str = "eth0";
 /// Addresses of both sides: of a block that is for measurements of networks and found in none. Two for each range of ids.
@@ -40,6 +57,27 @@ const DENIED: [&str; 9] = [
     "224.0.0.0/3",
 ];
 
+/// The same, and what IANA has set apart besides: a server of repositories is at an address that is public, or named by the operator.
+const DENIED_TO_FETCHING: [&str; 17] = [
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.31.196.0/24",
+    "192.52.193.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "192.175.48.0/24",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/3",
+];
+
 /// One container's pair: outside the host's side, inside the container's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {
@@ -49,11 +87,16 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// That of the container which has this range of ids, and so no other's.
-    pub(crate) fn of(first_id: u32) -> Option<Pair> {
+    /// That of the container which has this range of ids, and so no other's; none if it is not led out.
+    pub(crate) fn of(first_id: u32, network: Network) -> Option<Pair> {
+        let prefix = match network {
+            Network::Egress => BUILDS.prefix,
+            Network::Fetching => FETCHING.prefix,
+            Network::None | Network::Host => return None,
+        };
         let slot = ids::slot_of(first_id)?;
         let outside = u32::from(BLOCK) + 2 * slot;
-        let name = format!("{PREFIX}{slot}");
+        let name = format!("{prefix}{slot}");
         Some(Pair { name, outside: outside.into(), inside: (outside + 1).into() })
     }
 
@@ -91,10 +134,35 @@ impl Pair {
 /// # Errors
 /// [`Error::Invalid`] for what is no network, [`Error::Forbidden`] without root, [`Error::Failed`].
 pub fn prepare_egress(allowed: &[String]) -> Result<(), Error> {
+    prepare(&BUILDS, allowed)
+}
+
+/// The same for containers with [`crate::Network::Fetching`], by the table `inet buildyard_fetching`.
+///
+/// # Errors
+/// As [`prepare_egress`]; [`Error::Forbidden`] also where the host lets nothing through to its neighbours that it is not told of.
+pub fn prepare_fetching(allowed: &[String]) -> Result<(), Error> {
     check_host()?;
-    let table = table(allowed, &resolvers())?;
-    load(&table)?;
+    match drops_what_is_forwarded(&nft(&["list", "chains"], "")?) {
+        true => Err(Error::Forbidden {
+            what: "a network of its own for fetching".into(),
+            why: "another firewall of this host drops what it forwards (as Docker's and ufw's do)".into(),
+            remedy: "Let it forward what comes from interfaces named bldyrf*, or fetch by the host's network"
+                .into(),
+        }),
+        false => prepare(&FETCHING, allowed),
+    }
+}
+
+fn prepare(kind: &Kind, allowed: &[String]) -> Result<(), Error> {
+    check_host()?;
+    nft(&["-f", "-"], &table(kind, allowed, &resolvers())?)?;
     default_interfaces().iter().try_for_each(|name| forward(name))
+}
+
+/// Going by what `nft list chains` says.
+fn drops_what_is_forwarded(chains: &str) -> bool {
+    chains.lines().any(|line| line.contains("hook forward") && line.contains("policy drop"))
 }
 
 /// # Errors
@@ -103,7 +171,7 @@ pub(crate) fn check_host() -> Result<(), Error> {
     match rules_the_host() {
         true => Ok(()),
         false => Err(Error::Forbidden {
-            what: "the network `egress`".into(),
+            what: "a network that leads out".into(),
             why: "it needs interfaces and a firewall table, which take root".into(),
             remedy: "Choose the network `none` or `host`, or run as root".into(),
         }),
@@ -115,29 +183,30 @@ fn forward(interface: &str) -> Result<(), Error> {
     fs::write(&path, "1").doing(format!("write {path}"))
 }
 
-fn load(table: &str) -> Result<(), Error> {
-    let doing = "load the firewall table with `nft` (Debian's package nftables)";
+/// What `nft` says to this.
+fn nft(arguments: &[&str], text: &str) -> Result<String, Error> {
+    let doing = "use the firewall by `nft` (Debian's package nftables)";
     let mut nft = Command::new("nft")
-        .args(["-f", "-"])
+        .args(arguments)
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .doing(doing)?;
     if let Some(mut input) = nft.stdin.take() {
-        input.write_all(table.as_bytes()).doing(doing)?;
+        input.write_all(text.as_bytes()).doing(doing)?;
     }
     let done = nft.wait_with_output().doing(doing)?;
     if done.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&done.stderr);
     Err(io::Error::other(said.lines().next().unwrap_or_default().to_owned())).doing(doing)
 }
 
 /// The whole policy. The first lines make the replacement one step, whether there was a table or not.
-fn table(allowed: &[String], resolvers: &[Ipv4Addr]) -> Result<String, Error> {
+fn table(kind: &Kind, allowed: &[String], resolvers: &[Ipv4Addr]) -> Result<String, Error> {
     if allowed.len() > MOST_ALLOWED {
         return Err(Error::Invalid(format!("at most {MOST_ALLOWED} networks can be allowed")));
     }
@@ -145,18 +214,23 @@ fn table(allowed: &[String], resolvers: &[Ipv4Addr]) -> Result<String, Error> {
         must_be_a_network(network)?;
     }
     let resolvers: Vec<String> = resolvers.iter().map(Ipv4Addr::to_string).collect();
-    let (denied, allowed) = (set("denied", &DENIED), set("allowed", allowed));
+    let Kind { prefix, table, denied, may_reach_host } = kind;
+    let host = match may_reach_host {
+        true => format!("iifname \"{prefix}*\" ip daddr @allowed accept"),
+        false => String::new(),
+    };
+    let (denied, allowed) = (set("denied", denied), set("allowed", allowed));
     let resolvers = set("resolvers", &resolvers);
     Ok(format!(
-        r#"table inet buildyard
-delete table inet buildyard
-table inet buildyard {{
+        r#"table inet {table}
+delete table inet {table}
+table inet {table} {{
 {denied}{allowed}{resolvers}
     chain from_containers {{
         ct state established,related accept
         meta nfproto ipv6 reject with icmpx admin-prohibited
         fib daddr type {{ local, broadcast, multicast }} reject with icmpx admin-prohibited
-        oifname "{PREFIX}*" reject with icmpx admin-prohibited
+        oifname "{OURS}*" reject with icmpx admin-prohibited
         ip daddr @resolvers meta l4proto {{ tcp, udp }} th dport 53 accept
         ip daddr @allowed accept
         ip daddr @denied reject with icmpx admin-prohibited
@@ -165,16 +239,17 @@ table inet buildyard {{
     }}
     chain forward {{
         type filter hook forward priority -10; policy accept;
-        iifname "{PREFIX}*" jump from_containers
-        oifname "{PREFIX}*" ct state != {{ established, related }} drop
+        iifname "{prefix}*" jump from_containers
+        oifname "{prefix}*" ct state != {{ established, related }} drop
     }}
     chain input {{
         type filter hook input priority -10; policy accept;
-        iifname "{PREFIX}*" reject with icmpx admin-prohibited
+        {host}
+        iifname "{prefix}*" reject with icmpx admin-prohibited
     }}
     chain outwards {{
         type nat hook postrouting priority 100; policy accept;
-        ip saddr {BLOCK}/15 oifname != "{PREFIX}*" masquerade
+        ip saddr {BLOCK}/15 oifname != "{OURS}*" masquerade
     }}
 }}
 "#
@@ -234,16 +309,19 @@ mod tests {
 
     #[test]
     fn every_range_of_ids_has_addresses_of_its_own() {
-        let pair = |slot: u32| Pair::of(0x1000_0000 + slot * ids::RANGE).unwrap();
+        let pair = |slot: u32| Pair::of(0x1000_0000 + slot * ids::RANGE, Network::Egress).unwrap();
         assert_eq!(pair(0).inside, Ipv4Addr::new(198, 18, 0, 1));
         assert_eq!(pair(61_000).outside, Ipv4Addr::new(198, 19, 220, 144));
         assert!(pair(61_000).name.len() < 16);
-        assert_eq!(Pair::of(1000), None);
+        let fetching = Pair::of(0x1000_0000, Network::Fetching).unwrap();
+        assert_eq!((fetching.inside, fetching.name.as_str()), (pair(0).inside, "bldyrf0"));
+        assert_eq!(Pair::of(1000, Network::Egress), None);
+        assert_eq!(Pair::of(0x1000_0000, Network::Host), None);
     }
 
     #[test]
     fn only_networks_become_part_of_the_table() {
-        let allowed = |text: &str| table(&[text.to_owned()], &[]);
+        let allowed = |text: &str| table(&BUILDS, &[text.to_owned()], &[]);
         for fine in ["10.1.0.0/16", "10.1.2.3", "0.0.0.0/0"] {
             assert!(allowed(fine).unwrap().contains(fine), "{fine}");
         }
@@ -253,7 +331,19 @@ mod tests {
             let error = allowed(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
-        assert!(table(&vec!["10.0.0.1".to_owned(); 257], &[]).is_err());
+        assert!(table(&BUILDS, &vec!["10.0.0.1".to_owned(); 257], &[]).is_err());
+    }
+
+    #[test]
+    fn a_firewall_that_forwards_nothing_is_seen() {
+        let chains = |policy: &str| {
+            format!(
+                "table ip filter {{\n\tchain FORWARD {{\n\t\ttype filter hook forward priority filter; policy {policy};\n\t}}\n}}\n"
+            )
+        };
+        assert!(drops_what_is_forwarded(&chains("drop")));
+        assert!(!drops_what_is_forwarded(&chains("accept")));
+        assert!(!drops_what_is_forwarded("type filter hook input priority filter; policy drop;"));
     }
 
     #[test]

@@ -18,7 +18,7 @@ const SLOTS: u32 = (u32::MAX - FIRST) / RANGE - 1;
 const LOCKS: &str = "/run/buildyard/ids";
 
 /// Whether this process is root of the whole host, rather than of a container: only then has it ids to give.
-pub(crate) fn rules_the_host() -> bool {
+pub fn rules_the_host() -> bool {
     let has_all_ids = fs::read_to_string("/proc/self/uid_map")
         .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
     let may_administer = rustix::thread::capabilities(None)

@@ -42,8 +42,9 @@ mod wire;
 
 pub use container::{Container, sweep};
 pub use detached::spawn_detached;
-pub use egress::prepare_egress;
+pub use egress::{prepare_egress, prepare_fetching};
 pub use error::Error;
+pub use ids::rules_the_host;
 pub use outside::can_lie_beneath;
 pub use prepared::Prepared;
 pub use report::{Report, capabilities};

@@ -48,10 +48,7 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
     let is_root = rules_the_host();
     let layout = Layout::of(spec, is_root)?;
     let ids = if is_root { Some(IdRange::take(&spec.name, owner_beneath(spec)?)?) } else { None };
-    let pair = match (&ids, spec.network) {
-        (Some(ids), Network::Egress) => Pair::of(ids.first),
-        _ => None,
-    };
+    let pair = ids.as_ref().and_then(|ids| Pair::of(ids.first, spec.network));
     let (mut trees, mut beneath) = (Vec::new(), Vec::new());
     let mut scratch = None;
     if let Some(ids) = &ids {
@@ -107,7 +104,7 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
     if !spec.listen.is_empty() && spec.network == Network::Host {
         return Err(Error::Invalid("nothing is listened at in the host's network".into()));
     }
-    if spec.network == Network::Egress {
+    if spec.network.leads_out() {
         egress::check_host()?;
     }
     if spec.beneath.len() > MOST_BENEATH {
@@ -226,7 +223,7 @@ fn files(spec: &Spec) -> Vec<(PathBuf, Vec<u8>)> {
     let read = |path: &str| fs::read(path).unwrap_or_default();
     let mut hosts = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_vec();
     let mut resolv = b"# this container has no network\n".to_vec();
-    if spec.network == Network::Egress {
+    if spec.network.leads_out() {
         let lines = egress::resolvers().into_iter().map(|address| format!("nameserver {address}\n"));
         resolv = lines.collect::<String>().into_bytes();
     }

@@ -107,6 +107,8 @@ pub enum Network {
     None,
     /// A network of its own that leads out to what [`crate::prepare_egress`] says, which must have been called on this host. Takes root.
     Egress,
+    /// As [`Network::Egress`], but to what [`crate::prepare_fetching`] says.
+    Fetching,
     /// The host's network.
     Host,
 }
@@ -116,6 +118,10 @@ impl Network {
     #[must_use]
     pub fn is_own(self) -> bool {
         self != Network::Host
+    }
+
+    pub(crate) fn leads_out(self) -> bool {
+        matches!(self, Network::Egress | Network::Fetching)
     }
 }
 

@@ -80,6 +80,7 @@ const CASES: &[Case] = cases![
     Both without_a_network_there_is_only_a_working_loopback,
     Both with_the_hosts_network_the_hosts_interfaces_show,
     Root the_network_that_leads_out_leads_nowhere_else,
+    Root what_fetches_is_led_to_public_and_named_addresses_only,
     Root neighbours_do_not_reach_each_other,
     Both ports_of_the_caller_answer_inside_whatever_the_network,
     Both the_network_that_leads_out_takes_root,

@@ -153,6 +153,8 @@ pub struct Config {
     pub vpc_network: Option<Network>,
     /// How git sources are fetched.
     pub fetching: Fetching,
+    /// What CodeCommit's repositories are opened with; without it, only what is open.
+    pub codecommit: Option<aws::CodeCommit>,
     pub images: ResolveImage,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
@@ -187,6 +189,7 @@ impl Config {
             network: Network::Host,
             vpc_network: None,
             fetching: Fetching::default(),
+            codecommit: None,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,
@@ -194,6 +197,11 @@ impl Config {
             tell_builds: TellBuilds::new(|_| {}),
             clock: Arc::new(SystemClock::new()),
         }
+    }
+
+    pub(crate) fn codecommit_origin(&self) -> Option<&str> {
+        let elsewhere = self.codecommit.as_ref()?.elsewhere.as_ref();
+        elsewhere.map(|elsewhere| elsewhere.origin.as_str())
     }
 
     /// Which buckets builds of this account may use.

@@ -91,8 +91,8 @@ pub(crate) struct Driver {
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, live: Box<Live>, mailbox: Mailbox) -> Driver {
         let closing = shared.closing.subscribe();
-        let (references, vault) = (shared.config.references.clone(), shared.vault.clone());
-        let references = Arc::new(WithGit::new(references, vault, &live.order.settings));
+        let (config, vault) = (&shared.config, shared.vault.clone());
+        let references = Arc::new(WithGit::new(config, vault, &live.order.settings));
         Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references }
     }
 

@@ -10,6 +10,7 @@ use api::codebuild::{Project, ProjectSource, ServerType, SourceAuthType, SourceT
 use source::{Location, Scheme};
 use store::records::{Scope, Vault};
 
+use crate::config::Config;
 use crate::credentials::{self, Opener};
 use crate::error::Result;
 use crate::references::{Asked, References, Resolving};
@@ -21,6 +22,7 @@ const FAILED: &str = "Secrets Manager Error Message";
 pub(crate) struct WithGit {
     references: Arc<dyn References>,
     vault: Vault,
+    codecommit: Option<aws::CodeCommit>,
     sources: Vec<ProjectSource>,
 }
 
@@ -31,9 +33,14 @@ impl Debug for WithGit {
 }
 
 impl WithGit {
-    pub(crate) fn new(references: Arc<dyn References>, vault: Vault, settings: &Project) -> WithGit {
+    pub(crate) fn new(config: &Config, vault: Vault, settings: &Project) -> WithGit {
         let secondary = settings.secondary_sources.iter().flatten();
-        WithGit { references, vault, sources: settings.source.iter().chain(secondary).cloned().collect() }
+        WithGit {
+            references: config.references.clone(),
+            vault,
+            codecommit: config.codecommit.clone(),
+            sources: settings.source.iter().chain(secondary).cloned().collect(),
+        }
     }
 
     async fn answer(&self, scope: &Scope, asked: &Asked) -> Result<Answer> {
@@ -56,7 +63,7 @@ impl WithGit {
             let (server, with) = credentials::opener(&credential)?;
             found.push(Opens { server: Some(server), with });
         }
-        let mut offered: Vec<GitCredential> = Vec::new();
+        let mut offered = self.of_codecommit();
         for opens in found {
             // Somebody else's secret is not asked for where it would not be used.
             if opens.server.as_ref().is_some_and(|server| self.is_all_there(server, &offered)) {
@@ -75,6 +82,18 @@ impl WithGit {
             }
         }
         Ok(Ok(offered))
+    }
+
+    /// COMPAT: SA-055 each repository has its own, which is made as it is asked for.
+    fn of_codecommit(&self) -> Vec<GitCredential> {
+        let Some(codecommit) = &self.codecommit else { return Vec::new() };
+        let sources = self.sources.iter().filter(|one| one.r#type == Some(SourceType::Codecommit));
+        let each = sources.filter_map(|source| {
+            let url = source.location.clone()?;
+            let (username, password) = codecommit.credential(&url)?;
+            Some(GitCredential { url, username, password })
+        });
+        each.collect()
     }
 
     fn is_all_there(&self, server: &ServerType, offered: &[GitCredential]) -> bool {

@@ -18,14 +18,15 @@ pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_
     let source = source(project.source.unwrap_or_default(), &over);
     let environment = environment(project.environment.unwrap_or_default(), &over);
     let secondary_sources = over.secondary_sources_override.or(project.secondary_sources);
-    let secondary_sources = secondary_sources.unwrap_or_default().into_iter().map(project::complete_source);
+    let complete_source = |source| project::complete_source(source, setting);
+    let secondary_sources = secondary_sources.unwrap_or_default().into_iter().map(complete_source);
     let secondary_artifacts = over.secondary_artifacts_override.or(project.secondary_artifacts);
     let secondary_artifacts = secondary_artifacts.unwrap_or_default().into_iter();
     let secondary_artifacts = secondary_artifacts.map(|one| project::complete_artifacts(one, &name));
     let artifacts = over.artifacts_override.or(project.artifacts).unwrap_or_default();
     let role = over.service_role_override.map(|role| project::role_arn(&role, setting)).transpose()?;
     Ok(Project {
-        source: Some(project::complete_source(source)?),
+        source: Some(complete_source(source)?),
         secondary_sources: Some(secondary_sources.collect::<Result<_>>()?),
         source_version: over.source_version.filter(|version| !version.is_empty()).or(project.source_version),
         secondary_source_versions: versions(over.secondary_sources_version_override)

@@ -88,6 +88,7 @@ pub(crate) fn draft(
         account: &request.account,
         now_ms: request.now_ms,
         concurrent_builds: config.concurrent_builds,
+        codecommit: config.codecommit_origin(),
     };
     let debug_session = over.debug_session_enabled == Some(true);
     let settings = overrides::apply(project, over, setting)?;

@@ -31,6 +31,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) now_ms: i64,
     /// No project's `concurrentBuildLimit` may exceed it (AP-041).
     pub(crate) concurrent_builds: usize,
+    /// Where CodeCommit is, beside AWS's own places.
+    pub(crate) codecommit: Option<&'a str>,
 }
 
 /// The project that CreateProject makes, with every default filled in (AP-053).
@@ -110,6 +112,7 @@ fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
     };
     rules::check(&project)?;
     let name = required(project.name, "name")?;
+    let complete_source = |source| complete_source(source, setting);
     let secondary_sources = project.secondary_sources.unwrap_or_default().into_iter().map(complete_source);
     let secondary_artifacts = project.secondary_artifacts.unwrap_or_default();
     let secondary_artifacts = secondary_artifacts.into_iter().map(|artifacts| secondary(artifacts, &name));
@@ -144,7 +147,7 @@ fn badge(enabled: Option<bool>) -> ProjectBadge {
 }
 
 /// Checks a source and fills in its defaults (AP-050).
-pub(crate) fn complete_source(source: ProjectSource) -> Result<ProjectSource> {
+pub(crate) fn complete_source(source: ProjectSource, setting: Setting<'_>) -> Result<ProjectSource> {
     let kind = required(source.r#type.clone(), "source.type")?;
     if let SourceType::Unknown(_) = kind {
         return Error::invalid("Invalid type provided: Project source type");
@@ -153,7 +156,7 @@ pub(crate) fn complete_source(source: ProjectSource) -> Result<ProjectSource> {
     if needs_location && source.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Project source location is required");
     }
-    check_repository(&kind, source.location.as_deref().unwrap_or_default())?;
+    check_repository(&kind, source.location.as_deref().unwrap_or_default(), setting)?;
     let has_status = matches!(
         kind,
         SourceType::Github
@@ -187,9 +190,11 @@ pub(crate) fn provider(kind: &SourceType) -> Option<Provider> {
 }
 
 /// COMPAT: SA-003.
-fn check_repository(kind: &SourceType, location: &str) -> Result<()> {
+fn check_repository(kind: &SourceType, location: &str, setting: Setting<'_>) -> Result<()> {
     let Some(provider) = provider(kind) else { return Ok(()) };
-    match Location::of(provider, location) {
+    let is_elsewhere = provider == Provider::CodeCommit
+        && setting.codecommit.is_some_and(|origin| location.starts_with(&format!("{origin}/v1/repos/")));
+    match Location::of(if is_elsewhere { Provider::Any } else { provider }, location) {
         Ok(_) => Ok(()),
         Err(error) => {
             Error::invalid(format!("Invalid project source: location must be a valid {kind} source: {error}"))

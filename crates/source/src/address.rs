@@ -34,6 +34,12 @@ impl FromStr for Network {
 }
 
 impl Network {
+    /// Whether it can be reached from a network namespace that knows nothing but version 4: it is of that, and not this host's own loopback.
+    #[must_use]
+    pub fn is_reached_from_elsewhere(self) -> bool {
+        self.base.is_ipv4() && !self.base.is_loopback() && !self.holds(Ipv4Addr::LOCALHOST.into())
+    }
+
     fn holds(self, address: IpAddr) -> bool {
         match (self.base, address) {
             (IpAddr::V4(base), IpAddr::V4(address)) => {
@@ -190,6 +196,21 @@ mod tests {
             Policy::default().check(&location, &[]),
             Err(Error::Unknown { host: "git.example".into() })
         );
+    }
+
+    #[test]
+    fn loopback_is_reached_from_here_only() {
+        for (text, expect) in [
+            ("10.0.0.0/8", true),
+            ("192.0.2.1", true),
+            ("127.0.0.0/8", false),
+            ("127.0.0.2", false),
+            ("0.0.0.0/0", false),
+            ("::1", false),
+            ("fd00::/8", false),
+        ] {
+            assert_eq!(text.parse::<Network>().unwrap().is_reached_from_elsewhere(), expect, "{text}");
+        }
     }
 
     #[test]

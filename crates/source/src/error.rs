@@ -15,6 +15,16 @@ pub enum Error {
     Address { host: String, address: IpAddr },
     #[error("{host} has no address")]
     Unknown { host: String },
+    #[error(
+        "{host} is spoken to by ssh, and there is no key for it: set sources.ssh_key to a private key without a \
+         passphrase (`buildyard run` takes those in ~/.ssh and what SSH_AUTH_SOCK leads to)"
+    )]
+    NoKey { host: String },
+    #[error(
+        "{host} is spoken to by ssh, and no host's key is known: set sources.ssh_known_hosts to a file as \
+         ssh-keyscan makes them (`buildyard run` takes ~/.ssh/known_hosts)"
+    )]
+    NoKnownHosts { host: String },
     #[error("the repository has more than {most} {what}")]
     TooMuch { what: &'static str, most: u64 },
     #[error("git answered what cannot be understood: {what}")]

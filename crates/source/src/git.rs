@@ -10,29 +10,42 @@ use crate::refs::Wanted;
 
 /// The descriptor at which git's helper finds the credential, in the form that git has for it.
 pub const CREDENTIAL_DESCRIPTOR: u32 = 3;
+/// The descriptor of the first private key for ssh; the others follow.
+pub const KEY_DESCRIPTOR: u32 = 3;
 /// Where the certificates are that git trusts.
 pub const CERTIFICATES: &str = "/fetch/certificates.pem";
+/// Where the keys are of the hosts that ssh speaks to.
+pub const KNOWN_HOSTS: &str = "/fetch/known_hosts";
+/// The folder that the socket [`AGENT_SOCKET`] of the user's ssh-agent is in.
+pub const AGENT_FOLDER: &str = "/fetch/agent";
+pub const AGENT_SOCKET: &str = "socket";
 
 /// A command's program and arguments.
 pub type Command = Vec<String>;
 
-/// The whole environment of every command.
+/// The whole environment of a command that speaks to this remote, or to nobody.
 #[must_use]
-pub fn environment() -> Vec<(&'static str, &'static str)> {
-    vec![
-        ("PATH", "/usr/local/bin:/usr/bin:/bin"),
-        ("HOME", "/nonexistent"),
-        ("LC_ALL", "C"),
-        ("GIT_CONFIG_NOSYSTEM", "1"),
-        ("GIT_CONFIG_GLOBAL", "/dev/null"),
-        ("GIT_ATTR_NOSYSTEM", "1"),
-        ("GIT_TERMINAL_PROMPT", "0"),
-        ("GIT_ASKPASS", "/bin/false"),
-        ("GIT_ALLOW_PROTOCOL", "https:http"),
-        ("GIT_NO_LAZY_FETCH", "1"),
-        ("GIT_OPTIONAL_LOCKS", "0"),
-    ]
+pub fn environment(remote: Option<&Remote>) -> Vec<(&'static str, String)> {
+    let scheme = remote.map_or("none", |remote| remote.location.scheme().name());
+    let ssh = remote.filter(|remote| remote.location.scheme() == Scheme::Ssh).map(Remote::ssh_command);
+    let of_remote = [("GIT_ALLOW_PROTOCOL", scheme.to_owned())].into_iter();
+    let of_remote = of_remote.chain(ssh.map(|command| ("GIT_SSH_COMMAND", command)));
+    ENVIRONMENT.iter().map(|(name, value)| (*name, (*value).to_owned())).chain(of_remote).collect()
 }
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+    ("HOME", "/nonexistent"),
+    ("LC_ALL", "C"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "/bin/false"),
+    ("GIT_SSH_VARIANT", "ssh"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_OPTIONAL_LOCKS", "0"),
+];
 
 /// What holds for every command.
 const ALWAYS: &[&str] = &[
@@ -83,7 +96,30 @@ pub struct Remote {
     pub has_credential: bool,
     /// There are certificates at [`CERTIFICATES`].
     pub has_certificates: bool,
+    /// So many private keys are at [`KEY_DESCRIPTOR`] and behind it.
+    pub keys: usize,
+    /// The user's ssh-agent is in [`AGENT_FOLDER`].
+    pub has_agent: bool,
 }
+
+/// What ssh does and does not do, whatever this host's configuration says.
+const SSH: &[&str] = &[
+    "BatchMode=yes",
+    "StrictHostKeyChecking=yes",
+    "GlobalKnownHostsFile=/dev/null",
+    "UpdateHostKeys=no",
+    "VerifyHostKeyDNS=no",
+    "CheckHostIP=no",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "ClearAllForwardings=yes",
+    "PermitLocalCommand=no",
+    "ProxyCommand=none",
+    "ControlPath=none",
+    "ConnectTimeout=30",
+    "ServerAliveInterval=30",
+    "LogLevel=ERROR",
+];
 
 /// Makes an empty repository in the folder, without what the host's git would put there.
 #[must_use]
@@ -214,8 +250,39 @@ fn git(remote: Option<&Remote>, arguments: &[&str]) -> Command {
 }
 
 impl Remote {
+    /// The same at each of its addresses. git tries all of them itself where it knows them; ssh is told one.
+    #[must_use]
+    pub fn one_by_one(&self) -> Vec<Remote> {
+        if self.location.scheme() != Scheme::Ssh {
+            return vec![self.clone()];
+        }
+        self.addresses.iter().map(|address| Remote { addresses: vec![*address], ..self.clone() }).collect()
+    }
+
+    /// Run by a shell, whose parent is git: ssh itself closes every descriptor but the first three.
+    fn ssh_command(&self) -> String {
+        let mut options: Vec<String> = SSH.iter().map(|option| (*option).to_owned()).collect();
+        options.push(format!("UserKnownHostsFile={KNOWN_HOSTS}"));
+        options.push(format!("HostKeyAlias={}", self.location.known_as()));
+        options.extend(self.addresses.first().map(|address| format!("Hostname={address}")));
+        options.push(match self.has_agent {
+            true => format!("IdentityAgent={AGENT_FOLDER}/{AGENT_SOCKET}"),
+            false => "IdentityAgent=none".to_owned(),
+        });
+        if self.keys == 0 {
+            options.push("IdentityFile=none".to_owned());
+        }
+        let options: String = options.iter().map(|option| format!(" -o '{option}'")).collect();
+        let keys = (0..self.keys).map(|key| KEY_DESCRIPTOR as usize + key);
+        let keys: String = keys.map(|key| format!(" -o IdentityFile=/proc/$PPID/fd/{key}")).collect();
+        format!("ssh -F /dev/null{options}{keys}")
+    }
+
     fn settings(&self) -> Vec<String> {
-        let scheme = if self.location.scheme() == Scheme::Http { "http" } else { "https" };
+        let scheme = self.location.scheme().name();
+        if self.location.scheme() == Scheme::Ssh {
+            return vec![format!("protocol.{scheme}.allow=always")];
+        }
         let mut settings = vec![
             format!("protocol.{scheme}.allow=always"),
             "http.followRedirects=false".to_owned(),
@@ -265,7 +332,15 @@ mod tests {
     fn remote(url: &str) -> Remote {
         let location = Location::parse(url).unwrap();
         let addresses = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
-        Remote { location, addresses, insecure: false, has_credential: true, has_certificates: false }
+        Remote {
+            location,
+            addresses,
+            insecure: false,
+            has_credential: true,
+            has_certificates: false,
+            keys: 2,
+            has_agent: false,
+        }
     }
 
     fn has(command: &Command, argument: &str) -> bool {
@@ -279,6 +354,37 @@ mod tests {
         assert!(has(&command, "http.followRedirects=false") && has(&command, "protocol.allow=never"));
         assert!(command.ends_with(&["--".into(), "https://git.example:8443/a/b".into(), "HEAD".into()]));
         assert!(!command.concat().contains("sslVerify=false"));
+    }
+
+    // Reliability: E6.
+    #[test]
+    fn ssh_is_told_everything_and_reads_no_configuration() {
+        let remotes = remote("ssh://git@git.example:2222/a/b").one_by_one();
+        let ssh = |remote: &Remote| {
+            let environment = environment(Some(remote));
+            let of = |wanted: &str| {
+                environment.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.clone())
+            };
+            assert_eq!(of("GIT_ALLOW_PROTOCOL").as_deref(), Some("ssh"));
+            of("GIT_SSH_COMMAND").unwrap()
+        };
+        assert_eq!(remotes.len(), 2);
+        let command = ssh(&remotes[1]);
+        for said in [
+            "ssh -F /dev/null ",
+            "'StrictHostKeyChecking=yes'",
+            "'HostKeyAlias=[git.example]:2222'",
+            "'Hostname=2001:db8::1'",
+            "'IdentityAgent=none'",
+            "IdentityFile=/proc/$PPID/fd/3 -o IdentityFile=/proc/$PPID/fd/4",
+        ] {
+            assert!(command.contains(said), "{said} is not in {command}");
+        }
+        assert!(!command.contains("192.0.2.1") && ssh(&remotes[0]).contains("'Hostname=192.0.2.1'"));
+        let other = environment(Some(&remote("https://git.example/a")));
+        assert!(other.contains(&("GIT_ALLOW_PROTOCOL", "https".into())));
+        assert!(other.iter().all(|(name, _)| *name != "GIT_SSH_COMMAND"));
+        assert!(environment(None).contains(&("GIT_ALLOW_PROTOCOL", "none".into())));
     }
 
     // SA-020, SA-024

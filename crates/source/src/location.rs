@@ -16,6 +16,18 @@ pub enum Scheme {
     Ssh,
 }
 
+impl Scheme {
+    /// As URLs and git's settings have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Scheme::Https => "https",
+            Scheme::Http => "http",
+            Scheme::Ssh => "ssh",
+        }
+    }
+}
+
 /// Who keeps a repository, as far as that says where it may be. COMPAT: SA-001, SA-003.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
@@ -40,6 +52,8 @@ pub struct Location {
     port: Option<u16>,
     /// With a slash at its beginning.
     path: String,
+    /// Of ssh only: the path begins at the user's home, and not at the root.
+    from_home: bool,
 }
 
 impl Location {
@@ -89,14 +103,29 @@ impl Location {
         self.host.trim_matches(['[', ']']).parse().ok()
     }
 
+    /// Whether it is a repository of AWS CodeCommit.
+    #[must_use]
+    pub fn is_codecommit(&self) -> bool {
+        let rest = self.host.strip_prefix("git-codecommit.");
+        let rest = rest.or_else(|| self.host.strip_prefix("git-codecommit-fips."));
+        rest.is_some_and(|rest| rest.ends_with(".amazonaws.com") || rest.ends_with(".amazonaws.com.cn"))
+            && self.path.starts_with("/v1/repos/")
+    }
+
+    /// Host and port as files of known hosts have them.
+    #[must_use]
+    pub fn known_as(&self) -> String {
+        let host = self.host.trim_matches(['[', ']']);
+        match self.port() {
+            22 => host.to_owned(),
+            port => format!("[{host}]:{port}"),
+        }
+    }
+
     /// Scheme, host and port: what a credential is for.
     #[must_use]
     pub fn origin(&self) -> String {
-        let scheme = match self.scheme {
-            Scheme::Https => "https",
-            Scheme::Http => "http",
-            Scheme::Ssh => "ssh",
-        };
+        let scheme = self.scheme.name();
         match self.port {
             Some(port) => format!("{scheme}://{}:{port}", self.host),
             None => format!("{scheme}://{}", self.host),
@@ -141,6 +170,8 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = self.origin();
         match &self.user {
+            // There is no URL that says so, and a host that is no plain ssh server (GitHub) knows no homes.
+            Some(user) if self.from_home => write!(f, "{user}@{}:{}", self.host, &self.path[1..]),
             Some(user) => write!(f, "{}{}", origin.replacen("://", &format!("://{user}@"), 1), self.path),
             None => write!(f, "{origin}{}", self.path),
         }
@@ -150,34 +181,30 @@ impl fmt::Display for Location {
 impl Provider {
     /// COMPAT: SA-003 which rule a location breaks.
     fn objection(self, location: &Location) -> Option<&'static str> {
-        let is_https = location.scheme == Scheme::Https;
+        let is_spoken = match location.scheme {
+            Scheme::Https => true,
+            Scheme::Http => self == Provider::GitHubEnterprise,
+            // CodeCommit's keys are those of IAM users.
+            Scheme::Ssh => self != Provider::CodeCommit,
+        };
         let is_at = |domain: &str| {
             location.host == domain
                 || location.host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
         };
         match self {
             Provider::Any => None,
-            Provider::GitHubEnterprise if location.scheme == Scheme::Http => None,
-            _ if !is_https => Some("its scheme must be https"),
+            Provider::CodeCommit if !is_spoken => Some("its scheme must be https"),
+            _ if !is_spoken => Some("its scheme must be https or ssh"),
             Provider::GitHub if !is_at("github.com") => Some("a GITHUB repository is at github.com"),
             Provider::Bitbucket if !is_at("bitbucket.org") => {
                 Some("a BITBUCKET repository is at bitbucket.org")
             }
-            Provider::CodeCommit if !is_codecommit(location) => Some(
+            Provider::CodeCommit if !location.is_codecommit() => Some(
                 "a CODECOMMIT repository is at https://git-codecommit.REGION.amazonaws.com/v1/repos/NAME",
             ),
             _ => None,
         }
     }
-}
-
-fn is_codecommit(location: &Location) -> bool {
-    let host = location
-        .host
-        .strip_prefix("git-codecommit.")
-        .or_else(|| location.host.strip_prefix("git-codecommit-fips."));
-    host.is_some_and(|rest| rest.ends_with(".amazonaws.com") || rest.ends_with(".amazonaws.com.cn"))
-        && location.path.starts_with("/v1/repos/")
 }
 
 fn parse(text: &str) -> Result<Location, &'static str> {
@@ -213,7 +240,7 @@ fn parse_url(scheme: &str, rest: &str) -> Result<Location, &'static str> {
     let user = user.map(|user| parse_user(scheme, user)).transpose()?;
     let (host, port) = parse_authority(authority)?;
     check_path(path)?;
-    Ok(Location { scheme, user, host, port, path: path.to_owned() })
+    Ok(Location { scheme, user, host, port, path: path.to_owned(), from_home: false })
 }
 
 /// `user@host:path`, as ssh has it.
@@ -228,9 +255,10 @@ fn parse_short(text: &str) -> Result<Location, &'static str> {
     if path.starts_with('-') {
         return Err("its path begins with a hyphen");
     }
-    let path = format!("/{}", path.trim_start_matches('/'));
+    let from_home = !path.starts_with('/');
+    let path = if from_home { format!("/{path}") } else { path.to_owned() };
     check_path(&path)?;
-    Ok(Location { scheme: Scheme::Ssh, user, host: parse_host(host)?, port: None, path })
+    Ok(Location { scheme: Scheme::Ssh, user, host: parse_host(host)?, port: None, path, from_home })
 }
 
 fn parse_user(scheme: Scheme, user: &str) -> Result<String, &'static str> {

@@ -5,26 +5,27 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::Seek;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use container::{Container, ExitStatus, Process};
-use rustix::fs::{MemfdFlags, memfd_create};
 use source::git::{self, Command, Remote};
 use source::submodules::{self, Placed};
 use source::{Location, Policy, Scheme, Version, failure, refs, tree};
 
 use super::context::{client_error, failed};
 use super::repositories::Kept;
+use super::ssh::{Ssh, readable};
 use super::{Build, Ended, FETCH};
 use crate::answer::{Answer, GitCredential};
 use crate::fetching::{self, Host, Tree};
 use crate::journal::{Context, Event};
 use crate::plan::{Fetching, Git, Trust};
 use crate::session::Halt;
+use crate::ssh_agent::Relay;
 
 /// Where a repository is fetched to, inside.
 const FOLDER: &str = "/fetch/repository";
@@ -87,16 +88,15 @@ impl Build<'_> {
 
     fn fetch_and_hand_over(&mut self, git: &Git, folder: &Path, name: &str) -> Result<()> {
         let location = Location::parse(&git.location)?;
-        if location.scheme() == Scheme::Ssh {
-            let text =
-                format!("{location} cannot be fetched: there is no key for ssh here; use its https URL");
-            return Err(Stopped::Failed(client_error(text)));
-        }
         let version = Version::parse(git.version.as_deref())?;
         let policy = policy(&self.plan.fetching)?;
         let credentials = self.credentials_of_git()?;
         let archive = self.unnamed_file()?;
-        let has_certificates = self.open_guest()?;
+        let ssh = match location.scheme() {
+            Scheme::Ssh => Ssh::read(&self.plan.fetching.ssh).map_err(Stopped::Failed)?,
+            _ => Ssh::default(),
+        };
+        let (has_certificates, relay) = self.open_guest(&ssh)?;
         let kept = kept(&self.plan.fetching, git, &location);
         let mut fetch = Fetch {
             build: self,
@@ -106,6 +106,7 @@ impl Build<'_> {
             policy,
             credentials,
             has_certificates,
+            ssh,
             repositories: 0,
             kept,
             had: None,
@@ -115,6 +116,8 @@ impl Build<'_> {
                 fetch.pack(&archive)?;
                 Ok(commit)
             });
+        // One thread may be no more when another container is made.
+        drop(relay);
         if !matches!(fetched, Err(Stopped::Halt(_))) {
             self.session.end_guest()?;
         }
@@ -154,8 +157,8 @@ impl Build<'_> {
         Ok(file)
     }
 
-    /// Whether it has certificates of the operator's.
-    fn open_guest(&mut self) -> Result<bool> {
+    /// Whether it has certificates of the operator's; and the way to the user's ssh-agent, if there is one.
+    fn open_guest(&mut self, ssh: &Ssh) -> Result<(bool, Option<Relay>)> {
         let Some(home) = &self.environment else {
             return Err(Halt::Fault("there is no place".into()).into());
         };
@@ -164,17 +167,28 @@ impl Build<'_> {
         let name = format!("{}{FETCH}", home.name.trim_end_matches(super::NEXT));
         let certificates = certificates(&self.plan.fetching)?;
         let has_certificates = certificates.is_some();
+        let relayed = home.scratch.join("ssh-agent");
+        if ssh.agent.is_some() {
+            std::fs::create_dir_all(&relayed)?;
+        }
+        let mounts = ssh
+            .agent
+            .as_ref()
+            .map(|_| container::Mount::ReadOnly { host: relayed.clone(), inside: git::AGENT_FOLDER.into() });
         let spec = container::Spec {
             rootfs: container::Rootfs::Host { visible: container::default_visible_paths() },
             scratch,
             may_lie_beneath: false,
             beneath: Vec::new(),
-            mounts: Vec::new(),
+            mounts: mounts.into_iter().collect(),
             masks: Vec::new(),
             folders: vec!["/fetch".into()],
-            files: certificates.into_iter().collect(),
+            files: certificates.into_iter().chain(ssh.file()).collect(),
             hostname: "fetch".into(),
-            network: container::Network::Host,
+            network: match self.plan.fetching.own_network {
+                true => container::Network::Fetching,
+                false => container::Network::Host,
+            },
             limits: container::Limits {
                 memory_bytes: Some(MEMORY_BYTES),
                 pids: Some(PROCESSES),
@@ -191,7 +205,8 @@ impl Build<'_> {
         self.session.log.sync_regularly(&self.plan.log)?;
         let container = created.map_err(|error| Halt::Fault(error.to_string()))?;
         self.session.set_guest(container, Duration::from_secs(source::SECONDS));
-        Ok(has_certificates)
+        let relay = ssh.agent.clone().map(|agent| Relay::start(&relayed, git::AGENT_SOCKET, agent));
+        Ok((has_certificates, relay.transpose()?))
     }
 
     fn take_over(&mut self, mut archive: File, folder: &Path) -> Result<()> {
@@ -238,6 +253,7 @@ struct Fetch<'b, 'a> {
     policy: Policy,
     credentials: Vec<GitCredential>,
     has_certificates: bool,
+    ssh: Ssh,
     repositories: usize,
     /// Where the repository of the source itself is kept, and whether this build may change it.
     kept: Option<(Kept, Trust)>,
@@ -271,7 +287,7 @@ impl Fetch<'_, '_> {
         }
         self.run(&git::init(folder))?;
         self.speak(remote, &git::fetch(remote, folder, wanted, commits))?;
-        let (status, commit) = self.print(&git::resolve(folder, &wanted.commit), None)?;
+        let (status, commit) = self.print(&git::resolve(folder, &wanted.commit), None, &[])?;
         if status != ExitStatus::Code(0) {
             return Err(self.no_reference());
         }
@@ -340,7 +356,7 @@ impl Fetch<'_, '_> {
     /// What the commit holds, before any of it is written.
     fn look_through(&mut self, folder: &str, commit: &str) -> Result<Vec<tree::Submodule>> {
         let (mut reader, mut broken) = (tree::Reader::default(), None);
-        let streamed = self.stream(&git::tree(folder, commit), None, &mut |piece| {
+        let streamed = self.stream(&git::tree(folder, commit), None, &[], &mut |piece| {
             reader.feed(piece).map_err(|error| std::io::Error::other(broken.insert(error).to_string()))
         });
         match (broken, streamed) {
@@ -357,12 +373,17 @@ impl Fetch<'_, '_> {
             None => self.addresses(location)?,
         };
         self.policy.check(location, &addresses)?;
+        if location.scheme() == Scheme::Ssh {
+            self.ssh.check(location)?;
+        }
         Ok(Remote {
             location: location.clone(),
             addresses,
             insecure: self.git.insecure_ssl,
             has_credential: self.credential(location).is_some(),
             has_certificates: self.has_certificates,
+            keys: self.ssh.number_of_keys(),
+            has_agent: self.ssh.agent.is_some(),
         })
     }
 
@@ -380,46 +401,65 @@ impl Fetch<'_, '_> {
     fn credential(&self, location: &Location) -> Option<&GitCredential> {
         let url = location.to_string();
         let fits = |credential: &&GitCredential| {
-            url.strip_prefix(credential.url.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+            url.strip_prefix(credential.url.trim_end_matches('/'))
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         self.credentials.iter().filter(fits).max_by_key(|credential| credential.url.len())
     }
 
     /// A command that speaks to the remote, with the credential in its hand.
     fn speak(&mut self, remote: &Remote, command: &Command) -> Result<Vec<u8>> {
-        let credential = self.credential(&remote.location);
-        let credential =
-            credential.and_then(|credential| git::credential(&credential.username, &credential.password));
-        let credential = credential.map(|text| readable(text.as_bytes())).transpose()?;
-        self.successful(command, credential, Some(&remote.location))
+        let credentials = match remote.location.scheme() {
+            Scheme::Ssh => self.ssh.keys()?,
+            _ => self
+                .password(&remote.location)
+                .map(|text| readable(text.as_bytes(), 0o777))
+                .into_iter()
+                .collect::<std::io::Result<_>>()?,
+        };
+        let mut failed = None;
+        for remote in remote.one_by_one() {
+            let (status, printed) = self.print(command, Some(&remote), &credentials)?;
+            if status == ExitStatus::Code(0) {
+                return Ok(printed);
+            }
+            let printed = String::from_utf8_lossy(&printed).into_owned();
+            let is_elsewhere = failure::is_unreachable(&printed);
+            failed = Some(failure::message(&printed, &remote.location, self.name, self.asked));
+            if !is_elsewhere {
+                break;
+            }
+        }
+        Err(Stopped::Failed(client_error(failed.unwrap_or_default())))
+    }
+
+    /// As git's helper hands it on.
+    fn password(&self, location: &Location) -> Option<String> {
+        let credential = self.credential(location)?;
+        git::credential(&credential.username, &credential.password)
     }
 
     fn run(&mut self, command: &Command) -> Result<Vec<u8>> {
-        self.successful(command, None, None)
-    }
-
-    fn successful(
-        &mut self,
-        command: &Command,
-        credential: Option<OwnedFd>,
-        location: Option<&Location>,
-    ) -> Result<Vec<u8>> {
-        let (status, printed) = self.print(command, credential)?;
+        let (status, printed) = self.print(command, None, &[])?;
         if status == ExitStatus::Code(0) {
             return Ok(printed);
         }
         let text = String::from_utf8_lossy(&printed);
-        let own = || Location::parse(&self.git.location).ok();
-        let message = match location.cloned().or_else(own) {
-            Some(location) => failure::message(&text, &location, self.name, self.asked),
-            None => text.into_owned(),
+        let message = match Location::parse(&self.git.location) {
+            Ok(location) => failure::message(&text, &location, self.name, self.asked),
+            Err(_) => text.into_owned(),
         };
         Err(Stopped::Failed(client_error(message)))
     }
 
-    fn print(&mut self, command: &Command, credential: Option<OwnedFd>) -> Result<(ExitStatus, Vec<u8>)> {
+    fn print(
+        &mut self,
+        command: &Command,
+        remote: Option<&Remote>,
+        credentials: &[OwnedFd],
+    ) -> Result<(ExitStatus, Vec<u8>)> {
         let mut printed = Vec::new();
-        let status = self.stream(command, credential, &mut |piece| {
+        let status = self.stream(command, remote, credentials, &mut |piece| {
             let room = PRINTED_BYTES.saturating_sub(printed.len());
             printed.extend_from_slice(&piece[..piece.len().min(room)]);
             Ok(())
@@ -430,14 +470,18 @@ impl Fetch<'_, '_> {
     fn stream(
         &mut self,
         command: &Command,
-        credential: Option<OwnedFd>,
+        remote: Option<&Remote>,
+        credentials: &[OwnedFd],
         sink: &mut crate::session::Sink<'_>,
     ) -> Result<ExitStatus> {
         let process = Process {
             argv: command.iter().map(OsString::from).collect(),
-            env: git::environment().into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+            env: git::environment(remote)
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
             cwd: "/fetch".into(),
-            fds: credential.iter().map(AsFd::as_fd).collect(),
+            fds: credentials.iter().map(AsFd::as_fd).collect(),
             ..Process::default()
         };
         Ok(self.build.session.stream(process, sink)?)
@@ -451,16 +495,4 @@ impl Fetch<'_, '_> {
         let tree = Tree { folder: FOLDER.into() };
         self.build.inside("pack", &tree, Some(archive.try_clone()?))?.map_err(Stopped::Failed)
     }
-}
-
-/// A descriptor from which these bytes can be read, again and again, and that nobody can change.
-fn readable(bytes: &[u8]) -> Result<OwnedFd> {
-    use rustix::fs::{SealFlags, fcntl_add_seals};
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let mut file = File::from(memfd_create("credential", flags).map_err(std::io::Error::from)?);
-    file.write_all(bytes)?;
-    file.rewind()?;
-    fcntl_add_seals(&file, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)
-        .map_err(std::io::Error::from)?;
-    Ok(file.into())
 }

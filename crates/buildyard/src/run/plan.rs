@@ -8,7 +8,7 @@ use agent::cache::{Owner, Scope};
 use agent::journal::Phase;
 use agent::plan::{
     Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Fetching, Limits, Network, Plan, Reports,
-    Rootfs, Snapshots, Trust,
+    Rootfs, Snapshots, Ssh, Trust,
 };
 use agent::snapshots::Record;
 use engine::clock::{Clock, SystemClock};
@@ -81,7 +81,19 @@ pub(super) fn plan(
 fn fetching(arguments: &Arguments) -> Result<Fetching, String> {
     let certificates = arguments.git_certificates.as_ref().map(std::path::absolute);
     let certificates = certificates.transpose().map_err(|e| format!("--git-certificates: {e}"))?;
-    Ok(Fetching { anywhere: true, allow: Vec::new(), certificates, kept: None })
+    let (allow, own_network) = (Vec::new(), false);
+    Ok(Fetching { anywhere: true, allow, own_network, certificates, ssh: ssh(), kept: None })
+}
+
+/// The user's own keys and the hosts they know, as ssh itself has them.
+fn ssh() -> Ssh {
+    let own = folders::home().join(".ssh");
+    let there = |paths: &[PathBuf]| paths.iter().filter(|path| path.is_file()).cloned().collect();
+    Ssh {
+        keys: there(&["id_ed25519", "id_ecdsa", "id_rsa"].map(|name| own.join(name))),
+        known_hosts: there(&[own.join("known_hosts"), PathBuf::from("/etc/ssh/ssh_known_hosts")]),
+        agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from).filter(|path| path.exists()),
+    }
 }
 
 /// Builds of one source share a cache, as those of one project do on a server.

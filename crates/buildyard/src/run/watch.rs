@@ -5,13 +5,16 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::answer::{Answer, GitCredential};
 use agent::journal::{Event, Hold, Outcome};
+use agent::plan::{Git, Plan, Source};
 use engine::references::Lookup;
 use executor::{Adopted, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
 use store::records::Scope;
 
 use super::{Arguments, Build, ReportFormat, reports};
+use crate::aws_environment::{Environment, Overrides};
 use crate::screen::Screen;
 use crate::{aws_environment, environment_report, kept, leftovers, terminal};
 
@@ -73,7 +76,7 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
         let signal = tokio::select! {
             signal = link.signal() => signal,
             answer = lookup.answer() => {
-                link.answer(answer.map_err(|e| e.to_string())?).await;
+                link.answer(with_codecommit(answer.map_err(|e| e.to_string())?, &build.plan)).await;
                 continue;
             }
             () = interrupts.next() => {
@@ -116,6 +119,20 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
     let reported = reports::keep(&executor, build, &seen.events).await?;
     executor.remove(&build.plan.uuid).await.map_err(|e| e.to_string())?;
     finish(arguments, build, &seen, &reported, interrupted > 0)
+}
+
+/// Adds what opens the sources that are at CodeCommit, if the user is anybody there.
+fn with_codecommit(answer: Answer, plan: &Plan) -> Answer {
+    let Answer::Values { parameters, secrets, mut git } = answer else { return answer };
+    let all = std::iter::once(&plan.source).chain(plan.secondary_sources.iter().map(|one| &one.source));
+    if let Ok(codecommit) = Environment::ours().codecommit(&Overrides::default(), None) {
+        git.extend(all.filter_map(|source| {
+            let Source::Git(Git { location, .. }) = source else { return None };
+            let (username, password) = codecommit.credential(location)?;
+            Some(GitCredential { url: location.clone(), username, password })
+        }));
+    }
+    Answer::Values { parameters, secrets, git }
 }
 
 /// A shell in the environment of a command that failed, until it ends.

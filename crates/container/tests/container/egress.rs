@@ -74,7 +74,7 @@ fn tries(tester: &mut Tester, address: &str, port: u16) -> String {
 
 fn interfaces() -> Vec<String> {
     let names = fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name());
-    names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with("bldyrd")).collect()
+    names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with("bldyr")).collect()
 }
 
 pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
@@ -122,6 +122,39 @@ pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
     tester.end();
     let left: Vec<String> = interfaces().into_iter().filter(|name| !before.contains(name)).collect();
     assert!(left.is_empty(), "{left:?}");
+    drop(outside);
+}
+
+pub(crate) fn what_fetches_is_led_to_public_and_named_addresses_only() {
+    let outside = Outside::new();
+    container::prepare_egress(&[]).unwrap();
+    container::prepare_fetching(&[OUTSIDE.to_owned()]).unwrap();
+    let mut fetching = Tester::with(|spec, _| spec.network = Network::Fetching);
+    assert_eq!(tries(&mut fetching, OUTSIDE, 8000), "came through b'out'");
+    let listener = TcpListener::bind(("::", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (address, port) in
+        [(HOST, port), (PRIVATE, 8000), ("169.254.169.254", 80), ("10.0.0.1", 80), ("fd00::1", 80)]
+    {
+        assert!(tries(&mut fetching, address, port).starts_with("refused"), "{address}");
+    }
+    // Each goes by its own rules: what builds may reach is not said by what may be fetched from.
+    container::prepare_fetching(&[PRIVATE.to_owned()]).unwrap();
+    assert_eq!(tries(&mut fetching, PRIVATE, 8000), "came through b'out'");
+    assert!(
+        tries(&mut fetching, OUTSIDE, 8000).starts_with("refused"),
+        "documentation's addresses are not public"
+    );
+    // A server on this host can be named as any other.
+    container::prepare_fetching(&[HOST.to_owned()]).unwrap();
+    let serve = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"own"));
+    assert_eq!(tries(&mut fetching, HOST, port), "came through b'own'");
+    serve.join().unwrap().unwrap();
+    fetching.end();
+    let mut build = tester();
+    assert!(tries(&mut build, PRIVATE, 8000).starts_with("refused"));
+    build.end();
+    container::prepare_fetching(&[]).unwrap();
     drop(outside);
 }
 

@@ -103,6 +103,7 @@ impl Driver {
                 account,
                 now_ms: self.now_ms(),
                 concurrent_builds: config.concurrent_builds,
+                codecommit: config.codecommit_origin(),
             };
             let group = match report_group::on_first_use(&wanted.name, wanted.kind, setting) {
                 Ok(group) => group,

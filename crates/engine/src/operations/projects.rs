@@ -181,6 +181,7 @@ impl Engine {
             account: &caller.account,
             now_ms: config.clock.now_ms(),
             concurrent_builds: config.concurrent_builds,
+            codecommit: config.codecommit_origin(),
         }
     }
 

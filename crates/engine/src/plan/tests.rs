@@ -40,7 +40,13 @@ fn project(source: ProjectSource, artifacts: ProjectArtifacts) -> Project {
         ..CreateProjectInput::default()
     };
     let (config, account) = (config(), account());
-    let setting = Setting { region: &config.region, account: &account, now_ms: 1000, concurrent_builds: 2 };
+    let setting = Setting {
+        region: &config.region,
+        account: &account,
+        now_ms: 1000,
+        concurrent_builds: 2,
+        codecommit: None,
+    };
     crate::project::create(input, setting).unwrap()
 }
 

@@ -36,12 +36,16 @@ fn input() -> CreateProjectInput {
 
 fn try_create(input: CreateProjectInput) -> Result<Project> {
     let (region, account) = setting();
-    create(input, Setting { region: &region, account: &account, now_ms: 1_500, concurrent_builds: 2 })
+    create(
+        input,
+        Setting { region: &region, account: &account, now_ms: 1_500, concurrent_builds: 2, codecommit: None },
+    )
 }
 
 fn try_update(project: Project, input: UpdateProjectInput) -> Result<Project> {
     let (region, account) = setting();
-    let setting = Setting { region: &region, account: &account, now_ms: 9_500, concurrent_builds: 2 };
+    let setting =
+        Setting { region: &region, account: &account, now_ms: 9_500, concurrent_builds: 2, codecommit: None };
     update(project, input, setting)
 }
 
@@ -130,7 +134,7 @@ fn minus_one_removes_the_concurrency_limit() {
     assert_eq!(try_update(project, input).unwrap().concurrent_build_limit, None);
 }
 
-// AP-026, AP-038, AP-039, AP-041, SA-063
+// AP-026, AP-038, AP-039, AP-041, SA-002, SA-063
 #[test]
 fn what_breaks_the_rules_is_refused_by_name() {
     let source = |change: fn(&mut ProjectSource)| {

@@ -22,7 +22,8 @@ fn locations_are_read_and_written_again() {
     check("https://git.example:8443/a/b/", "https://git.example:8443/a/b/", "git.example/a/b");
     check("https://10.0.0.1/a", "https://10.0.0.1/a", "10.0.0.1/a");
     check("https://[::1]:8443/a", "https://[::1]:8443/a", "__1/a");
-    check("git@github.com:owner/repo.git", "ssh://git@github.com/owner/repo.git", "github.com/owner/repo");
+    check("git@github.com:owner/repo.git", "git@github.com:owner/repo.git", "github.com/owner/repo");
+    check("git@git.example:/srv/repo.git", "ssh://git@git.example/srv/repo.git", "git.example/srv/repo");
     check("ssh://git@git.example:2222/a/b.git", "ssh://git@git.example:2222/a/b.git", "git.example/a/b");
 }
 
@@ -114,10 +115,11 @@ fn each_provider_has_its_places() {
         (GitHub, "https://github.com.evil.example/a/b", false),
         (GitHub, "https://evilgithub.com/a/b", false),
         (GitHub, "http://github.com/a/b", false),
-        (GitHub, "git@github.com:a/b", false),
+        (GitHub, "git@github.com:a/b", true),
+        (GitHub, "git@git.example:a/b", false),
         (GitHubEnterprise, "https://git.example/a/b", true),
         (GitHubEnterprise, "http://git.example/a/b", true),
-        (GitHubEnterprise, "ssh://git@git.example/a/b", false),
+        (GitHubEnterprise, "ssh://git@git.example/a/b", true),
         (GitLab, "https://gitlab.com/a/b/c", true),
         (GitLabSelfManaged, "https://git.example/a/b/c", true),
         (GitLabSelfManaged, "http://git.example/a/b/c", false),
@@ -125,9 +127,23 @@ fn each_provider_has_its_places() {
         (Bitbucket, "https://bitbucket.example/a/b", false),
         (CodeCommit, "https://git-codecommit.eu-west-1.amazonaws.com/v1/repos/x", true),
         (CodeCommit, "https://git-codecommit.eu-west-1.evil.example/v1/repos/x", false),
+        (CodeCommit, "ssh://KEY@git-codecommit.eu-west-1.amazonaws.com/v1/repos/x", false),
         (CodeCommit, "https://git-codecommit.eu-west-1.amazonaws.com/x", false),
     ] {
         assert_eq!(Location::of(provider, text).is_ok(), expect, "{provider:?} {text}");
+    }
+}
+
+#[test]
+fn known_hosts_are_named_as_ssh_names_them() {
+    for (location, expect) in [
+        ("git@git.example:a/b", "git.example"),
+        ("ssh://git.example:22/a", "git.example"),
+        ("ssh://git.example:2222/a", "[git.example]:2222"),
+        ("ssh://[::1]/a", "::1"),
+        ("ssh://[::1]:2222/a", "[::1]:2222"),
+    ] {
+        assert_eq!(Location::parse(location).unwrap().known_as(), expect, "{location}");
     }
 }
 
