@@ -95,7 +95,7 @@ impl Build<'_> {
         let version = Version::parse(git.version.as_deref())?;
         let policy = policy(&self.plan.fetching)?;
         let credentials = self.credentials_of_git()?;
-        let archive = self.unnamed_file()?;
+        let archive = self.passing()?;
         let has_certificates = self.open_guest()?;
         let kept = kept(&self.plan.fetching, git, &location);
         let mut fetch = Fetch {
@@ -141,17 +141,6 @@ impl Build<'_> {
             Answer::Refused { status_code, message } => Err(Stopped::Failed(failed(&status_code, message))),
             Answer::Reports(_) => Err(Halt::Fault(super::OTHER_ANSWER.into()).into()),
         }
-    }
-
-    /// On the disk of the build, as it may be large.
-    fn unnamed_file(&self) -> Result<File> {
-        let Some(home) = &self.environment else {
-            return Err(Halt::Fault("there is no place".into()).into());
-        };
-        let path = home.scratch.join("fetched");
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(file)
     }
 
     /// Whether it has certificates of the operator's.
