@@ -7,12 +7,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use store::objects::{Metadata, ObjectWriter, Objects};
+use store::objects::Metadata;
 use zip::write::SimpleFileOptions;
 
 use crate::journal::UploadedArtifact;
+use crate::objects::{Parcel, Place, Writer};
 use crate::plan::ArtifactTarget;
 use crate::stream::{Decoder, Item, Record};
+use crate::transfer::{Failure, Put};
 
 /// Where files go, one at a time.
 trait Destination {
@@ -29,6 +31,8 @@ struct Uploaded {
     location: String,
     sha256: Option<String>,
     md5: Option<String>,
+    /// What is still to be put elsewhere.
+    parcel: Option<Parcel>,
 }
 
 /// One artifact on its way: feed it the container's stream, then finish it.
@@ -50,17 +54,17 @@ impl Upload {
     }
 
     pub(crate) fn to_objects(
-        objects: store::Result<Objects>,
+        place: Result<Place, Failure>,
         target: &ArtifactTarget,
         location: Location,
     ) -> io::Result<Upload> {
-        let objects = objects.map_err(upload_failure)?;
+        let place = place.map_err(|failure| io::Error::other(failure.to_string()))?;
         let identifier = target.identifier.clone();
         if !target.zip {
-            let destination = Plain { objects, target: target.clone(), location, open: None };
+            let destination = Plain { place, target: target.clone(), location, open: None, parcel: None };
             return Ok(Upload::new(Box::new(destination), identifier));
         }
-        let object = objects.put(&target.bucket, &location.0).map_err(upload_failure)?;
+        let object = place.writer(&target.bucket, &location.0)?;
         let zip = zip::ZipWriter::new_stream(object);
         let destination = Zip { zip, target: target.clone(), location };
         Ok(Upload::new(Box::new(destination), identifier))
@@ -118,8 +122,8 @@ impl Upload {
         std::mem::take(&mut self.notes)
     }
 
-    /// The artifact, or why there is none. COMPAT: BS-132 nothing matched is a failure with this text.
-    pub(crate) fn finish(self) -> Result<UploadedArtifact, String> {
+    /// The artifact and what of it is still to be put elsewhere, or why there is none. COMPAT: BS-132 nothing matched is a failure with this text.
+    pub(crate) fn finish(self) -> Result<(UploadedArtifact, Option<Parcel>), String> {
         if let Some(message) = self.failed {
             return Err(message);
         }
@@ -131,13 +135,14 @@ impl Upload {
         }
         let files = self.files;
         let uploaded = self.destination.finish().map_err(|e| format!("Failed to upload artifacts: {e}"))?;
-        Ok(UploadedArtifact {
+        let artifact = UploadedArtifact {
             identifier: self.identifier,
             location: uploaded.location,
             sha256: uploaded.sha256,
             md5: uploaded.md5,
             files,
-        })
+        };
+        Ok((artifact, uploaded.parcel))
     }
 }
 
@@ -187,16 +192,17 @@ fn metadata(target: &ArtifactTarget) -> Metadata {
 /// Plain objects, `packaging: NONE`.
 #[derive(Debug)]
 struct Plain {
-    objects: Objects,
+    place: Place,
     target: ArtifactTarget,
     location: Location,
-    open: Option<ObjectWriter>,
+    open: Option<Writer>,
+    parcel: Option<Parcel>,
 }
 
 impl Destination for Plain {
     fn file(&mut self, path: &str, _mode: u32) -> io::Result<()> {
         let key = format!("{}{path}", self.location.0);
-        self.open = Some(self.objects.put(&self.target.bucket, &key).map_err(upload_failure)?);
+        self.open = Some(self.place.writer(&self.target.bucket, &key)?);
         Ok(())
     }
 
@@ -206,7 +212,10 @@ impl Destination for Plain {
 
     fn end_of_file(&mut self) -> io::Result<()> {
         let object = self.open.take().ok_or_else(out_of_order)?;
-        object.finish(metadata(&self.target)).map_err(upload_failure)?;
+        if let Some((file, put)) = object.finish(metadata(&self.target), false).map_err(upload_failure)? {
+            let parcel = self.parcel.get_or_insert(Parcel { file, objects: Vec::new() });
+            parcel.objects.push(self.target.encrypted(put));
+        }
         Ok(())
     }
 
@@ -223,13 +232,19 @@ impl Destination for Plain {
             "" => format!("arn:aws:s3:::{}", self.target.bucket),
             key => format!("arn:aws:s3:::{}/{key}", self.target.bucket),
         };
-        Ok(Uploaded { location, ..Uploaded::default() })
+        Ok(Uploaded { location, parcel: self.parcel, ..Uploaded::default() })
+    }
+}
+
+impl ArtifactTarget {
+    fn encrypted(&self, put: Put) -> Put {
+        Put { encryption_key: self.encryption_key.clone(), ..put }
     }
 }
 
 /// One ZIP object.
 struct Zip {
-    zip: zip::ZipWriter<zip::write::StreamWriter<ObjectWriter>>,
+    zip: zip::ZipWriter<zip::write::StreamWriter<Writer>>,
     target: ArtifactTarget,
     location: Location,
 }
@@ -261,9 +276,10 @@ impl Destination for Zip {
         metadata.user.insert("codebuild-content-sha256".into(), sha256.clone());
         metadata.user.insert("codebuild-content-md5".into(), md5.clone());
         metadata.content_type = Some("application/zip".into());
-        object.finish(metadata).map_err(upload_failure)?;
+        let left = object.finish(metadata, false).map_err(upload_failure)?;
+        let parcel = left.map(|(file, put)| Parcel { file, objects: vec![self.target.encrypted(put)] });
         let location = format!("arn:aws:s3:::{}/{}", self.target.bucket, self.location.0);
-        Ok(Uploaded { location, sha256: Some(sha256), md5: Some(md5) })
+        Ok(Uploaded { location, sha256: Some(sha256), md5: Some(md5), parcel })
     }
 }
 
@@ -354,6 +370,7 @@ mod tests {
             zip,
             override_name: false,
             build_arn: String::new(),
+            encryption_key: None,
         }
     }
 

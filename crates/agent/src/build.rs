@@ -9,6 +9,7 @@ mod fetch;
 mod git;
 mod keeping;
 mod layout;
+mod objects;
 mod references;
 mod reports;
 mod repositories;
@@ -32,6 +33,7 @@ use crate::journal::{Context, Event, Hold, Outcome, Phase};
 use crate::plan::{Plan, Rootfs};
 use crate::session::{Halt, Session};
 use crate::shell::State;
+use crate::transfer::Transfers;
 use context::{client_error, dead, failed};
 use keeping::Keeping;
 use references::Fetched;
@@ -102,6 +104,8 @@ pub(crate) struct Build<'a> {
     /// Locked, so that nobody removes it.
     image: Option<File>,
     cache: Option<cache::Cache>,
+    /// What objects elsewhere are read with, from the first one to the end of DOWNLOAD_SOURCE.
+    transfers: Option<Transfers>,
     /// Where the containers of the environment have written, the present one last.
     scratches: Vec<PathBuf>,
     /// Time of the latest phase border: an end is the next start (LC-024).
@@ -128,6 +132,7 @@ impl<'a> Build<'a> {
             memory_peak_bytes: None,
             image: None,
             cache: None,
+            transfers: None,
             scratches: Vec::new(),
             border_ms: clock::now_ms(),
         }
@@ -163,7 +168,9 @@ impl<'a> Build<'a> {
             self.session.hold_for_shells()?;
             return Ok(Outcome::Succeeded);
         }
-        if self.phase(Phase::DownloadSource, Build::download_source)?.is_err() {
+        let downloaded = self.phase(Phase::DownloadSource, Build::download_source)?;
+        self.transfers = None;
+        if downloaded.is_err() {
             return Ok(Outcome::Failed); // COMPAT: LC-029
         }
         let upload = self.command_phases()?;

@@ -19,6 +19,7 @@ mod inside;
 pub mod journal;
 mod log;
 pub mod mask;
+mod objects;
 pub mod plan;
 mod quiet;
 mod session;
@@ -27,6 +28,7 @@ mod shells;
 pub mod snapshots;
 mod ssh_agent;
 mod stream;
+pub mod transfer;
 
 use std::io::{self, BufRead};
 use std::os::unix::net::UnixListener;

@@ -59,6 +59,9 @@ pub struct Plan {
     /// Whose buckets the build may read and write; all of them if nobody's are meant.
     #[serde(default)]
     pub objects_owner: Option<store::objects::Owner>,
+    /// Buckets that are not below the folders of `objects` that this plan names.
+    #[serde(default)]
+    pub elsewhere: Option<Elsewhere>,
     /// Whether and how reports are made.
     #[serde(default)]
     pub reports: Option<Reports>,
@@ -112,6 +115,15 @@ pub enum Trust {
     Full,
     /// It finds what others saved and leaves nothing there itself.
     ReadOnly,
+}
+
+/// Buckets of a store that is not this server's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elsewhere {
+    /// The file that says where the store is and as whom it is asked. It holds keys, and is read by [`crate::transfer`]'s process alone.
+    pub settings: PathBuf,
+    /// Names; a `*` at the end stands for anything. All buckets if there are none.
+    pub buckets: Vec<String>,
 }
 
 /// How a build's reports are made.
@@ -327,6 +339,9 @@ pub struct ArtifactTarget {
     pub override_name: bool,
     /// Stored as object metadata `codebuild-buildarn` (SA-066).
     pub build_arn: String,
+    /// What the object is to be encrypted with; nothing if it shall not be (SA-065).
+    #[serde(default)]
+    pub encryption_key: Option<String>,
 }
 
 #[cfg(test)]
@@ -364,6 +379,7 @@ pub(crate) mod tests {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            elsewhere: None,
             reports: None,
             snapshots: None,
             endpoint: None,

@@ -313,6 +313,11 @@ impl Session {
         }
     }
 
+    /// Waits until something can be read there, or for anything else to happen.
+    pub(crate) fn attend(&mut self, other: BorrowedFd<'_>) -> Result<(), Halt> {
+        self.turn(Some(other))
+    }
+
     /// Waits for something to happen and deals with it.
     fn turn(&mut self, also: Option<BorrowedFd<'_>>) -> Result<(), Halt> {
         let ready = self.poll(also)?;

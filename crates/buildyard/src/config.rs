@@ -13,6 +13,7 @@ use store::records::Address;
 use crate::aws_environment::Overrides;
 use crate::folders;
 use crate::image_command::size;
+use crate::store_settings::S3Setting;
 use crate::users::{RoleSetting, UserSetting, UserSettings};
 
 /// `buildyard.toml`. Every key may be left out; an unknown one is an error that names it.
@@ -59,6 +60,8 @@ pub(crate) struct File {
     references: References,
     #[serde(default)]
     sources: Sources,
+    /// Where objects of builds are, if not here.
+    s3: Option<S3Setting>,
     #[serde(default)]
     host: Host,
     /// Image names, as projects write them, to what they mean: a registry reference, or an OCI layout or archive here.
@@ -76,6 +79,12 @@ pub(crate) struct Hidden(String);
 impl std::fmt::Debug for Hidden {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(hidden)")
+    }
+}
+
+impl Hidden {
+    pub(crate) fn text(&self) -> &str {
+        &self.0
     }
 }
 
@@ -290,6 +299,8 @@ pub(crate) struct Settings {
     pub(crate) fetching: Fetching,
     pub(crate) fetching_network: Option<FetchingNetwork>,
     pub(crate) codecommit: Option<CodeCommit>,
+    /// Not read yet: only a server needs its keys.
+    pub(crate) s3: Option<S3Setting>,
     /// Not read yet: only a server needs what they refer to.
     pub(crate) users: UserSettings,
 }
@@ -313,6 +324,7 @@ impl Settings {
         if concurrent_builds == Some(0) {
             return Err("concurrent_builds must be at least 1".into());
         }
+        file.s3.as_ref().map_or(Ok(()), S3Setting::check)?;
         let mut sources = file.sources;
         let (fetching_network, codecommit) = (sources.network, sources.codecommit.take());
         let fetching = sources.checked(&folder)?;
@@ -328,6 +340,7 @@ impl Settings {
             fetching,
             fetching_network,
             codecommit,
+            s3: file.s3,
             users,
             listen: flags.listen.or(file.listen).unwrap_or_else(default_listen),
             data,
@@ -426,6 +439,13 @@ mod tests {
             ("network = 'bridge'", "bridge"),
             ("images_quota = 'much'", "`much`"),
             ("[host]\nshare = []", "share"),
+            ("[s3]\nbucket = 'b'", "bucket"),
+            ("[s3]\naccess_key_id = 'a'", "s3.secret_access_key"),
+            ("[s3]\nprofile = 'a'\naccess_key_id = 'a'\nsecret_access_key = 'me:secret'", "s3.profile"),
+            ("[s3]\ntimeout_seconds = 0", "1 to 600"),
+            ("[s3]\nbuckets = []", "s3.buckets"),
+            ("[s3]\nbuckets = ['Name']", "`Name`"),
+            ("[s3]\nencryption = 'rot13'", "rot13"),
             ("[sources]\nallow = ['10.0.0.0/33']", "sources.allow"),
             ("[[users]]\nname = 'ci'\nkey = 1", "key"),
             ("[[roles]]\nname = 'ci'\nkeys = []", "keys"),

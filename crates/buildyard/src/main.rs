@@ -19,9 +19,11 @@ mod run;
 mod screen;
 mod serve;
 mod shell;
+mod store_settings;
 mod terminal;
 mod toolchains;
 mod traces;
+mod transfer;
 mod users;
 mod watching;
 mod why;
@@ -80,6 +82,9 @@ enum Command {
         #[arg(required_unless_present = "wait")]
         folder: Option<PathBuf>,
     },
+    /// Move objects for a build; for Buildyard's own use.
+    #[command(hide = true)]
+    Transfer(transfer::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -98,6 +103,7 @@ fn main() -> ExitCode {
             print!("{}", credentials::environment(&settings)?);
             Ok(())
         })),
+        Command::Transfer(arguments) => transfer::transfer(&arguments),
         Command::Agent { folder: Some(folder), .. } => agent::main(&folder),
         Command::Agent { folder: None, wait } => agent::wait_and_run(&wait.unwrap_or_default()),
     }

@@ -18,12 +18,14 @@ use crate::aws_environment::{Environment, Overrides};
 use crate::config::{self, FetchingNetwork, Flags, NetworkSetting, ReferencesFrom, Settings};
 use crate::users::Users;
 use crate::watching::{self, Watching};
-use crate::{credentials, images};
+use crate::{credentials, images, store_settings};
 
 /// Where agents bring their builds' connections, in the data folder.
 const BUILDS_SOCKET: &str = "builds.sock";
 /// Variables of ours that no agent is given.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 6] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
     "BUILDYARD_DATABASE",
     "BUILDYARD_SECRET_ACCESS_KEY",
     "OTEL_EXPORTER_OTLP_HEADERS",
@@ -61,6 +63,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
 
     let bell = server::logs::Wakes::new();
     let mut config = engine_config(settings, bell.clone())?;
+    config.elsewhere = store_settings::elsewhere(settings.s3.clone(), &settings.region, data)?;
     config.references = references(settings, &vault, config.clock.clone())?;
     let roles = users.roles.clone();
     let policies =

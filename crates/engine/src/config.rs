@@ -10,6 +10,8 @@ use std::sync::Arc;
 use agent::plan::{Fetching, Network, Rootfs};
 use api::codebuild::{Build, ComputeType, EnvironmentType};
 use api::{AccountId, Region};
+use aws::s3::Encryption;
+use serde::{Deserialize, Serialize};
 
 use store::objects::Owner;
 
@@ -115,6 +117,43 @@ impl fmt::Debug for BuildEndpoint {
     }
 }
 
+/// A store that is not this server's own.
+#[derive(Debug, Clone)]
+pub struct Elsewhere {
+    /// As agents are told of it.
+    pub plan: agent::plan::Elsewhere,
+    pub store: aws::s3::Store,
+    /// What the store is to encrypt objects with.
+    pub encryption: StoreEncryption,
+}
+
+/// How a store is told to encrypt what builds put there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreEncryption {
+    /// It is told nothing.
+    #[default]
+    None,
+    /// With keys of its own, `AES256`.
+    Aes256,
+    /// With the project's key of KMS.
+    Kms,
+}
+
+impl StoreEncryption {
+    /// For an object that is to be encrypted with this key, if at all. COMPAT: SA-065 S3's own key goes by no name.
+    pub fn of(self, key: Option<&str>) -> Option<Encryption> {
+        let key = key?;
+        match self {
+            StoreEncryption::None => None,
+            StoreEncryption::Aes256 => Some(Encryption::Own),
+            StoreEncryption::Kms => {
+                Some(Encryption::Kms(Some(key.to_owned()).filter(|key| !key.ends_with("alias/aws/s3"))))
+            }
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub region: Region,
@@ -122,6 +161,8 @@ pub struct Config {
     pub default_account: Option<AccountId>,
     /// Root of the object store, where sources come from and artifacts go.
     pub objects: PathBuf,
+    /// Buckets that are not there, and the store that has them.
+    pub elsewhere: Option<Elsewhere>,
     /// Folder of the log segments.
     pub logs: PathBuf,
     /// How many bytes of a build's output are kept in its log; `None`: all of them.
@@ -176,6 +217,7 @@ impl Config {
             repositories: objects.with_file_name("repositories"),
             read_only_caches: BTreeSet::new(),
             objects,
+            elsewhere: None,
             logs,
             log_quota_bytes: Some(LOG_QUOTA_BYTES),
             concurrent_builds: processors.max(2),
@@ -208,6 +250,12 @@ impl Config {
     pub(crate) fn buckets_of(&self, account: &AccountId) -> Owner {
         let unclaimed = self.default_account.as_ref().is_none_or(|default| default == account);
         Owner { account: account.to_string(), unclaimed }
+    }
+
+    /// What buckets of this account are elsewhere: those of the default account may be.
+    pub(crate) fn elsewhere_for(&self, account: &AccountId) -> Option<agent::plan::Elsewhere> {
+        let is_theirs = self.buckets_of(account).unclaimed;
+        self.elsewhere.as_ref().filter(|_| is_theirs).map(|elsewhere| elsewhere.plan.clone())
     }
 
     /// Whether builds with this image run on the host's own root file system.

@@ -620,6 +620,12 @@ impl Driver {
         if !state.was_in(Phase::Provisioning) {
             return Ok(());
         }
+        if let Some(elsewhere) = &self.shared.config.elsewhere
+            && order.plan.elsewhere.as_ref().is_some_and(|plan| plan.has(&object.bucket))
+        {
+            let encryption = elsewhere.encryption.of(object.encryption_key.as_deref());
+            return object.send(&order.plan.log, &elsewhere.store, encryption).await;
+        }
         let (log, root, owner) =
             (order.plan.log.clone(), self.shared.config.objects.clone(), order.plan.objects_owner.clone());
         let writing = tokio::task::spawn_blocking(move || {

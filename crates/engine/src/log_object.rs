@@ -1,11 +1,14 @@
 //! `logsConfig.s3Logs`: a build's log as an object, written whole when the build is over. Where it lies is pure;
 //! writing it reads the sealed segment once, however long it is.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use api::Region;
 use api::codebuild::{LogsConfigStatusType, Project, S3LogsConfig};
+use aws::s3::{At, Encryption, Headers, Upload};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use store::logs::SegmentReader;
@@ -15,11 +18,15 @@ use store::objects::{Metadata, Objects};
 const READ_BYTES: usize = 1 << 20;
 const READ_EVENTS: usize = 20_000;
 
+const GZIP: &str = "application/gzip";
+
 /// Where a build's log lies when the build is over. COMPAT: SA-116.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogObject {
     pub(crate) bucket: String,
     pub(crate) key: String,
+    /// What it is to be encrypted with, if it is.
+    pub(crate) encryption_key: Option<String>,
 }
 
 impl LogObject {
@@ -31,34 +38,59 @@ impl LogObject {
             "" => format!("{uuid}.gz"),
             prefix => format!("{prefix}/{uuid}.gz"),
         };
-        Some(LogObject { bucket: bucket.to_string(), key })
+        let encryption_key = settings.encryption_key.clone().filter(|_| config.encryption_disabled != Some(true));
+        Some(LogObject { bucket: bucket.to_string(), key, encryption_key })
     }
 
     /// COMPAT: SA-115.
     pub(crate) fn deep_link(&self, region: &Region) -> String {
-        let LogObject { bucket, key } = self;
+        let LogObject { bucket, key, .. } = self;
         format!("https://s3.console.aws.amazon.com/s3/object/{bucket}/{key}?region={region}")
     }
 
     /// Writes the log, complete or not at all, over what an earlier attempt left.
     pub(crate) fn write(&self, log: &Path, objects: &Objects) -> io::Result<()> {
-        let mut reader = SegmentReader::open(log).map_err(io::Error::other)?;
         let object = objects.put(&self.bucket, &self.key).map_err(io::Error::other)?;
-        let mut packed = GzEncoder::new(object, Compression::fast());
-        let mut position = reader.start();
-        loop {
-            let (events, next) =
-                reader.forward(position, READ_EVENTS, READ_BYTES).map_err(io::Error::other)?;
-            if events.is_empty() {
-                break;
-            }
-            events.iter().try_for_each(|event| packed.write_all(&event.bytes))?;
-            position = next;
-        }
-        let metadata = Metadata { content_type: Some("application/gzip".to_string()), ..Metadata::default() };
-        packed.finish()?.finish(metadata).map_err(io::Error::other)?;
+        let metadata = Metadata { content_type: Some(GZIP.to_string()), ..Metadata::default() };
+        packed(log, object)?.finish(metadata).map_err(io::Error::other)?;
         Ok(())
     }
+
+    /// As `write`, to a store elsewhere.
+    pub(crate) async fn send(self, log: &Path, store: &aws::s3::Store, encryption: Option<Encryption>) -> io::Result<()> {
+        let (from, to) = (log.to_owned(), log.with_extension("gz"));
+        let packing = tokio::task::spawn_blocking(move || packed(&from, unnamed(&to)?));
+        let file = packing.await.map_err(io::Error::other)??;
+        let upload = Upload {
+            at: At { bucket: self.bucket, key: self.key },
+            offset: 0,
+            size: file.metadata()?.len(),
+            headers: Headers { content_type: Some(GZIP.to_string()), encryption, ..Headers::default() },
+        };
+        store.put(&upload, &Arc::new(file)).await.map_err(io::Error::other)?;
+        Ok(())
+    }
+}
+
+fn packed<W: Write>(log: &Path, into: W) -> io::Result<W> {
+    let mut reader = SegmentReader::open(log).map_err(io::Error::other)?;
+    let mut packed = GzEncoder::new(into, Compression::fast());
+    let mut position = reader.start();
+    loop {
+        let (events, next) = reader.forward(position, READ_EVENTS, READ_BYTES).map_err(io::Error::other)?;
+        if events.is_empty() {
+            return packed.finish();
+        }
+        events.iter().try_for_each(|event| packed.write_all(&event.bytes))?;
+        position = next;
+    }
+}
+
+/// A file that is gone with its handle; one of that name may have been left by a crash.
+fn unnamed(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
 }
 
 /// Whether S3 logs are on without a place to be.
@@ -107,7 +139,8 @@ mod tests {
             ("arn:aws-cn:s3:::logs", "logs", "u.gz"),
         ] {
             let found = LogObject::of(&settings(LogsConfigStatusType::Enabled, location), "u");
-            assert_eq!(found, Some(LogObject { bucket: bucket.into(), key: key.into() }), "{location}");
+            let expected = LogObject { bucket: bucket.into(), key: key.into(), encryption_key: None };
+            assert_eq!(found, Some(expected), "{location}");
         }
         assert_eq!(LogObject::of(&settings(LogsConfigStatusType::Disabled, "logs"), "u"), None);
         assert_eq!(LogObject::of(&Project::default(), "u"), None);

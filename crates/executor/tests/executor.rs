@@ -136,6 +136,7 @@ fn plan(what: &str) -> Plan {
         debug_session: false,
         hold_on_failure: false,
         objects_owner: None,
+        elsewhere: None,
         reports: None,
         snapshots: None,
         endpoint: None,

@@ -34,6 +34,8 @@ pub enum Error {
     InvalidBucketName { name: String, rule: BucketNameRule },
     #[error("object {0} does not exist")]
     NoSuchKey(String),
+    #[error("object {key} has no version {version}")]
+    NoSuchVersion { key: String, version: String },
     /// Keys are 1 to 1024 bytes of UTF-8; the length found is given, in bytes.
     #[error("a key has 1 to 1024 bytes, not {0}")]
     InvalidKey(usize),

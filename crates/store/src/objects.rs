@@ -87,6 +87,8 @@ pub struct ObjectInfo {
     pub sha256: Option<String>,
     pub modified: SystemTime,
     pub metadata: Metadata,
+    /// Where the bucket keeps versions.
+    pub version: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +193,14 @@ impl Objects {
         Ok((file, info))
     }
 
+    /// As [`Objects::get`], of this version if there is one.
+    pub fn get_version(&self, bucket: &str, key: &str, version: Option<&str>) -> Result<(File, ObjectInfo)> {
+        match version {
+            None => self.get(bucket, key),
+            Some(version) => Err(Error::NoSuchVersion { key: key.to_owned(), version: version.to_owned() }),
+        }
+    }
+
     pub fn head(&self, bucket: &str, key: &str) -> Result<ObjectInfo> {
         attributes::describe(&self.open_object(bucket, key)?, key)
     }
@@ -268,6 +278,7 @@ impl Attributes {
             sha256: self.sha256,
             modified,
             metadata: self.metadata,
+            version: None,
         }
     }
 }

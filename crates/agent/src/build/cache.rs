@@ -4,21 +4,39 @@
 //! What an entry is called and where it is kept is in [`crate::cache`].
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use buildspec::{Buildspec, CacheAction};
 use container::{ExitStatus, LateOverlay};
+use store::objects::Metadata;
 
 use super::{Build, Ended};
 use crate::cache::layers::{Layer, Layers, Written};
 use crate::cache::objects::Archives;
 use crate::cache::{Wanted, archive, check_key, digest, folder_of, outermost};
+use crate::objects::Parcel;
 use crate::plan::{self, Trust};
 use crate::session::Halt;
 use crate::snapshots::CachedFolder;
 use crate::stream::{Decoder, Item, Record};
+use crate::transfer::Failure;
 use crate::{inside, shell};
+
+/// How many entries are looked at for one fallback key.
+const CANDIDATES_MAX: usize = 10_000;
+
+/// An entry to restore.
+#[derive(Debug)]
+struct Found {
+    /// The object's key in its bucket.
+    name: String,
+    archive: File,
+    /// It is the one that was asked for, and no fallback.
+    is_exact: bool,
+}
 
 /// The cache of this build.
 #[derive(Debug)]
@@ -120,7 +138,6 @@ impl Build<'_> {
         let (place, trust) = match &self.plan.cache {
             plan::Cache::None => return Ok(None),
             plan::Cache::Objects { objects, bucket, prefix, scope, trust } => {
-                let objects = self.objects(objects).map_err(|e| e.to_string())?;
                 (Place::Archives(Archives::new(objects, bucket, prefix, scope)), *trust)
             }
             plan::Cache::Layers { folder, scope, trust } => {
@@ -134,21 +151,76 @@ impl Build<'_> {
     }
 
     fn unpack_cache(&mut self) -> Result<(), Halt> {
-        let Some(cache) = &mut self.cache else { return Ok(()) };
+        let Some(cache) = &self.cache else { return Ok(()) };
         let Place::Archives(archives) = &cache.place else { return Ok(()) };
         if cache.action == Some(CacheAction::Save) {
             return Ok(());
         }
-        let line = match archives.find(&cache.wanted) {
+        let (archives, wanted) = (archives.clone(), cache.wanted.clone());
+        let line = match self.find_archive(&archives, &wanted)? {
             Ok(Some(found)) => {
-                cache.is_settled = found.is_exact;
-                let name = archives.shown(&found.name);
-                return self.unpack(&name, found.archive.into());
+                if let Some(cache) = &mut self.cache {
+                    cache.is_settled = found.is_exact;
+                }
+                return self.unpack(&archives.shown(&found.name), found.archive.into());
             }
-            Ok(None) => format!("No cache found at {}", archives.shown(&archives.name(&cache.wanted))),
+            Ok(None) => format!("No cache found at {}", archives.shown(&archives.name(&wanted))),
             Err(error) => format!("Unable to restore the cache: {error}"),
         };
         self.say(&line)
+    }
+
+    /// The entry itself, or the newest that begins with a fallback key; the first fallback key that finds one decides.
+    fn find_archive(
+        &mut self,
+        archives: &Archives,
+        wanted: &Wanted,
+    ) -> Result<Result<Option<Found>, Failure>, Halt> {
+        let mut found = self.open_archive(archives, archives.name(wanted), true)?;
+        for beginning in archives.beginnings(wanted) {
+            if !matches!(found, Ok(None)) {
+                break;
+            }
+            found = match self.newest_archive(archives, &beginning)? {
+                Ok(Some(name)) => self.open_archive(archives, name, false)?,
+                Ok(None) => Ok(None),
+                Err(failure) => Err(failure),
+            };
+        }
+        Ok(found)
+    }
+
+    fn open_archive(
+        &mut self,
+        archives: &Archives,
+        name: String,
+        is_exact: bool,
+    ) -> Result<Result<Option<Found>, Failure>, Halt> {
+        Ok(match self.get_object(&archives.root, (&archives.bucket, &name), None)? {
+            Ok((archive, _)) => Ok(Some(Found { name, archive, is_exact })),
+            Err(Failure::Missing(_)) => Ok(None),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    fn newest_archive(
+        &mut self,
+        archives: &Archives,
+        beginning: &str,
+    ) -> Result<Result<Option<String>, Failure>, Halt> {
+        let (mut newest, mut after, mut seen) = (None, None, 0);
+        loop {
+            let page = match self.list_objects(&archives.root, (&archives.bucket, beginning), after)? {
+                Ok(page) => page,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            seen += page.objects.len();
+            newest = page.objects.into_iter().map(|(key, modified)| (modified, key)).chain(newest).max();
+            match page.next.filter(|_| seen < CANDIDATES_MAX) {
+                Some(next) => after = Some(next),
+                None => return Ok(Ok(newest.map(|(_, key)| key))),
+            }
+        }
     }
 
     fn unpack(&mut self, name: &str, archive: OwnedFd) -> Result<(), Halt> {
@@ -170,7 +242,7 @@ impl Build<'_> {
         function: &str,
         arguments: &impl serde::Serialize,
         extra: Vec<OwnedFd>,
-        take: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+        take: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Result<(), String>, Halt> {
         let (mut decoder, mut notes, mut failed, mut is_done) = (Decoder::default(), Vec::new(), None, false);
         let status = self.session.call(function, arguments, extra, &mut |bytes| {
@@ -327,30 +399,44 @@ impl Build<'_> {
         let Some(Cache { paths, wanted, place: Place::Archives(archives), .. }) = self.cache.take() else {
             return Ok(Err("there is none".into()));
         };
-        match archives.is_settled(&wanted) {
-            Ok(false) => {}
-            Ok(true) => {
-                return Ok(Ok("Skip saving the cache due to: there is one of that key already".into()));
+        let name = archives.name(&wanted);
+        // COMPAT: BS-152 an entry with a key is never replaced.
+        if wanted.key.is_some() {
+            match self.has_object(&archives.root, (&archives.bucket, &name))? {
+                Ok(false) => {}
+                Ok(true) => {
+                    return Ok(Ok("Skip saving the cache due to: there is one of that key already".into()));
+                }
+                Err(failure) => return Ok(Err(failure.to_string())),
             }
-            Err(error) => return Ok(Err(error.to_string())),
         }
-        let mut writer = match archives.write(&wanted) {
+        self.transfers = None;
+        let place = self.place(&archives.root, &archives.bucket).map_err(io::Error::other);
+        let mut writer = match place.and_then(|place| place.writer(&archives.bucket, &name)) {
             Ok(writer) => writer,
             Err(error) => return Ok(Err(error.to_string())),
         };
         self.say(&format!("Saving the cache to {}", archives.shown(&archives.name(&wanted))))?;
         let pack = archive::Pack { root: self.source_folder.clone(), paths };
-        let mut take = |bytes: &[u8]| std::io::Write::write_all(&mut writer, bytes);
+        let mut take = |bytes: &[u8]| io::Write::write_all(&mut writer, bytes);
         if let Err(why) = self.call_about_cache("pack", &pack, Vec::new(), &mut take)? {
             return Ok(Err(why));
         }
         if writer.size() == 0 {
             return Ok(Ok("Skip saving the cache due to: no files match its paths".into()));
         }
-        Ok(match archives.finish(writer, &wanted) {
-            Ok(true) => Ok("Saved the cache".into()),
-            Ok(false) => Ok("Skip saving the cache due to: another build was first with that key".into()),
-            Err(error) => Err(error.to_string()),
+        let metadata = Metadata { content_type: Some("application/zstd".to_owned()), ..Metadata::default() };
+        let saved = match writer.finish(metadata, wanted.key.is_some()) {
+            Ok(Some((file, put))) => self.deliver(Parcel { file, objects: vec![put] })?,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        Ok(match saved {
+            Ok(()) => Ok("Saved the cache".into()),
+            Err(Failure::Exists(_)) => {
+                Ok("Skip saving the cache due to: another build was first with that key".into())
+            }
+            Err(failure) => Err(failure.to_string()),
         })
     }
 

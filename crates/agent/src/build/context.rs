@@ -2,6 +2,7 @@
 
 use crate::journal::Context;
 use crate::session::Halt;
+use crate::transfer::Failure;
 
 pub(super) fn failed(status_code: &str, message: impl Into<String>) -> Context {
     Context { status_code: status_code.into(), message: message.into() }
@@ -29,16 +30,9 @@ pub(super) fn dead(out_of_memory: bool) -> Context {
 }
 
 /// What the object store refuses is the client's; what breaks is ours.
-pub(super) fn source_failure(error: &store::Error, bucket: &str, key: &str) -> Result<Context, Halt> {
-    use store::Error::{ForeignBucket, InvalidBucketName, InvalidKey, NoSuchBucket, NoSuchKey};
-    if let ForeignBucket(_) = error {
-        // COMPAT: SA-006 what S3 says of a bucket that the build's account may not read.
-        return Ok(client_error(format!(
-            "Error while downloading key {key} of bucket {bucket}, error: Access Denied"
-        )));
+pub(super) fn source_failure(failure: Failure, bucket: &str, key: &str) -> Result<Context, Halt> {
+    match failure {
+        Failure::Ours(why) => Err(Halt::Fault(format!("cannot read {bucket}/{key}: {why}"))),
+        why => Ok(client_error(format!("Error while downloading key {key} of bucket {bucket}, error: {why}"))),
     }
-    if !matches!(error, NoSuchBucket(_) | NoSuchKey(_) | InvalidBucketName { .. } | InvalidKey(_)) {
-        return Err(Halt::Fault(format!("cannot read {bucket}/{key}: {error}")));
-    }
-    Ok(client_error(format!("Error while downloading key {key} of bucket {bucket}, error: {error}")))
 }

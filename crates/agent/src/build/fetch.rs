@@ -91,7 +91,7 @@ impl Build<'_> {
         let version = Version::parse(git.version.as_deref())?;
         let policy = policy(&self.plan.fetching)?;
         let credentials = self.credentials_of_git()?;
-        let archive = self.unnamed_file()?;
+        let archive = self.passing()?;
         let ssh = match location.scheme() {
             Scheme::Ssh => Ssh::read(&self.plan.fetching.ssh).map_err(Stopped::Failed)?,
             _ => Ssh::default(),
@@ -144,17 +144,6 @@ impl Build<'_> {
             Answer::Refused { status_code, message } => Err(Stopped::Failed(failed(&status_code, message))),
             Answer::Reports(_) => Err(Halt::Fault(super::OTHER_ANSWER.into()).into()),
         }
-    }
-
-    /// On the disk of the build, as it may be large.
-    fn unnamed_file(&self) -> Result<File> {
-        let Some(home) = &self.environment else {
-            return Err(Halt::Fault("there is no place".into()).into());
-        };
-        let path = home.scratch.join("fetched");
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        std::fs::remove_file(&path)?;
-        Ok(file)
     }
 
     /// Whether it has certificates of the operator's; and the way to the user's ssh-agent, if there is one.

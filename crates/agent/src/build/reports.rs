@@ -216,7 +216,9 @@ impl Build<'_> {
         let Reading { findings, export, files, mut complaints } = reading;
         if files == 0 {
             complaints.push("no matching report paths found".into());
-        } else if let Some(Err(error)) = export.map(|export| export.and_then(finished)) {
+        } else if let Some(export) = export
+            && let Err(error) = self.finished(export)?
+        {
             complaints.push(format!("the report files cannot be exported: {error}"));
         }
         for complaint in complaints.iter().take(COMPLAINTS) {
@@ -241,9 +243,19 @@ impl Build<'_> {
             zip: export.zip,
             override_name: false,
             build_arn: target.arn.clone(),
+            encryption_key: None,
         };
         let location = Location::new(&to, &to.name, &self.plan.uuid, None);
-        Some(Upload::to_objects(self.objects(objects), &to, location).map_err(|error| error.to_string()))
+        let place = self.place(objects, &to.bucket);
+        Some(Upload::to_objects(place, &to, location).map_err(|error| error.to_string()))
+    }
+
+    fn finished(&mut self, export: Result<Upload, String>) -> Result<Result<(), String>, Halt> {
+        match export.and_then(Upload::finish) {
+            Ok((_, None)) => Ok(Ok(())),
+            Ok((_, Some(parcel))) => Ok(self.deliver(parcel)?.map_err(|failure| failure.to_string())),
+            Err(error) => Ok(Err(error)),
+        }
     }
 
     fn read_files(&mut self, selection: &Selection, reading: &mut Reading) -> Result<(), Halt> {
@@ -311,10 +323,6 @@ impl Stream {
             Item::Record(_) => {}
         }
     }
-}
-
-fn finished(upload: Upload) -> Result<(), String> {
-    upload.finish().map(drop)
 }
 
 /// Writes the findings into the build's folder, where the agent works; returns the file's path in it.

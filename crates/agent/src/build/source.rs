@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use buildspec::{Buildspec, Version};
 use container::ExitStatus;
-use store::objects::Objects;
 
 use super::context::{client_error, source_failure, yaml_error};
 use super::layout::{INLINE_BUILDSPEC, READONLY, secondary_folder};
@@ -145,15 +144,9 @@ impl Build<'_> {
         match source {
             Source::None | Source::Folder(_) => Ok(Ok(())),
             Source::ObjectZip { objects, bucket, key, version } => {
-                if let Some(version) = version {
-                    return Ok(Err(client_error(format!(
-                        "The object version {version} of {bucket}/{key} is not available: this object store keeps no versions"
-                    ))));
-                }
-                let found = self.objects(objects).and_then(|objects| objects.get(bucket, key));
-                let (archive, _) = match found {
-                    Ok(found) => found,
-                    Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),
+                let archive = match self.get_object(objects, (bucket, key), version.as_deref())? {
+                    Ok((archive, _)) => archive,
+                    Err(failure) => return Ok(Err(source_failure(failure, bucket, key)?)),
                 };
                 self.inside("unzip", &inside::Unzip { target: folder.to_owned() }, Some(archive))
             }
@@ -164,15 +157,6 @@ impl Build<'_> {
         }
     }
 
-    /// The objects below `root` that are this build's account's.
-    pub(super) fn objects(&self, root: &Path) -> store::Result<Objects> {
-        let objects = Objects::open(root)?;
-        Ok(match &self.plan.objects_owner {
-            Some(owner) => objects.of(owner.clone()),
-            None => objects,
-        })
-    }
-
     fn fetch_folder(
         &mut self,
         root: &Path,
@@ -180,31 +164,25 @@ impl Build<'_> {
         prefix: &str,
         folder: &Path,
     ) -> Result<Ended, Halt> {
-        let objects = match self.objects(root) {
-            Ok(objects) => objects,
-            Err(error) => return Ok(Err(source_failure(&error, bucket, prefix)?)),
-        };
         let mut after: Option<String> = None;
         loop {
-            let listing = match objects.list(bucket, prefix, None, after.as_deref(), 1000) {
-                Ok(listing) => listing,
-                Err(error) => return Ok(Err(source_failure(&error, bucket, prefix)?)),
+            let page = match self.list_objects(root, (bucket, prefix), after)? {
+                Ok(page) => page,
+                Err(failure) => return Ok(Err(source_failure(failure, bucket, prefix)?)),
             };
-            for object in &listing.objects {
-                let relative = object.key[prefix.len()..].to_owned();
-                if relative.is_empty() {
-                    continue;
-                }
-                let content = match objects.get(bucket, &object.key) {
+            for (key, _) in &page.objects {
+                let Some(relative) = key.strip_prefix(prefix).filter(|name| !name.is_empty()) else { continue };
+                let relative = relative.to_owned();
+                let content = match self.get_object(root, (bucket, key), None)? {
                     Ok((content, _)) => content,
-                    Err(error) => return Ok(Err(source_failure(&error, bucket, &object.key)?)),
+                    Err(failure) => return Ok(Err(source_failure(failure, bucket, key)?)),
                 };
                 let place = inside::Place { target: folder.to_owned(), relative, mode: 0o644 };
                 if let Err(context) = self.inside("place", &place, Some(content))? {
                     return Ok(Err(context));
                 }
             }
-            match listing.next.filter(|_| listing.truncated) {
+            match page.next {
                 Some(next) => after = Some(next),
                 None => return Ok(Ok(())),
             }
@@ -258,10 +236,9 @@ impl Build<'_> {
             plan::Buildspec::Object { objects, bucket, key } => {
                 self.say(&format!("YAML location is {INLINE_BUILDSPEC}"))?;
                 let limit = buildspec::limits::TEXT_BYTES as u64;
-                let found = self.objects(objects).and_then(|objects| objects.get(bucket, key));
-                let (file, _) = match found {
-                    Ok(found) => found,
-                    Err(error) => return Ok(Err(source_failure(&error, bucket, key)?)),
+                let file = match self.get_object(objects, (bucket, key), None)? {
+                    Ok((file, _)) => file,
+                    Err(failure) => return Ok(Err(source_failure(failure, bucket, key)?)),
                 };
                 let mut text = Vec::new();
                 std::io::Read::read_to_end(&mut std::io::Read::take(file, limit + 1), &mut text)?;

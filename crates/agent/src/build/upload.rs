@@ -77,7 +77,7 @@ impl Build<'_> {
             Destination::Objects(objects, target) => {
                 let name = self.artifact_name(artifact, target)?;
                 let location = Location::new(target, &name, &self.plan.uuid, artifact.s3_prefix.as_deref());
-                Upload::to_objects(self.objects(objects), target, location)
+                Upload::to_objects(self.place(objects, &target.bucket), target, location)
             }
         };
         let mut upload = match opened {
@@ -106,10 +106,16 @@ impl Build<'_> {
         if let Some(error) = broken {
             return Ok(Err(client_error(format!("Failed to upload artifacts: {error}"))));
         }
-        match upload.finish() {
-            Ok(uploaded) => Ok(Ok(self.session.record(&Event::ArtifactUploaded(uploaded))?)),
-            Err(message) => Ok(Err(client_error(message))),
+        let (uploaded, parcel) = match upload.finish() {
+            Ok(uploaded) => uploaded,
+            Err(message) => return Ok(Err(client_error(message))),
+        };
+        if let Some(parcel) = parcel
+            && let Err(failure) = self.deliver(parcel)?
+        {
+            return Ok(Err(client_error(format!("Failed to upload artifacts: {failure}"))));
         }
+        Ok(Ok(self.session.record(&Event::ArtifactUploaded(uploaded))?))
     }
 
     /// COMPAT: BS-190 expanded with the variables of now.

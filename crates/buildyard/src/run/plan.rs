@@ -70,6 +70,7 @@ pub(super) fn plan(
         debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
         objects_owner: None,
+        elsewhere: None,
         reports: Some(Reports { group_arns: None, objects: None, discover: false }),
         snapshots,
         endpoint: None,

@@ -9,10 +9,11 @@ use crate::project::required;
 
 pub(super) fn artifacts(settings: &Project, build_arn: &str, config: &Config) -> Result<Artifacts> {
     let primary = settings.artifacts.iter().filter(|artifacts| is_s3(artifacts));
-    let primary = primary.map(|artifacts| target(artifacts, None, build_arn)).next().transpose()?;
+    let key = settings.encryption_key.as_deref();
+    let primary = primary.map(|artifacts| target(artifacts, None, build_arn, key)).next().transpose()?;
     let secondary = settings.secondary_artifacts.iter().flatten().filter(|artifacts| is_s3(artifacts));
     let secondary = secondary
-        .map(|artifacts| target(artifacts, artifacts.artifact_identifier.clone(), build_arn))
+        .map(|artifacts| target(artifacts, artifacts.artifact_identifier.clone(), build_arn, key))
         .collect::<Result<Vec<_>>>()?;
     if primary.is_none() && secondary.is_empty() {
         return Ok(Artifacts::None);
@@ -28,6 +29,7 @@ fn target(
     artifacts: &ProjectArtifacts,
     identifier: Option<String>,
     build_arn: &str,
+    key: Option<&str>,
 ) -> Result<ArtifactTarget> {
     Ok(ArtifactTarget {
         identifier,
@@ -38,7 +40,14 @@ fn target(
         zip: artifacts.packaging == Some(ArtifactPackaging::Zip),
         override_name: artifacts.override_artifact_name == Some(true),
         build_arn: build_arn.to_string(),
+        encryption_key: encryption_key(artifacts, key),
     })
+}
+
+/// COMPAT: SA-065 the project's key, or S3's own.
+fn encryption_key(artifacts: &ProjectArtifacts, key: Option<&str>) -> Option<String> {
+    let is_wanted = artifacts.encryption_disabled != Some(true);
+    key.filter(|_| is_wanted).map(str::to_string)
 }
 
 /// A location is the bucket's name (SA-061); its ARN is understood too.

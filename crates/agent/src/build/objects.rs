@@ -1,0 +1,145 @@
+//! Buckets as a phase uses them: each call lets the build be stopped meanwhile.
+
+use std::fs::File;
+use std::path::Path;
+
+use store::objects::Objects;
+
+use super::Build;
+use crate::objects::{Parcel, Place, unnamed_file};
+use crate::plan::Elsewhere;
+use crate::session::Halt;
+use crate::transfer::{Answer, Failure, Request, Transfers};
+
+/// Keys of a bucket, each with a text that sorts by time.
+pub(super) struct Page {
+    pub(super) objects: Vec<(String, String)>,
+    pub(super) next: Option<String>,
+}
+
+type Result<T, E = Halt> = std::result::Result<T, E>;
+
+impl<'a> Build<'a> {
+    /// The objects below `root` that are this build's account's.
+    fn objects(&self, root: &Path) -> Result<Objects, Failure> {
+        let objects = Objects::open(root)?;
+        Ok(match &self.plan.objects_owner {
+            Some(owner) => objects.of(owner.clone()),
+            None => objects,
+        })
+    }
+
+    fn elsewhere(&self, bucket: &str) -> Option<&'a Elsewhere> {
+        self.plan.elsewhere.as_ref().filter(|elsewhere| elsewhere.has(bucket))
+    }
+
+    /// The content of an object: of its latest version, or of this one. Good until the next one is asked for.
+    pub(super) fn get_object(
+        &mut self,
+        root: &Path,
+        (bucket, key): (&str, &str),
+        version: Option<&str>,
+    ) -> Result<Result<(File, Option<String>), Failure>> {
+        let Some(elsewhere) = self.elsewhere(bucket) else {
+            let found = self.objects(root).and_then(|objects| {
+                let (file, info) = objects.get_version(bucket, key, version)?;
+                Ok((file, info.version))
+            });
+            return Ok(found);
+        };
+        let (bucket, key, version) = (bucket.to_owned(), key.to_owned(), version.map(str::to_owned));
+        let answer = self.asked(elsewhere, &Request::Get { bucket, key, version })?;
+        let content = self.transfers.as_mut().map(Transfers::content);
+        Ok(match (answer, content) {
+            (Answer::Object { version }, Some(content)) => Ok((content?, version)),
+            (answer, _) => Err(failure(answer)),
+        })
+    }
+
+    pub(super) fn has_object(&mut self, root: &Path, (bucket, key): (&str, &str)) -> Result<Result<bool, Failure>> {
+        let found = match self.elsewhere(bucket) {
+            None => self.objects(root).and_then(|objects| Ok(objects.head(bucket, key).map(drop)?)),
+            Some(elsewhere) => {
+                let request = Request::Head { bucket: bucket.to_owned(), key: key.to_owned() };
+                match self.asked(elsewhere, &request)? {
+                    Answer::Object { .. } => Ok(()),
+                    answer => Err(failure(answer)),
+                }
+            }
+        };
+        Ok(match found {
+            Ok(()) => Ok(true),
+            Err(Failure::Missing(_)) => Ok(false),
+            Err(failure) => Err(failure),
+        })
+    }
+
+    /// The keys that begin with `prefix` and come behind `after`.
+    pub(super) fn list_objects(
+        &mut self,
+        root: &Path,
+        (bucket, prefix): (&str, &str),
+        after: Option<String>,
+    ) -> Result<Result<Page, Failure>> {
+        let Some(elsewhere) = self.elsewhere(bucket) else {
+            return Ok(self.objects(root).and_then(|objects| {
+                let page = objects.list(bucket, prefix, None, after.as_deref(), 1000)?;
+                let modified = |at: std::time::SystemTime| {
+                    at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
+                };
+                let object = |info: store::objects::ObjectInfo| (info.key, format!("{:030}", modified(info.modified)));
+                Ok(Page {
+                    objects: page.objects.into_iter().map(object).collect(),
+                    next: page.next.filter(|_| page.truncated),
+                })
+            }));
+        };
+        let request = Request::List { bucket: bucket.to_owned(), prefix: prefix.to_owned(), after };
+        Ok(match self.asked(elsewhere, &request)? {
+            Answer::List { objects, next } => Ok(Page { objects, next }),
+            answer => Err(failure(answer)),
+        })
+    }
+
+    /// Where objects of this bucket are written.
+    pub(super) fn place(&self, root: &Path, bucket: &str) -> Result<Place, Failure> {
+        match self.elsewhere(bucket) {
+            None => Ok(Place::Here(self.objects(root)?)),
+            Some(_) => self.passing().map(Place::Elsewhere).map_err(|error| Failure::Ours(format!("{error:?}"))),
+        }
+    }
+
+    /// Puts what was gathered for a bucket elsewhere: all of it is there afterwards, or nothing.
+    pub(super) fn deliver(&mut self, parcel: Parcel) -> Result<Result<(), Failure>> {
+        let Some(first) = parcel.objects.first() else { return Ok(Ok(())) };
+        let Some(elsewhere) = self.elsewhere(&first.bucket) else { return Ok(Ok(())) };
+        let mut transfers = Transfers::start(&elsewhere.settings, parcel.file)?;
+        Ok(match transfers.ask(&Request::Put(parcel.objects), self.session)? {
+            Answer::Done => Ok(()),
+            answer => Err(failure(answer)),
+        })
+    }
+
+    fn asked(&mut self, elsewhere: &Elsewhere, request: &Request) -> Result<Answer> {
+        let mut transfers = match self.transfers.take() {
+            Some(transfers) => transfers,
+            None => Transfers::start(&elsewhere.settings, self.passing()?)?,
+        };
+        let answer = transfers.ask(request, self.session)?;
+        self.transfers = Some(transfers);
+        Ok(answer)
+    }
+
+    /// On the disk of the build, as it may be large.
+    pub(super) fn passing(&self) -> Result<File> {
+        let home = self.environment.as_ref().ok_or_else(|| Halt::Fault("there is no place".into()))?;
+        Ok(unnamed_file(&home.scratch)?)
+    }
+}
+
+fn failure(answer: Answer) -> Failure {
+    match answer {
+        Answer::Failed(failure) => failure,
+        answer => Failure::Ours(format!("an answer to another question: {answer:?}")),
+    }
+}

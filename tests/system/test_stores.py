@@ -1,0 +1,357 @@
+"""Sources, artifacts, caches and logs in a store that is not the server's own, and what becomes of them when it fails."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import stat
+import subprocess
+import zipfile
+
+import pytest
+
+from faulty import DENIED, SKEWED, Proxy
+from host import processes
+from local import BINARY, spec
+from served import KEY_ID as OUR_KEY_ID
+from served import SECRET as OUR_SECRET
+from served import Codebuild, Server
+from stores import SECRET, Moto, Transfers, s3_client, s3_toml
+
+
+def zipped(files):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def moto(tmp_path_factory):
+    moto = Moto(tmp_path_factory.mktemp("moto"))
+    yield moto
+    moto.stop()
+
+
+@pytest.fixture(scope="module")
+def there(moto):
+    """A client of the store elsewhere."""
+    return moto.client()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Makes servers whose builds use a store elsewhere."""
+    servers = []
+
+    def make(toml):
+        folder = tmp_path_factory.mktemp("elsewhere")
+        (folder / "buildyard.toml").write_text(toml)
+        servers.append(Server(folder / "data", "--config", str(folder / "buildyard.toml")))
+        servers[-1].start()
+        return Codebuild(servers[-1])
+
+    yield make
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def codebuild(served, moto):
+    """Builds whose buckets are at moto, but for those that are called ours."""
+    return served(s3_toml(moto.endpoint, buckets=["there*"]))
+
+
+def contents(there, bucket, prefix=""):
+    found = there.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return {each["Key"]: there.get_object(Bucket=bucket, Key=each["Key"])["Body"].read() for each in found}
+
+
+# SA-004, SA-066, SA-067, SA-070, SA-116
+def test_a_build_takes_its_source_from_another_store_and_leaves_artifact_and_log_there(codebuild, there, name):
+    for bucket in ("there-in", "there-out"):
+        there.create_bucket(Bucket=bucket)
+    text = spec(build=["cat greeting", "mkdir out", "cp greeting out/", "head -c 20000000 /dev/urandom > out/noise"])
+    text["artifacts"] = {"files": ["**/*"], "base-directory": "out"}
+    source = zipped({"buildspec.yml": json.dumps(text), "greeting": "good morning"})
+    there.put_object(Bucket="there-in", Key="path/source.zip", Body=source)
+    codebuild.create_project(
+        name,
+        source={"type": "S3", "location": "there-in/path/source.zip"},
+        artifacts={"type": "S3", "location": "there-out", "packaging": "ZIP", "path": "P", "name": "all.zip"},
+        logsConfig={"s3Logs": {"status": "ENABLED", "location": "there-out/logs"}},
+    )
+    build = codebuild.run(name)
+    assert build["buildStatus"] == "SUCCEEDED", build["phases"]
+    found = there.get_object(Bucket="there-out", Key="P/all.zip")
+    packed = found["Body"].read()
+    assert hashlib.sha256(packed).hexdigest() == build["artifacts"]["sha256sum"]
+    assert found["ETag"].strip('"').endswith("-3"), "in parts"
+    assert found["Metadata"]["codebuild-content-sha256"] == build["artifacts"]["sha256sum"]
+    assert found["Metadata"]["codebuild-buildarn"] == build["arn"]
+    assert zipfile.ZipFile(io.BytesIO(packed)).read("greeting") == b"good morning"
+    log = there.get_object(Bucket="there-out", Key=f"logs/{build['id'].split(':')[1]}.gz")["Body"].read()
+    assert b"good morning" in gzip.decompress(log)
+    # Nothing of it is here.
+    assert codebuild.s3.list_buckets()["Buckets"] == []
+    assert not there.list_multipart_uploads(Bucket="there-out").get("Uploads")
+
+
+# SA-004, SA-074, SA-007
+def test_folders_files_and_versions_come_and_go_as_well(codebuild, there, name):
+    there.create_bucket(Bucket="there-files")
+    there.put_bucket_versioning(Bucket="there-files", VersioningConfiguration={"Status": "Enabled"})
+    names = ["a", "b/c d+é", "empty"]
+    for at, each in enumerate(names):
+        there.put_object(Bucket="there-files", Key=f"in/{each}", Body=b"x" * at)
+    text = spec(build=["find . -type f | sort", "test $(find . -type f | wc -l) = 3"])
+    text["artifacts"] = {"files": ["**/*"]}
+    artifacts = {"type": "S3", "location": "there-files", "path": "out", "name": "N"}
+    source = {"type": "S3", "location": "there-files/in/"}
+    codebuild.create_project(name, json.dumps(text), source=source, artifacts=artifacts)
+    assert codebuild.run(name)["buildStatus"] == "SUCCEEDED"
+    assert sorted(contents(there, "there-files", "out/")) == sorted(f"out/N/{each}" for each in names)
+
+    versions = [
+        there.put_object(Bucket="there-files", Key="s.zip", Body=zipped({"which": which}))["VersionId"] for which in "12"
+    ]
+    source = {"type": "S3", "location": "there-files/s.zip"}
+    text = spec(build=["echo which=$(cat which) $CODEBUILD_SOURCE_VERSION"])
+    codebuild.create_project(f"{name}-2", json.dumps(text), source=source)
+    build = codebuild.run(f"{name}-2", sourceVersion=versions[0])
+    log = codebuild.logs.get_log_events(logGroupName=f"/aws/codebuild/{name}-2", logStreamName=build["id"].split(":")[1])
+    assert any(f"which=1 {versions[0]}" in event["message"] for event in log["events"])
+    build = codebuild.run(f"{name}-2", sourceVersion="none-such")
+    (context,) = next(p for p in build["phases"] if p["phaseType"] == "DOWNLOAD_SOURCE")["contexts"]
+    assert context["statusCode"] == "CLIENT_ERROR" and "s.zip of bucket there-files" in context["message"]
+
+
+# SA-092, SA-093
+def test_a_cache_is_kept_there_with_and_without_a_key(codebuild, there, name):
+    there.create_bucket(Bucket="there-cache")
+    text = spec(build=["cat kept/file || true", "mkdir -p kept", "date +%N > kept/file"])
+    cache = {"type": "S3", "location": "there-cache/p"}
+    for key in ({}, {"key": "k-1", "fallback-keys": ["k-"]}):
+        text["cache"] = {"paths": ["kept/**/*"]} | key
+        project = f"{name}-{len(key)}"
+        codebuild.create_project(project, json.dumps(text), cache=cache)
+        for said in ("No cache found", "Restored the cache"):
+            build = codebuild.run(project)
+            log = codebuild.logs.get_log_events(
+                logGroupName=f"/aws/codebuild/{project}", logStreamName=build["id"].split(":")[1]
+            )
+            assert any(said in event["message"] for event in log["events"]), (said, log["events"])
+    assert len(contents(there, "there-cache")) == 2
+
+
+# The keys of the store are nowhere a build can look.
+def test_a_build_sees_no_key_of_the_store(codebuild, there, name):
+    there.create_bucket(Bucket="there-hidden")
+    hunt = (
+        f"for part in {SECRET[:10]} {SECRET[10:20]}; do "
+        "! env | grep -F $part; ! grep -rsFl --exclude-dir=sys --exclude-dir=self --exclude=script.sh "
+        "--exclude-dir=usr --exclude-dir=lib $part /proc/*/environ /proc/*/cmdline /codebuild/output /tmp /var /root /etc; done"
+    )
+    text = spec(build=[f"found=$({hunt.replace(chr(33) + ' ', '')}); echo \"found: [$found]\"", "sleep 0; : made > made"])
+    text["artifacts"] = {"files": ["made"]}
+    codebuild.create_project(name, json.dumps(text), artifacts={"type": "S3", "location": "there-hidden", "packaging": "ZIP"})
+    build = codebuild.run(name)
+    log = codebuild.logs.get_log_events(logGroupName=f"/aws/codebuild/{name}", logStreamName=build["id"].split(":")[1])
+    told = "".join(event["message"] for event in log["events"])
+    assert build["buildStatus"] == "SUCCEEDED"
+    assert "found: []" in told and SECRET not in told
+    settings = codebuild.server.data / "s3.json"
+    assert stat.S_IMODE(settings.stat().st_mode) == 0o600
+    assert SECRET.encode() not in (codebuild.server.data / "records.sqlite").read_bytes()
+    assert SECRET not in codebuild.server.log.read_text(errors="replace")
+
+
+def test_a_wrong_configuration_is_told_at_the_start(tmp_path):
+    for text, said in [
+        (s3_toml("s3.example"), "must be http"),
+        (s3_toml("http://s3.example/path"), "nothing may follow"),
+        (s3_toml("http://me:you@s3.example"), "user names"),
+        (s3_toml("http://s3.example", buckets=["A"]), "`A`"),
+        ('[s3]\nendpoint = "http://s3.example"\naccess_key_id = "a"\n', "s3.secret_access_key"),
+        ('[s3]\nendpoint = "http://s3.example"\n', "there are no AWS credentials"),
+    ]:
+        (tmp_path / "buildyard.toml").write_text(text)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")} | {"HOME": str(tmp_path)}
+        command = [str(BINARY), "serve", "--listen", "127.0.0.1:0", "--data", str(tmp_path / "data"), "--config", str(tmp_path / "buildyard.toml")]
+        ended = subprocess.run(command, env=clean, capture_output=True, text=True, timeout=20)
+        assert ended.returncode == 1 and said in ended.stderr, (text, ended.stderr)
+        assert SECRET not in ended.stderr
+
+
+def contexts(build, phase):
+    (context,) = next(p for p in build["phases"] if p["phaseType"] == phase)["contexts"]
+    return context
+
+
+# A store that nobody reaches, by name or by address: the phase says so, and nothing hangs.
+def test_a_store_out_of_reach_fails_the_phase_that_needs_it(served, name):
+    for endpoint in ("http://127.0.0.1:9", "http://no-such-host.invalid"):
+        codebuild = served(s3_toml(endpoint))
+        artifacts = {"type": "S3", "location": "bucket", "packaging": "ZIP"}
+        source = {"type": "S3", "location": "bucket/source.zip"}
+        codebuild.create_project(name, source=source)
+        build = codebuild.run(name)
+        said = contexts(build, "DOWNLOAD_SOURCE")
+        assert build["buildStatus"] == "FAILED" and said["statusCode"] == "CLIENT_ERROR"
+        assert "source.zip of bucket bucket" in said["message"] and "cannot be reached" in said["message"]
+        text = spec(build=["echo x > x"]) | {"artifacts": {"files": ["x"]}}
+        codebuild.create_project(f"{name}-2", json.dumps(text), artifacts=artifacts)
+        build = codebuild.run(f"{name}-2")
+        said = contexts(build, "UPLOAD_ARTIFACTS")
+        assert build["buildStatus"] == "FAILED" and said["statusCode"] == "CLIENT_ERROR"
+        assert said["message"].startswith("Failed to upload artifacts: ") and "cannot be reached" in said["message"]
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory):
+    """A store that looks at every signature: a second server of ours."""
+    server = Server(tmp_path_factory.mktemp("store") / "data")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def proxy(ours):
+    proxy = Proxy(ours.endpoint)
+    yield proxy
+    proxy.stop()
+
+
+@pytest.fixture
+def transfers(tmp_path, proxy):
+    transfers = Transfers(tmp_path, proxy.endpoint, OUR_KEY_ID, OUR_SECRET)
+    yield transfers
+    assert transfers.stop() == 0
+
+
+@pytest.fixture
+def store(ours, name):
+    """A client past the proxy, and a bucket of this test's own."""
+    client = s3_client(ours.endpoint, OUR_KEY_ID, OUR_SECRET)
+    bucket = name[:50].strip("-")
+    client.create_bucket(Bucket=bucket)
+    return client, bucket
+
+
+# A stop does not wait for a store that keeps silent, and nothing stays there.
+def test_a_stop_ends_an_upload_and_leaves_nothing(served, ours, proxy, store, name):
+    client, bucket = store
+    codebuild = served(s3_toml(proxy.endpoint, OUR_KEY_ID, OUR_SECRET, timeout_seconds=60))
+    proxy.once("black-hole", lambda method, path: "partNumber=2" in path, times=1 << 30)
+    text = spec(build=["head -c 20000000 /dev/urandom > noise"]) | {"artifacts": {"files": ["noise"]}}
+    codebuild.create_project(name, json.dumps(text), artifacts={"type": "S3", "location": bucket, "packaging": "ZIP"})
+    build = codebuild.start(name)
+    from host import wait_until
+
+    wait_until(lambda: "black-hole" in proxy.made, "an upload that hangs", 40)
+    codebuild.api.stop_build(id=build["id"])
+    assert codebuild.wait(build["id"], seconds=15)["buildStatus"] == "STOPPED"
+    assert contents(client, bucket) == {} and not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+    assert not [line for line in processes(f"SYSTEM_TEST={codebuild.server.data}").values() if " transfer " in line]
+
+
+def test_each_fault_of_a_store_is_got_over_once(proxy, transfers, store):
+    client, bucket = store
+    part = random.Random(1).randbytes(8 << 20)
+    large, small = part + part[:1000], {"small": b"small", "empty": b"", "other": b"o"}
+    for fault in ["500", "slow-down", "error-in-200", "late", "black-hole", "lost-answer", "lost-request", "wrong-etag", "absent", SKEWED]:
+        for what, when in [
+            ({"one": b"one"}, lambda method, path: method in ("PUT", "HEAD")),
+            ({"large": large}, lambda method, path: "partNumber" in path),
+            ({"large": large}, lambda method, path: method == "POST"),
+            (small, lambda method, path: method == "POST" and "uploadId" in path),
+        ]:
+            proxy.once(fault, when)
+            answer = transfers.put(bucket, what)
+            if fault == "wrong-etag" and answer != "Done":
+                # Bytes that arrived as others cannot be told from a lie about them: nothing is left.
+                assert not set(what) & set(contents(client, bucket)), (fault, answer)
+                continue
+            assert answer == "Done", (fault, list(what), answer)
+            found = contents(client, bucket)
+            assert all(found[key] == content for key, content in what.items()), fault
+    client.put_object(Bucket=bucket, Key="large", Body=large)
+    proxy.choose = lambda method, path: None
+    for fault in ["500", "slow-down", "reset", "truncated", "late", "black-hole", "corrupted", "lost-answer", "lost-request", SKEWED]:
+        proxy.once(fault, lambda method, path: method == "GET")
+        answer, content = transfers.get(bucket, "large")
+        assert "Object" in answer and content == large, (fault, answer)
+
+
+# What is torn in the middle goes on from there.
+def test_a_broken_answer_is_taken_up_where_it_broke(proxy, transfers, store):
+    client, bucket = store
+    large = random.Random(2).randbytes(3 << 20)
+    client.put_object(Bucket=bucket, Key="large", Body=large)
+    proxy.once("truncated", lambda method, path: method == "GET", times=4)
+    answer, content = transfers.get(bucket, "large")
+    assert "Object" in answer and content == large
+    assert len([seen for seen in proxy.seen if seen[0] == "GET"]) == 5
+
+
+# P6
+def test_faults_that_stay_are_told_and_leave_no_object(proxy, transfers, store):
+    client, bucket = store
+    large = {"large": random.Random(3).randbytes(9 << 20)}
+    several = {f"d/{at}": b"%d" % at for at in range(12)}
+    always = 1 << 30
+    for fault, what, when in [
+        (DENIED, large, lambda method, path: "partNumber=2" in path),
+        (DENIED, large, lambda method, path: method == "POST" and "uploadId" in path),
+        ("500", large, lambda method, path: "partNumber=2" in path),
+        ("error-in-200", large, lambda method, path: method == "POST" and "uploadId" in path),
+        ("slow-down", {"one": b"1"}, lambda method, path: method == "PUT"),
+        (DENIED, several, lambda method, path: "/d/7?" in path and "partNumber" in path),
+        (DENIED, several, lambda method, path: "/d/7?" in path and method == "POST" and "uploadId" in path),
+        ("500", several, lambda method, path: "/d/11?" in path and method == "POST" and "uploadId" in path),
+    ]:
+        proxy.once(fault, when, times=always)
+        answer = transfers.put(bucket, what)
+        assert "Failed" in answer, (fault, list(what), answer)
+        assert contents(client, bucket) == {}, (fault, list(what))
+        assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads"), (fault, list(what))
+    client.put_object(Bucket=bucket, Key="k", Body=b"content")
+    for fault, kind in [("corrupted", "Refused"), (DENIED, "Refused"), ("black-hole", "Refused"), ("absent", "Missing")]:
+        proxy.once(fault, lambda method, path: method == "GET", times=always)
+        answer, _ = transfers.get(bucket, "k")
+        assert kind in answer["Failed"], (fault, answer)
+
+
+# F28..F37 and more, at random: what is said to be there is there as it was sent; what is said not to be is not there, or what was before.
+def test_transfers_under_faults_are_whole_or_not_at_all(proxy, transfers, store, request):
+    client, bucket = store
+    chance = random.Random(request.config.getoption("--seed"))
+    before, done, failed = {}, 0, 0
+    for number in range(request.config.getoption("--transfers")):
+        rate = chance.choice([0, 0.05, 0.15, 0.3])
+        size = chance.choice([0, 1, 1000, 1 << 20, (8 << 20) + 1]) if number % 5 == 0 else chance.choice([0, 1, 1000])
+        keys = [f"k{chance.randrange(40)}"] if number % 3 else sorted({f"k{chance.randrange(40)}" for _ in range(4)})
+        what = {key: chance.randbytes(size) for key in keys}
+        proxy.at_random(chance.random(), rate)
+        answer = transfers.put(bucket, what)
+        proxy.choose = lambda method, path: None
+        done, failed = done + (answer == "Done"), failed + (answer != "Done")
+        for key, content in what.items():
+            answered, found = transfers.get(bucket, key)
+            found = found if "Object" in answered else None
+            if answer == "Done":
+                assert found == content, (number, key, proxy.seen[-40:])
+            else:
+                assert found in (None, before.get(key), content), (number, key)
+            before[key] = found
+        proxy.at_random(chance.random(), rate)
+        key = chance.choice(keys)
+        answered, found = transfers.get(bucket, key)
+        proxy.choose = lambda method, path: None
+        assert "Object" not in answered or found == before[key], (number, key, answered)
+    assert done and set(proxy.made), (done, failed)
+    print(f"{done} done, {failed} failed, {len(proxy.made)} faults in {len(proxy.seen)} requests")
