@@ -1,19 +1,21 @@
 //! Files as an archive and back, inside the container: a tar stream in zstd frames, whose names begin with `src/` (below the source
 //! folder, wherever that is in this build) or `abs/`. What the archive says meets only the container's own file system.
 //!
-//! Nothing of a damaged archive is unpacked: it is read to its end once, checksums and all, before the first file is made.
+//! Here: packing. The frames are in `parts`, unpacking in `unpack`.
 
-use std::collections::{BTreeMap, HashSet};
+mod parts;
+mod unpack;
+
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use buildspec::glob::Pattern;
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use serde::{Deserialize, Serialize};
 
 use crate::inside::{self, Kind};
@@ -23,10 +25,6 @@ use crate::stream::{self, Record};
 const ENTRIES_MAX: usize = 1_000_000;
 /// Bytes that one cache may unpack to (EN-010: the smallest documented disk).
 const UNPACKED_BYTES_MAX: u64 = 64 << 30;
-/// Memory that a frame may ask for when it is unpacked, as a power of two.
-const WINDOW_LOG_MAX: u32 = 27;
-/// Fast, and half the size of nothing.
-const LEVEL: i32 = 3;
 const CHUNK: usize = 256 << 10;
 
 const SOURCE: &str = "src";
@@ -70,9 +68,7 @@ fn pack(args: &Pack, out: &mut impl Write) -> Result<(), String> {
         return Ok(());
     }
     let told = |e: io::Error| format!("cannot pack the cache: {e}");
-    let mut encoder = zstd::Encoder::new(Framed(out), LEVEL).map_err(told)?;
-    encoder.include_checksum(true).map_err(told)?;
-    let mut archive = tar::Builder::new(encoder);
+    let mut archive = tar::Builder::new(parts::Writer::new(Framed(out)).map_err(told)?);
     archive.sparse(false);
     for (name, (path, kind)) in &found {
         match append(&mut archive, name, path, *kind) {
@@ -80,9 +76,9 @@ fn pack(args: &Pack, out: &mut impl Write) -> Result<(), String> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => other.map_err(|e| format!("cannot pack {}: {e}", path.display()))?,
         }
+        archive.get_mut().end_entry().map_err(told)?;
     }
-    let encoder = archive.into_inner().map_err(told)?;
-    encoder.finish().map(drop).map_err(told)
+    archive.into_inner().and_then(parts::Writer::finish).map_err(told)
 }
 
 /// Bytes as frames of a stream.
@@ -185,167 +181,16 @@ pub(crate) fn unpack_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     let mut fds = fds.into_iter().map(File::from);
     let (Some(mut out), Some(archive)) = (fds.next(), fds.next()) else { return inside::REFUSED };
     let Ok(args) = serde_json::from_slice::<Unpack>(args) else { return inside::REFUSED };
-    inside::report(&mut out, unpack(&args, archive))
-}
-
-fn unpack(args: &Unpack, mut archive: File) -> Result<(), String> {
-    let damaged = |e: io::Error| format!("the archive is damaged: {e}");
-    let bytes =
-        io::copy(&mut decoder(&archive).map_err(damaged)?.take(UNPACKED_BYTES_MAX + 1), &mut io::sink());
-    if bytes.map_err(damaged)? > UNPACKED_BYTES_MAX {
-        return Err(format!("the archive unpacks to more than {UNPACKED_BYTES_MAX} bytes"));
-    }
-    archive.rewind().map_err(damaged)?;
-    let mut archive = tar::Archive::new(decoder(&archive).map_err(damaged)?);
-    let mut target = Target { root: args.root.clone(), links: HashSet::new(), folders: Vec::new() };
-    for (number, entry) in archive.entries().map_err(damaged)?.enumerate() {
-        if number == ENTRIES_MAX {
-            return Err(format!("the archive has more than {ENTRIES_MAX} entries"));
-        }
-        target.place(&mut entry.map_err(damaged)?)?;
-    }
-    target.finish();
-    Ok(())
-}
-
-fn decoder(archive: &File) -> io::Result<zstd::Decoder<'static, io::BufReader<File>>> {
-    let mut decoder = zstd::Decoder::new(archive.try_clone()?)?;
-    decoder.window_log_max(WINDOW_LOG_MAX)?;
-    Ok(decoder)
-}
-
-/// Where entries go.
-struct Target {
-    root: PathBuf,
-    /// Made by this archive. Nothing is written through them.
-    links: HashSet<PathBuf>,
-    /// Their permissions and times come last, as what is made in them changes these.
-    folders: Vec<(PathBuf, Traits)>,
-}
-
-/// What an entry has besides its content.
-#[derive(Debug, Clone, Copy)]
-struct Traits {
-    mode: u32,
-    ids: (u32, u32),
-    modified: Timespec,
-}
-
-impl Target {
-    fn place(&mut self, entry: &mut tar::Entry<'_, impl Read>) -> Result<(), String> {
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        let path = entry.path().ok().and_then(|name| self.path(&name));
-        let path = path.ok_or_else(|| format!("the archive entry `{name}` has no place in a cache"))?;
-        if let Some(link) = path.ancestors().skip(1).find(|parent| self.links.contains(*parent)) {
-            return Err(format!(
-                "the archive entry `{name}` would be written through the link {}",
-                link.display()
-            ));
-        }
-        let traits = traits(entry).map_err(|e| format!("the archive is damaged at `{name}`: {e}"))?;
-        self.make(entry, &path, traits).map_err(|e| format!("cannot restore {}: {e}", path.display()))
-    }
-
-    /// Rebuilt from plain components; `None` for any other name.
-    fn path(&self, name: &Path) -> Option<PathBuf> {
-        let mut components = name.components();
-        let mut path = match components.next() {
-            Some(Component::Normal(first)) if first == SOURCE => self.root.clone(),
-            Some(Component::Normal(first)) if first == ABSOLUTE => PathBuf::from("/"),
-            _ => return None,
-        };
-        let start = path.clone();
-        for component in components {
-            let Component::Normal(part) = component else { return None };
-            path.push(part);
-        }
-        let is_ours = NEVER.iter().any(|never| path.starts_with(never));
-        (path != start && !is_ours).then_some(path)
-    }
-
-    fn make(&mut self, entry: &mut tar::Entry<'_, impl Read>, path: &Path, traits: Traits) -> io::Result<()> {
-        fs::create_dir_all(path.parent().unwrap_or(Path::new("/")))?;
-        match entry.header().entry_type() {
-            tar::EntryType::Directory => {
-                clear_for_folder(path)?;
-                self.folders.push((path.to_owned(), traits));
-                Ok(())
-            }
-            tar::EntryType::Symlink => {
-                let target = entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?.into_owned();
-                clear(path)?;
-                std::os::unix::fs::symlink(target, path)?;
-                self.links.insert(path.to_owned());
-                traits.give(path);
-                Ok(())
-            }
-            tar::EntryType::Regular => {
-                clear(path)?;
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-                io::copy(entry, &mut file)?;
-                traits.give(path);
-                file.set_permissions(fs::Permissions::from_mode(traits.mode))
-            }
-            // Nothing else is ever packed.
-            other => Err(io::Error::other(format!("an entry of type {other:?}"))),
-        }
-    }
-
-    /// The innermost folders first.
-    fn finish(self) {
-        for (path, traits) in self.folders.iter().rev() {
-            // A folder that is less than it was is still better than none.
-            let _ = fs::set_permissions(path, fs::Permissions::from_mode(traits.mode));
-            traits.give(path);
-        }
-    }
-}
-
-impl Traits {
-    /// Owner and time; an ordinary user has no other ids to give.
-    fn give(&self, path: &Path) {
-        let _ = std::os::unix::fs::lchown(path, Some(self.ids.0), Some(self.ids.1));
-        let times = Timestamps { last_access: self.modified, last_modification: self.modified };
-        let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
-    }
-}
-
-fn traits(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Traits> {
-    let mut modified = Timespec { tv_sec: i64::try_from(entry.header().mtime()?).unwrap_or(0), tv_nsec: 0 };
-    for extension in entry.pax_extensions()?.into_iter().flatten() {
-        let extension = extension?;
-        if let (Ok("mtime"), Ok(text)) = (extension.key(), extension.value())
-            && let Some((seconds, nanoseconds)) = text.split_once('.')
-            && let (Ok(tv_sec), Ok(tv_nsec)) = (seconds.parse(), nanoseconds.parse())
-        {
-            modified = Timespec { tv_sec, tv_nsec };
-        }
-    }
-    let header = entry.header();
-    let id = |id: u64| u32::try_from(id).unwrap_or(0);
-    Ok(Traits { mode: header.mode()? & 0o7777, ids: (id(header.uid()?), id(header.gid()?)), modified })
-}
-
-/// Removes what is no folder: cached files win over those of the same name. COMPAT: SA-096.
-fn clear(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
-    }
-}
-
-fn clear_for_folder(path: &Path) -> io::Result<()> {
-    if !fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-        clear(path)?;
-        fs::create_dir(path)?;
-    }
-    Ok(())
+    inside::report(&mut out, unpack::unpack(&args, &archive))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+
     use super::*;
     use crate::stream::{Decoder, Item};
 
@@ -368,7 +213,7 @@ mod tests {
     }
 
     fn unpacked(root: &Path, archive: File) -> Result<(), String> {
-        unpack(&Unpack { root: root.to_owned() }, archive)
+        unpack::unpack(&Unpack { root: root.to_owned() }, &archive)
     }
 
     /// An archive that says what it likes: (name, link target or content).
