@@ -1,0 +1,127 @@
+//! The executors that are tried, and what each has.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use agent::journal::{Context, Outcome, Phase};
+use agent::plan::{Plan, Rootfs};
+use executor::embedded::Options;
+use executor::fake::Script;
+use executor::{Embedded, Executor, Fake};
+
+use crate::{Case, Needs};
+
+/// Runs this program as an ordinary user.
+const ORDINARY: &str = "23456";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Processes of this host, by root.
+    EmbeddedAsRoot,
+    /// The same by an ordinary user.
+    EmbeddedRootless,
+    /// Scripts, and no commands.
+    Fake,
+}
+
+impl Subject {
+    /// Those that can be had here: only root is root.
+    pub(crate) fn all() -> Vec<Subject> {
+        let root = rustix::process::geteuid().is_root().then_some(Subject::EmbeddedAsRoot);
+        root.into_iter().chain([Subject::EmbeddedRootless, Subject::Fake]).collect()
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Subject::EmbeddedAsRoot => "embedded_as_root",
+            Subject::EmbeddedRootless => "embedded_rootless",
+            Subject::Fake => "fake",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Subject {
+        Subject::all().into_iter().find(|subject| subject.name() == name).expect("a subject's name")
+    }
+
+    pub(crate) fn test_name(self, case: &Case) -> String {
+        let path = case.name.split_once("::").map_or(case.name, |(_, path)| path);
+        format!("{}::{path}", self.name())
+    }
+
+    pub(crate) fn has(self, needs: Needs) -> bool {
+        match self {
+            Subject::EmbeddedAsRoot => true,
+            Subject::EmbeddedRootless => matches!(needs, Needs::Contract | Needs::Environment),
+            Subject::Fake => needs == Needs::Contract,
+        }
+    }
+
+    pub(crate) fn is_real(self) -> bool {
+        self != Subject::Fake
+    }
+
+    /// What is left of a build outside of files, processes, mounts and cgroups.
+    pub(crate) fn left_behind(self, _uuid: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The case again, by the user that it takes. The program may lie where that user cannot go, so it is handed over open.
+    pub(crate) fn in_its_own_process(self, test: &str) -> Option<Command> {
+        if self != Subject::EmbeddedRootless || !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups", "--inh-caps=-all", "--"])
+            .args(["/proc/self/fd/0", "--exact", test, "--nocapture"])
+            .stdin(File::open(std::env::current_exe().unwrap()).unwrap())
+            .env_remove("TMPDIR")
+            .current_dir("/");
+        Some(command)
+    }
+
+    /// Opens one whose builds lie in `folder`; to be called within a runtime. A second one there is the next server.
+    pub(crate) fn open(self, folder: &Path) -> Arc<dyn Executor> {
+        match self {
+            Subject::Fake => {
+                let fake = Fake::new(folder, || 1);
+                fake.script(script);
+                Arc::new(fake)
+            }
+            Subject::EmbeddedAsRoot | Subject::EmbeddedRootless => {
+                let mut options = Options::new(folder.to_path_buf());
+                options.warm = 1;
+                Arc::new(Embedded::open(options).unwrap())
+            }
+        }
+    }
+
+    /// The image that all cases run in: busybox and nothing else. `place` is a folder for it.
+    pub(crate) fn image(self, place: &Path) -> Rootfs {
+        match self {
+            Subject::Fake => Rootfs::Host,
+            Subject::EmbeddedAsRoot | Subject::EmbeddedRootless => {
+                crate::world::make_image(place);
+                Rootfs::Folder(place.to_path_buf())
+            }
+        }
+    }
+}
+
+/// The scripted executor does what the commands of `World::succeeds` and its like do.
+fn script(plan: &Plan) -> Script {
+    let failure = Context {
+        status_code: "COMMAND_EXECUTION_ERROR".to_string(),
+        message: "Error while executing command: false. Reason: exit status 1".to_string(),
+    };
+    match plan.project_name.as_str() {
+        "fails" => Script { fail_in: Some((Phase::Build, Outcome::Failed, failure)), ..Script::default() },
+        "waits" => Script { hold_in: Some(Phase::Build), ..Script::default() },
+        "asks" => {
+            Script { references: Some((vec!["/parameter".to_string()], Vec::new())), ..Script::default() }
+        }
+        _ => Script::default(),
+    }
+}
