@@ -21,7 +21,7 @@ ORDINARY = 64123
 def pytest_addoption(parser):
     """For test_mutants.py, test_log_volume.py and test_stores.py; the whole forms are in CONTRIBUTING.md."""
     parser.addoption("--log-scale", type=int, default=1, help="how many times longer long logs are")
-    parser.addoption("--transfers", type=int, default=60, help="how many transfers are made under faults")
+    parser.addoption("--transfers", type=int, default=40, help="how many transfers are made under faults")
     parser.addoption("--random-requests", type=int, default=3000, help="how many random requests are made")
     parser.addoption("--seed", default="buildyard", help="what they are made from")
     parser.addoption("--first", type=int, default=0, help="number of the first")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 
 from local import spec
@@ -99,3 +100,24 @@ def test_a_link_out_of_the_source_folder_is_no_way_to_other_files(codebuild, nam
     build = codebuild.run(name)
     assert build["buildStatus"] == "SUCCEEDED" and keys(codebuild, bucket) == ["near", "own"]
     assert "Skipping link leak, which leads out of the source folder" in codebuild.log(build)
+
+
+# P6
+def test_files_of_an_artifact_are_there_all_at_once_or_not_at_all(codebuild, name):
+    bucket = "art-all"
+    codebuild.s3.create_bucket(Bucket=bucket)
+    text = artifacts(["for i in $(seq 300); do echo $CODEBUILD_BUILD_NUMBER > f$i; done", "mkdir z; echo z > z/z"], files=["**/*"])
+    codebuild.create_project(name, text, artifacts={"type": "S3", "location": bucket, "name": "N"})
+    assert codebuild.run(name)["buildStatus"] == "SUCCEEDED"
+    before = keys(codebuild, bucket)
+    assert len(before) == 301
+    # The last of them finds something in its way.
+    folder = codebuild.server.data / "s3" / bucket / "N" / "z"
+    shutil.rmtree(folder)
+    folder.symlink_to("/nowhere")
+    build = codebuild.run(name)
+    (context,) = next(p for p in build["phases"] if p["phaseType"] == "UPLOAD_ARTIFACTS")["contexts"]
+    assert build["buildStatus"] == "FAILED" and context["message"].startswith("Failed to upload artifacts: ")
+    assert keys(codebuild, bucket) == [key for key in before if key != "N/z/z"]
+    for key in ("N/f1", "N/f300"):
+        assert codebuild.s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"1\n"

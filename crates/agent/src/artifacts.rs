@@ -11,7 +11,7 @@ use store::objects::Metadata;
 use zip::write::SimpleFileOptions;
 
 use crate::journal::UploadedArtifact;
-use crate::objects::{Parcel, Place, Writer};
+use crate::objects::{Parcel, Place, Set, Writer};
 use crate::plan::ArtifactTarget;
 use crate::stream::{Decoder, Item, Record};
 use crate::transfer::{Failure, Put};
@@ -61,7 +61,8 @@ impl Upload {
         let place = place.map_err(|failure| io::Error::other(failure.to_string()))?;
         let identifier = target.identifier.clone();
         if !target.zip {
-            let destination = Plain { place, target: target.clone(), location, open: None, parcel: None };
+            let set = Set::new(place, &target.bucket).map_err(upload_failure)?;
+            let destination = Plain { set, target: target.clone(), location, open: None };
             return Ok(Upload::new(Box::new(destination), identifier));
         }
         let object = place.writer(&target.bucket, &location.0)?;
@@ -186,23 +187,24 @@ fn metadata(target: &ArtifactTarget) -> Metadata {
     let mut metadata = Metadata::default();
     // COMPAT: SA-066.
     metadata.user.insert("codebuild-buildarn".into(), target.build_arn.clone());
+    // COMPAT: SA-065.
+    metadata.encryption = target.encryption_key.clone().map(|key| ("aws:kms".into(), Some(key)));
     metadata
 }
 
-/// Plain objects, `packaging: NONE`.
+/// Plain objects, `packaging: NONE`. None of them is seen before all have been written.
 #[derive(Debug)]
 struct Plain {
-    place: Place,
+    set: Set,
     target: ArtifactTarget,
     location: Location,
     open: Option<Writer>,
-    parcel: Option<Parcel>,
 }
 
 impl Destination for Plain {
     fn file(&mut self, path: &str, _mode: u32) -> io::Result<()> {
         let key = format!("{}{path}", self.location.0);
-        self.open = Some(self.place.writer(&self.target.bucket, &key)?);
+        self.open = Some(self.set.writer(&self.target.bucket, &key)?);
         Ok(())
     }
 
@@ -212,11 +214,8 @@ impl Destination for Plain {
 
     fn end_of_file(&mut self) -> io::Result<()> {
         let object = self.open.take().ok_or_else(out_of_order)?;
-        if let Some((file, put)) = object.finish(metadata(&self.target), false).map_err(upload_failure)? {
-            let parcel = self.parcel.get_or_insert(Parcel { file, objects: Vec::new() });
-            parcel.objects.push(self.target.encrypted(put));
-        }
-        Ok(())
+        let key = self.target.encryption_key.clone();
+        self.set.add(object, metadata(&self.target), key).map_err(upload_failure)
     }
 
     fn link(&mut self, path: &str, target: &str) -> io::Result<()> {
@@ -232,13 +231,8 @@ impl Destination for Plain {
             "" => format!("arn:aws:s3:::{}", self.target.bucket),
             key => format!("arn:aws:s3:::{}/{key}", self.target.bucket),
         };
-        Ok(Uploaded { location, parcel: self.parcel, ..Uploaded::default() })
-    }
-}
-
-impl ArtifactTarget {
-    fn encrypted(&self, put: Put) -> Put {
-        Put { encryption_key: self.encryption_key.clone(), ..put }
+        let parcel = self.set.finish().map_err(upload_failure)?;
+        Ok(Uploaded { location, parcel, ..Uploaded::default() })
     }
 }
 
@@ -277,7 +271,8 @@ impl Destination for Zip {
         metadata.user.insert("codebuild-content-md5".into(), md5.clone());
         metadata.content_type = Some("application/zip".into());
         let left = object.finish(metadata, false).map_err(upload_failure)?;
-        let parcel = left.map(|(file, put)| Parcel { file, objects: vec![self.target.encrypted(put)] });
+        let encryption_key = self.target.encryption_key.clone();
+        let parcel = left.map(|(file, put)| Parcel { file, objects: vec![Put { encryption_key, ..put }] });
         let location = format!("arn:aws:s3:::{}/{}", self.target.bucket, self.location.0);
         Ok(Uploaded { location, sha256: Some(sha256), md5: Some(md5), parcel })
     }

@@ -30,7 +30,9 @@ impl From<store::Error> for Failure {
             Error::NoSuchKey(_) | Error::NoSuchVersion { .. } => Failure::Missing(text),
             // COMPAT: SA-006 what S3 says of a bucket that the build's account may not use.
             Error::ForeignBucket(_) => Failure::Refused("Access Denied".into()),
-            Error::NoSuchBucket(_) | Error::InvalidBucketName { .. } | Error::InvalidKey(_) => Failure::Refused(text),
+            Error::NoSuchBucket(_) | Error::InvalidBucketName { .. } | Error::InvalidKey(_) => {
+                Failure::Refused(text)
+            }
             Error::PreconditionFailed(_) => Failure::Exists(text),
             _ => Failure::Ours(text),
         }
@@ -43,6 +45,13 @@ pub(crate) enum Place {
     Here(Objects),
     /// Bytes are gathered in this file first: only then are their checksums known, and may be sent as often as it takes.
     Elsewhere(File),
+}
+
+/// The objects of one artifact.
+#[derive(Debug)]
+pub(crate) enum Set {
+    Here(store::objects::Batch),
+    Elsewhere(Parcel),
 }
 
 /// Objects that are complete here and still have to go elsewhere.
@@ -71,19 +80,66 @@ pub(crate) struct Gathered {
 }
 
 impl Place {
-    /// Begins an object, whose bytes come behind what is in the file already.
+    /// Begins an object.
     pub(crate) fn writer(&self, bucket: &str, key: &str) -> io::Result<Writer> {
         match self {
             Place::Here(objects) => objects.put(bucket, key).map(Writer::Here).map_err(io::Error::other),
-            Place::Elsewhere(file) => {
-                let mut file = file.try_clone()?;
-                let offset = file.seek(io::SeekFrom::End(0))?;
-                let (bucket, key) = (bucket.to_owned(), key.to_owned());
-                let gathered = Gathered { bucket, key, file, offset, size: 0, md5: Md5::new(), sha256: Sha256::new() };
-                Ok(Writer::Elsewhere(gathered))
-            }
+            Place::Elsewhere(file) => gathered(file, bucket, key),
         }
     }
+}
+
+impl Set {
+    pub(crate) fn new(place: Place, bucket: &str) -> store::Result<Set> {
+        Ok(match place {
+            Place::Here(objects) => Set::Here(objects.batch(bucket)?),
+            Place::Elsewhere(file) => Set::Elsewhere(Parcel { file, objects: Vec::new() }),
+        })
+    }
+
+    /// Begins one of them.
+    pub(crate) fn writer(&self, bucket: &str, key: &str) -> io::Result<Writer> {
+        match self {
+            Set::Here(batch) => batch.put(key).map(Writer::Here).map_err(io::Error::other),
+            Set::Elsewhere(parcel) => gathered(&parcel.file, bucket, key),
+        }
+    }
+
+    /// Takes one that is complete.
+    pub(crate) fn add(
+        &mut self,
+        writer: Writer,
+        metadata: Metadata,
+        encryption_key: Option<String>,
+    ) -> store::Result<()> {
+        match (self, writer) {
+            (Set::Here(batch), Writer::Here(writer)) => batch.add(writer, metadata),
+            (Set::Elsewhere(parcel), writer) => {
+                if let Some((_, put)) = writer.finish(metadata, false)? {
+                    parcel.objects.push(Put { encryption_key, ..put });
+                }
+                Ok(())
+            }
+            (Set::Here(_), Writer::Elsewhere(_)) => Ok(()),
+        }
+    }
+
+    /// Makes all of them objects here, or gives what has to be put elsewhere.
+    pub(crate) fn finish(self) -> store::Result<Option<Parcel>> {
+        match self {
+            Set::Here(batch) => batch.finish().map(|()| None),
+            Set::Elsewhere(parcel) => Ok(Some(parcel)),
+        }
+    }
+}
+
+/// Begins an object behind what is in the file already.
+fn gathered(file: &File, bucket: &str, key: &str) -> io::Result<Writer> {
+    let mut file = file.try_clone()?;
+    let offset = file.seek(io::SeekFrom::End(0))?;
+    let (bucket, key) = (bucket.to_owned(), key.to_owned());
+    let gathered = Gathered { bucket, key, file, offset, size: 0, md5: Md5::new(), sha256: Sha256::new() };
+    Ok(Writer::Elsewhere(gathered))
 }
 
 impl Writer {

@@ -86,7 +86,8 @@ impl std::error::Error for Failure {}
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (Failure::Missing(why) | Failure::Exists(why) | Failure::Refused(why) | Failure::Ours(why)) = self;
+        let (Failure::Missing(why) | Failure::Exists(why) | Failure::Refused(why) | Failure::Ours(why)) =
+            self;
         f.write_str(why)
     }
 }

@@ -27,7 +27,7 @@ use crate::endpoint::overridden;
 use crate::error::{Error, Result};
 use answer::Listed;
 pub use answer::{Listing, ObjectInList};
-use call::Call;
+use call::{ATTEMPTS, Call};
 
 /// How many requests are under way at once.
 pub const PARALLEL: usize = 6;
@@ -130,7 +130,14 @@ impl Store {
         let http = client::made(endpoint.scheme() == "http", patient);
         let http = http.map_err(|error| Error::NoTransport(chain(&error)))?;
         let (ahead_ms, places) = (Arc::default(), Arc::new(Semaphore::new(PARALLEL)));
-        Ok(Store { config: Arc::new(config), endpoint, http, ahead_ms, places, stop: watch::Sender::new(false) })
+        Ok(Store {
+            config: Arc::new(config),
+            endpoint,
+            http,
+            ahead_ms,
+            places,
+            stop: watch::Sender::new(false),
+        })
     }
 
     /// Ends whatever this store and its clones do, as soon as nothing half done is left there.
@@ -150,7 +157,14 @@ impl Store {
     /// `NoSuchKey` as [`Error::Refused`], as for all others.
     pub async fn head(&self, at: &At, version: Option<&str>) -> Result<Object> {
         let call = Call::new("HEAD", at).query("versionId", version);
-        described(&self.send(&call).await?.headers, &self.url(&call)?)
+        let url = self.url(&call)?;
+        let mut attempt = 1;
+        loop {
+            match described(&self.send(&call).await?.headers, &url) {
+                Err(Error::Answer { .. }) if attempt < ATTEMPTS => attempt += 1,
+                described => return described,
+            }
+        }
     }
 
     /// The keys that begin with `prefix` and come behind `after`, a page of them.
@@ -187,7 +201,8 @@ impl Store {
 
 fn of_aws(region: &str) -> Result<Url> {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let is_plain = !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_plain =
+        !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let url = format!("https://s3.{region}.{domain}/");
     match Url::parse(&url) {
         Ok(parsed) if is_plain => Ok(parsed),
@@ -198,8 +213,11 @@ fn of_aws(region: &str) -> Result<Url> {
 /// What an answer's headers say of an object.
 fn described(headers: &HeaderMap, url: &Url) -> Result<Object> {
     let size = text(headers, "content-length").and_then(|text| text.parse().ok());
-    let size = size.ok_or_else(|| Error::Answer { url: url.to_string(), reason: "no Content-Length".into() })?;
-    let etag = text(headers, "etag").unwrap_or_default().trim_matches('"').to_owned();
+    let size =
+        size.ok_or_else(|| Error::Answer { url: url.to_string(), reason: "no Content-Length".into() })?;
+    // An object has one: what has none is something else that goes by the name of a success.
+    let etag = text(headers, "etag").map(|etag| etag.trim_matches('"').to_owned());
+    let etag = etag.ok_or_else(|| Error::Answer { url: url.to_string(), reason: "no ETag".into() })?;
     Ok(Object { size, etag, version: text(headers, "x-amz-version-id").map(str::to_owned) })
 }
 
@@ -209,7 +227,8 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// Whether an ETag is the MD5 of the bytes, going by it and by what came with it.
 fn is_md5(etag: &str, headers: &HeaderMap) -> bool {
-    let has_key = text(headers, "x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"))
+    let has_key = text(headers, "x-amz-server-side-encryption")
+        .is_some_and(|kind| kind.starts_with("aws:kms"))
         || headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
     !has_key && etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

@@ -99,9 +99,9 @@ impl S3Setting {
         }
         let overrides = Overrides { profile: self.profile.clone(), ..Overrides::default() };
         let config = Environment::ours().config(&overrides);
-        config.map(|config| config.credentials).map_err(|why| {
-            format!("s3: {why}; or set s3.access_key_id and s3.secret_access_key")
-        })
+        config
+            .map(|config| config.credentials)
+            .map_err(|why| format!("s3: {why}; or set s3.access_key_id and s3.secret_access_key"))
     }
 }
 
@@ -147,7 +147,8 @@ impl StoreSettings {
     fn save(&self, path: &Path) -> std::io::Result<()> {
         let unfinished = path.with_extension("new");
         let _ = std::fs::remove_file(&unfinished);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        let mut file =
+            std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
         file.write_all(&serde_json::to_vec(self)?)?;
         file.sync_all()?;
         std::fs::rename(unfinished, path)

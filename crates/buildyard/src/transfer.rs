@@ -111,7 +111,13 @@ async fn answer((store, settings): &Opened, request: Request, file: &Arc<File>) 
         }
         Request::Put(puts) => {
             let uploads = puts.into_iter().map(|put| upload(put, settings)).collect();
-            store.put_all(uploads, file).await.map(|()| Answer::Done)
+            match store.put_all(uploads, file).await {
+                // COMPAT: SA-068 a bucket of another Region.
+                Err(error) if error.is("PermanentRedirect") => {
+                    Ok(Answer::Failed(Failure::Refused("Invalid arn".to_owned())))
+                }
+                put => put.map(|()| Answer::Done),
+            }
         }
     };
     done.unwrap_or_else(|error| Answer::Failed(failure(&error)))

@@ -38,7 +38,8 @@ impl LogObject {
             "" => format!("{uuid}.gz"),
             prefix => format!("{prefix}/{uuid}.gz"),
         };
-        let encryption_key = settings.encryption_key.clone().filter(|_| config.encryption_disabled != Some(true));
+        let encryption_key =
+            settings.encryption_key.clone().filter(|_| config.encryption_disabled != Some(true));
         Some(LogObject { bucket: bucket.to_string(), key, encryption_key })
     }
 
@@ -57,7 +58,12 @@ impl LogObject {
     }
 
     /// As `write`, to a store elsewhere.
-    pub(crate) async fn send(self, log: &Path, store: &aws::s3::Store, encryption: Option<Encryption>) -> io::Result<()> {
+    pub(crate) async fn send(
+        self,
+        log: &Path,
+        store: &aws::s3::Store,
+        encryption: Option<Encryption>,
+    ) -> io::Result<()> {
         let (from, to) = (log.to_owned(), log.with_extension("gz"));
         let packing = tokio::task::spawn_blocking(move || packed(&from, unnamed(&to)?));
         let file = packing.await.map_err(io::Error::other)??;

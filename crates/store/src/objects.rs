@@ -10,12 +10,14 @@
 //! - Changes to a bucket's tree happen under a lock on the bucket's folder; reading takes no lock.
 
 mod attributes;
+mod batch;
 mod listing;
 mod owner;
 mod path;
 mod temporary;
 mod tree;
 mod upload;
+mod versions;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -27,9 +29,11 @@ use std::time::SystemTime;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
 
+pub use batch::Batch;
 pub use listing::Listing;
 pub use owner::Owner;
 pub use upload::{PartInfo, PartWriter, UploadInfo};
+pub use versions::{Deleted, VersionInfo, Versioning};
 pub use writer::{Condition, ObjectWriter};
 
 use crate::error::{Doing, Error, Result};
@@ -49,6 +53,7 @@ struct Root {
     folder: OwnedFd,
     temporary: OwnedFd,
     uploads: OwnedFd,
+    versions: OwnedFd,
 }
 
 /// What S3 keeps with an object beside its bytes. Nothing is interpreted here.
@@ -73,6 +78,9 @@ pub struct Metadata {
     /// Checksums the client asked to keep, by algorithm (`CRC32C` -> base64).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub checksums: BTreeMap<String, String>,
+    /// What whoever wrote it asked for: `AES256`, or `aws:kms` and perhaps a key. It is said again, and nothing else is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<(String, Option<String>)>,
 }
 
 /// What is known of an object.
@@ -104,9 +112,10 @@ impl Objects {
         let folder = tree::open_root(root)?;
         let temporary = tree::make_folder(&folder, ".tmp")?;
         let uploads = tree::make_folder(&folder, ".uploads")?;
+        let versions = tree::make_folder(&folder, ".versions")?;
         attributes::check_supported(&temporary, root)?;
         Ok(Objects {
-            root: Arc::new(Root { path: root.to_owned(), folder, temporary, uploads }),
+            root: Arc::new(Root { path: root.to_owned(), folder, temporary, uploads, versions }),
             owner: None,
         })
     }
@@ -140,13 +149,14 @@ impl Objects {
     /// Deletes an empty bucket, and uploads that were going on in it.
     pub fn delete_bucket(&self, bucket: &str) -> Result<()> {
         let folder = self.lock_bucket(bucket)?;
-        if tree::has_objects(&folder)? {
+        if tree::has_objects(&folder)? || self.has_versions(bucket)? {
             return Err(Error::BucketNotEmpty(bucket.to_owned()));
         }
         tree::remove_empty_folders(&folder)?;
         if !tree::remove_folder(&self.root.folder, bucket)? {
             return Err(Error::BucketNotEmpty(bucket.to_owned()));
         }
+        tree::remove_folder(&self.root.versions, bucket)?;
         tree::sync(&self.root.folder)?;
         self.abort_uploads_of(bucket)
     }
@@ -193,32 +203,23 @@ impl Objects {
         Ok((file, info))
     }
 
-    /// As [`Objects::get`], of this version if there is one.
-    pub fn get_version(&self, bucket: &str, key: &str, version: Option<&str>) -> Result<(File, ObjectInfo)> {
-        match version {
-            None => self.get(bucket, key),
-            Some(version) => Err(Error::NoSuchVersion { key: key.to_owned(), version: version.to_owned() }),
-        }
-    }
-
     pub fn head(&self, bucket: &str, key: &str) -> Result<ObjectInfo> {
         attributes::describe(&self.open_object(bucket, key)?, key)
     }
 
-    /// Deletes an object and the folders it leaves empty; false if there was none.
+    /// Deletes an object and the folders it leaves empty; false if there was none. See [`Objects::delete_version`].
     pub fn delete(&self, bucket: &str, key: &str) -> Result<bool> {
-        let path = KeyPath::of(key)?;
-        tree::delete(&self.lock_bucket(bucket)?, &path)
+        self.delete_version(bucket, key, None).map(|deleted| deleted.was_there)
     }
 
-    /// Copies an object, with its own metadata or with `metadata` in its place. A copy on itself is allowed.
+    /// Copies an object, or one version of it, with its own metadata or with `metadata` in its place. A copy on itself is allowed.
     pub fn copy(
         &self,
-        from: (&str, &str),
+        from: (&str, &str, Option<&str>),
         to: (&str, &str),
         metadata: Option<Metadata>,
     ) -> Result<ObjectInfo> {
-        let (mut file, info) = self.get(from.0, from.1)?;
+        let (mut file, info) = self.get_version(from.0, from.1, from.2)?;
         let mut writer = self.put(to.0, to.1)?;
         std::io::copy(&mut file, &mut writer).doing("copying an object")?;
         writer.finish(metadata.unwrap_or(info.metadata))
@@ -278,7 +279,7 @@ impl Attributes {
             sha256: self.sha256,
             modified,
             metadata: self.metadata,
-            version: None,
+            version: self.version,
         }
     }
 }

@@ -33,6 +33,8 @@ pub(super) fn dead(out_of_memory: bool) -> Context {
 pub(super) fn source_failure(failure: Failure, bucket: &str, key: &str) -> Result<Context, Halt> {
     match failure {
         Failure::Ours(why) => Err(Halt::Fault(format!("cannot read {bucket}/{key}: {why}"))),
-        why => Ok(client_error(format!("Error while downloading key {key} of bucket {bucket}, error: {why}"))),
+        why => {
+            Ok(client_error(format!("Error while downloading key {key} of bucket {bucket}, error: {why}")))
+        }
     }
 }

@@ -56,7 +56,11 @@ impl<'a> Build<'a> {
         })
     }
 
-    pub(super) fn has_object(&mut self, root: &Path, (bucket, key): (&str, &str)) -> Result<Result<bool, Failure>> {
+    pub(super) fn has_object(
+        &mut self,
+        root: &Path,
+        (bucket, key): (&str, &str),
+    ) -> Result<Result<bool, Failure>> {
         let found = match self.elsewhere(bucket) {
             None => self.objects(root).and_then(|objects| Ok(objects.head(bucket, key).map(drop)?)),
             Some(elsewhere) => {
@@ -87,7 +91,8 @@ impl<'a> Build<'a> {
                 let modified = |at: std::time::SystemTime| {
                     at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
                 };
-                let object = |info: store::objects::ObjectInfo| (info.key, format!("{:030}", modified(info.modified)));
+                let object =
+                    |info: store::objects::ObjectInfo| (info.key, format!("{:030}", modified(info.modified)));
                 Ok(Page {
                     objects: page.objects.into_iter().map(object).collect(),
                     next: page.next.filter(|_| page.truncated),
@@ -105,7 +110,9 @@ impl<'a> Build<'a> {
     pub(super) fn place(&self, root: &Path, bucket: &str) -> Result<Place, Failure> {
         match self.elsewhere(bucket) {
             None => Ok(Place::Here(self.objects(root)?)),
-            Some(_) => self.passing().map(Place::Elsewhere).map_err(|error| Failure::Ours(format!("{error:?}"))),
+            Some(_) => {
+                self.passing().map(Place::Elsewhere).map_err(|error| Failure::Ours(format!("{error:?}")))
+            }
         }
     }
 

@@ -171,7 +171,9 @@ impl Build<'_> {
                 Err(failure) => return Ok(Err(source_failure(failure, bucket, prefix)?)),
             };
             for (key, _) in &page.objects {
-                let Some(relative) = key.strip_prefix(prefix).filter(|name| !name.is_empty()) else { continue };
+                let Some(relative) = key.strip_prefix(prefix).filter(|name| !name.is_empty()) else {
+                    continue;
+                };
                 let relative = relative.to_owned();
                 let content = match self.get_object(root, (bucket, key), None)? {
                     Ok((content, _)) => content,

@@ -67,7 +67,7 @@ impl Build {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
-        elsewhere: None,
+            elsewhere: None,
             reports: None,
             snapshots: None,
             endpoint: None,

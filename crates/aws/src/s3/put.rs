@@ -3,6 +3,7 @@
 //! What is larger than a part, and everything that belongs together, is uploaded in parts first, of which nothing is seen. Only when
 //! all bytes have arrived are objects made of them; if that cannot be done for one, those made before are deleted again.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
 use std::os::unix::fs::FileExt;
@@ -64,11 +65,14 @@ impl Store {
         }
     }
 
-    /// Makes objects that belong together. All are there when this returns, or none of them.
+    /// Makes objects that belong together. All are there when this returns, or none of them. Of several with one key the last counts.
     ///
     /// # Errors
     /// The first that went wrong.
     pub async fn put_all(&self, uploads: Vec<Upload>, from: &Arc<File>) -> Result<()> {
+        let by_key = |upload: Upload| ((upload.at.bucket.clone(), upload.at.key.clone()), upload);
+        let uploads: BTreeMap<_, _> = uploads.into_iter().map(by_key).collect();
+        let uploads: Vec<Upload> = uploads.into_values().collect();
         if let [upload] = &uploads[..] {
             return self.put(upload, from).await.map(drop);
         }
@@ -125,7 +129,12 @@ impl Store {
                 let _place = store.places.acquire().await;
                 let start = number * part_size;
                 let bytes = read(&from, offset + start, part_size.min(size - start))?;
-                Ok((number, store.part(&begun, number + 1, bytes).await?))
+                let mut etag = store.part(&begun, number + 1, bytes.clone()).await;
+                if let Err(Error::Damaged { .. }) = etag {
+                    // Put again it takes the place of what arrived.
+                    etag = store.part(&begun, number + 1, bytes).await;
+                }
+                Ok((number, etag?))
             }
         });
         let (mut parts, failed) = each(uploading).await;
@@ -163,12 +172,19 @@ impl Store {
             .header("content-type", Some("application/xml".into()))
             .header("if-none-match", begun.upload.headers.only_new.then(|| "*".to_owned()))
             .body(body.into());
-        let completed = match self.send(&call).await {
+        let mut sent = self.send(&call).await;
+        if sent.as_ref().is_err_and(|error| error.is("NotImplemented")) {
+            // A store that knows no conditions here. Whoever has one has looked before.
+            sent = self.send(&call.without("if-none-match")).await;
+        }
+        let completed = match sent {
             Ok(answer) => {
                 let said = answer::element(&answer.body, "CompleteMultipartUploadResult/ETag");
                 match said {
-                    Some(said) => self.seen(&begun.upload, said.trim_matches('"'), said.trim_matches('"')).await,
-                    None => Err(self.nonsense(&call, "no sign of the object")),
+                    Some(said) => {
+                        self.seen(&begun.upload, said.trim_matches('"'), said.trim_matches('"')).await
+                    }
+                    None => Err(damaged(&begun.upload.at, "the answer has no sign of the object")),
                 }
             }
             Err(error) => Err(error),
@@ -254,11 +270,7 @@ where
     (done, failed)
 }
 
-fn take<T>(
-    ended: Result<Result<T>, tokio::task::JoinError>,
-    done: &mut Vec<T>,
-    failed: &mut Option<Error>,
-) {
+fn take<T>(ended: Result<Result<T>, tokio::task::JoinError>, done: &mut Vec<T>, failed: &mut Option<Error>) {
     match ended {
         Ok(Ok(value)) => done.push(value),
         Ok(Err(error)) => *failed = failed.take().or(Some(error)),
@@ -281,7 +293,12 @@ fn etag_of(parts: &[String]) -> String {
     let mut md5 = Md5::new();
     for part in parts {
         let digit = |byte: u8| char::from(byte).to_digit(16).map_or(0, |digit| digit as u8);
-        md5.update(part.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect::<Vec<_>>());
+        md5.update(
+            part.as_bytes()
+                .chunks_exact(2)
+                .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
+                .collect::<Vec<_>>(),
+        );
     }
     format!("{}-{}", hex(&md5.finalize()), parts.len())
 }
@@ -290,7 +307,9 @@ fn etag_of(parts: &[String]) -> String {
 fn headers(headers: &Headers) -> Vec<(Name, String)> {
     let mut sent: Vec<(Name, String)> = Vec::new();
     sent.extend(headers.content_type.clone().map(|kind| ("content-type".into(), kind)));
-    sent.extend(headers.user.iter().map(|(name, value)| (format!("x-amz-meta-{name}").into(), value.clone())));
+    sent.extend(
+        headers.user.iter().map(|(name, value)| (format!("x-amz-meta-{name}").into(), value.clone())),
+    );
     match &headers.encryption {
         None => {}
         Some(Encryption::Own) => sent.push(("x-amz-server-side-encryption".into(), "AES256".into())),

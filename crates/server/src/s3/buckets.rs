@@ -2,7 +2,7 @@
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
-use store::objects::{ObjectInfo, Objects};
+use store::objects::{ObjectInfo, Objects, VersionInfo, Versioning};
 
 use super::conditions::{self, Conditions};
 use super::incoming::{Promise, blocking, receive};
@@ -117,19 +117,11 @@ fn is_url(encoding: Option<&EncodingType>) -> bool {
     encoding.is_some_and(|encoding| encoding.as_str() == EncodingType::URL)
 }
 
-/// The versions of objects are not kept: the only one there is goes by S3's name for it.
-fn check_version(version: Option<&str>) -> S3Result<()> {
-    match version {
-        None | Some("null") => Ok(()),
-        Some(_) => Err(s3_error!(NoSuchVersion, "The specified version does not exist.")),
-    }
-}
-
-fn source(copy_source: &CopySource) -> S3Result<(String, String)> {
+/// Bucket, key and perhaps a version.
+fn source(copy_source: &CopySource) -> S3Result<(String, String, Option<String>)> {
     match copy_source {
         CopySource::Bucket { bucket, key, version_id } => {
-            check_version(version_id.as_deref())?;
-            Ok((bucket.to_string(), key.to_string()))
+            Ok((bucket.to_string(), key.to_string(), version_id.as_deref().map(str::to_owned)))
         }
         _ => Err(s3_error!(NotImplemented, "Access points and Outposts are not implemented as copy sources")),
     }
@@ -223,13 +215,90 @@ impl S3 for Buckets {
         answer(GetBucketAclOutput { grants: Some(vec![grant]), owner: Some(self.owner()) })
     }
 
-    // COMPAT: IN-155 the Jenkins plugin asks before it uploads. Versions are not kept, so there is no status.
+    // COMPAT: IN-155 the Jenkins plugin asks before it uploads. There is no status where versions were never kept.
     async fn get_bucket_versioning(
         &self,
         request: S3Request<GetBucketVersioningInput>,
     ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-        self.require_bucket(&request.input.bucket).await?;
-        answer(GetBucketVersioningOutput::default())
+        let versioning = self.store(move |objects| objects.versioning(&request.input.bucket)).await?;
+        let status = versioning.map(|versioning| match versioning {
+            Versioning::Enabled => BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED),
+            Versioning::Suspended => BucketVersioningStatus::from_static(BucketVersioningStatus::SUSPENDED),
+        });
+        answer(GetBucketVersioningOutput { status, ..Default::default() })
+    }
+
+    async fn put_bucket_versioning(
+        &self,
+        request: S3Request<PutBucketVersioningInput>,
+    ) -> S3Result<S3Response<PutBucketVersioningOutput>> {
+        let PutBucketVersioningInput { bucket, versioning_configuration, .. } = request.input;
+        let versioning = match versioning_configuration.status.as_ref().map(BucketVersioningStatus::as_str) {
+            Some(BucketVersioningStatus::ENABLED) => Versioning::Enabled,
+            Some(BucketVersioningStatus::SUSPENDED) => Versioning::Suspended,
+            _ => {
+                return Err(s3_error!(
+                    MalformedXML,
+                    "The XML you provided was not well-formed or did not validate against our published schema"
+                ));
+            }
+        };
+        self.store(move |objects| objects.set_versioning(&bucket, versioning)).await?;
+        answer(PutBucketVersioningOutput::default())
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let input = request.input;
+        if input.delimiter.as_deref().is_some_and(|delimiter| !delimiter.is_empty()) {
+            return Err(s3_error!(NotImplemented, "A delimiter is not implemented for ListObjectVersions"));
+        }
+        let max = page_size(input.max_keys);
+        let (bucket, prefix) = (input.bucket.clone(), input.prefix.clone().unwrap_or_default());
+        let (key, version) = (input.key_marker.clone(), input.version_id_marker.clone());
+        let (found, is_truncated) = self
+            .store(move |objects| {
+                let after = key.as_deref().filter(|key| !key.is_empty());
+                objects.list_versions(&bucket, &prefix, after.map(|key| (key, version.as_deref())), max)
+            })
+            .await?;
+        let url_encoded = is_url(input.encoding_type.as_ref());
+        let last = found.last().filter(|_| is_truncated).map(|last| last.object.clone());
+        let (markers, versions): (Vec<_>, Vec<_>) = found.into_iter().partition(|version| version.is_marker);
+        let version = |VersionInfo { object, is_latest, .. }: VersionInfo| ObjectVersion {
+            key: Some(shapes::listed(&object.key, url_encoded)),
+            size: Some(object.size as i64),
+            e_tag: shapes::etag(&object.etag),
+            is_latest: Some(is_latest),
+            last_modified: Some(object.modified.into()),
+            owner: Some(self.owner()),
+            storage_class: Some(ObjectVersionStorageClass::from_static(ObjectVersionStorageClass::STANDARD)),
+            version_id: object.version,
+            ..Default::default()
+        };
+        let marker = |VersionInfo { object, is_latest, .. }: VersionInfo| DeleteMarkerEntry {
+            key: Some(shapes::listed(&object.key, url_encoded)),
+            is_latest: Some(is_latest),
+            last_modified: Some(object.modified.into()),
+            owner: Some(self.owner()),
+            version_id: object.version,
+        };
+        answer(ListObjectVersionsOutput {
+            versions: Some(versions.into_iter().map(version).collect()),
+            delete_markers: Some(markers.into_iter().map(marker).collect()),
+            name: Some(input.bucket),
+            prefix: Some(shapes::listed(&input.prefix.unwrap_or_default(), url_encoded)),
+            key_marker: Some(shapes::listed(&input.key_marker.unwrap_or_default(), url_encoded)),
+            version_id_marker: input.version_id_marker,
+            max_keys: Some(max as i32),
+            is_truncated: Some(is_truncated),
+            next_key_marker: last.as_ref().map(|last| shapes::listed(&last.key, url_encoded)),
+            next_version_id_marker: last.and_then(|last| last.version),
+            encoding_type: input.encoding_type,
+            ..Default::default()
+        })
     }
 
     async fn list_objects(
@@ -301,9 +370,9 @@ impl S3 for Buckets {
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         let input = request.input;
-        check_version(input.version_id.as_deref())?;
-        let (bucket, key) = (input.bucket, input.key);
-        let (file, info) = self.store(move |objects| objects.get(&bucket, &key)).await?;
+        let (bucket, key, version) = (input.bucket, input.key, input.version_id);
+        let (file, info) =
+            self.store(move |objects| objects.get_version(&bucket, &key, version.as_deref())).await?;
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -320,6 +389,9 @@ impl S3 for Buckets {
         let whole = content_range.is_none() && wants_checksums(input.checksum_mode.as_ref());
         let checksum = if whole { shapes::checksum(&info) } else { Checksum::default() };
         answer(GetObjectOutput {
+            version_id: info.version.clone(),
+            server_side_encryption: shapes::encryption(&info.metadata),
+            ssekms_key_id: shapes::encryption_key(&info.metadata),
             accept_ranges: Some("bytes".to_owned()),
             body: Some(outgoing::send(file, range.clone())),
             content_length: Some((range.end - range.start) as i64),
@@ -347,9 +419,9 @@ impl S3 for Buckets {
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         let input = request.input;
-        check_version(input.version_id.as_deref())?;
-        let (bucket, key) = (input.bucket, input.key);
-        let info = self.store(move |objects| objects.head(&bucket, &key)).await?;
+        let (bucket, key, version) = (input.bucket, input.key, input.version_id);
+        let (_, info) =
+            self.store(move |objects| objects.get_version(&bucket, &key, version.as_deref())).await?;
         let conditions = Conditions {
             if_match: input.if_match,
             if_none_match: input.if_none_match,
@@ -364,6 +436,9 @@ impl S3 for Buckets {
         let wanted = wants_checksums(input.checksum_mode.as_ref());
         let checksum = if wanted { shapes::checksum(&info) } else { Checksum::default() };
         answer(HeadObjectOutput {
+            version_id: info.version.clone(),
+            server_side_encryption: shapes::encryption(&info.metadata),
+            ssekms_key_id: shapes::encryption_key(&info.metadata),
             accept_ranges: Some("bytes".to_owned()),
             content_length: Some((range.end - range.start) as i64),
             content_range: input.range.map(|_| content_range(&range, info.size)),
@@ -404,6 +479,7 @@ impl S3 for Buckets {
             request.trailing_headers,
         );
         let mut metadata = metadata_of!(input);
+        metadata.encryption = shapes::asked(input.server_side_encryption.take(), input.ssekms_key_id.take());
         let condition = conditions::of_write(input.if_match, input.if_none_match)?;
         let (bucket, key) = (input.bucket, input.key);
         let writer = self.store(move |objects| objects.put(&bucket, &key)).await?;
@@ -412,6 +488,9 @@ impl S3 for Buckets {
         let info = blocking(move || writer.finish_if(&condition, metadata).map_err(shapes::error)).await?;
         let checksum = shapes::checksum(&info);
         answer(PutObjectOutput {
+            version_id: info.version.clone(),
+            server_side_encryption: shapes::encryption(&info.metadata),
+            ssekms_key_id: shapes::encryption_key(&info.metadata),
             e_tag: shapes::etag(&info.etag),
             checksum_crc32: checksum.checksum_crc32,
             checksum_crc32c: checksum.checksum_crc32c,
@@ -439,9 +518,10 @@ impl S3 for Buckets {
         let (bucket, key) = (input.bucket, input.key);
         let objects = self.objects.clone();
         let info = blocking(move || {
-            let info = objects.head(&from.0, &from.1).map_err(shapes::error)?;
+            let (from_bucket, from_key, version) = (&from.0, &from.1, from.2.as_deref());
+            let (_, info) = objects.get_version(from_bucket, from_key, version).map_err(shapes::error)?;
             conditions.check_source(&info)?;
-            objects.copy((&from.0, &from.1), (&bucket, &key), replaced).map_err(shapes::error)
+            objects.copy((from_bucket, from_key, version), (&bucket, &key), replaced).map_err(shapes::error)
         })
         .await?;
         let result = CopyObjectResult {
@@ -449,7 +529,11 @@ impl S3 for Buckets {
             last_modified: Some(info.modified.into()),
             ..Default::default()
         };
-        answer(CopyObjectOutput { copy_object_result: Some(result), ..Default::default() })
+        answer(CopyObjectOutput {
+            copy_object_result: Some(result),
+            version_id: info.version,
+            ..Default::default()
+        })
     }
 
     async fn delete_object(
@@ -457,9 +541,16 @@ impl S3 for Buckets {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let input = request.input;
-        check_version(input.version_id.as_deref())?;
-        self.store(move |objects| objects.delete(&input.bucket, &input.key)).await?;
-        answer(DeleteObjectOutput::default())
+        let deleted = self
+            .store(move |objects| {
+                objects.delete_version(&input.bucket, &input.key, input.version_id.as_deref())
+            })
+            .await?;
+        answer(DeleteObjectOutput {
+            delete_marker: deleted.is_marker.then_some(true),
+            version_id: deleted.version,
+            ..Default::default()
+        })
     }
 
     async fn delete_objects(
@@ -479,18 +570,23 @@ impl S3 for Buckets {
         let (mut deleted, mut errors) = (Vec::new(), Vec::new());
         let outcomes = blocking(move || {
             let remove = |object: ObjectIdentifier| {
-                let outcome = rights
-                    .may_delete(&bucket, &object.key)
-                    .and_then(|()| check_version(object.version_id.as_deref()))
-                    .and_then(|()| objects.delete(&bucket, &object.key).map_err(shapes::error));
-                (object.key, outcome)
+                let version = object.version_id.as_deref();
+                let outcome = rights.may_delete(&bucket, &object.key, version).and_then(|()| {
+                    objects.delete_version(&bucket, &object.key, version).map_err(shapes::error)
+                });
+                (object.key, object.version_id, outcome)
             };
             Ok(delete.objects.into_iter().map(remove).collect::<Vec<_>>())
         })
         .await?;
-        for (key, outcome) in outcomes {
+        for (key, version_id, outcome) in outcomes {
             match outcome {
-                Ok(_) => deleted.push(DeletedObject { key: Some(key), ..Default::default() }),
+                Ok(gone) => deleted.push(DeletedObject {
+                    key: Some(key),
+                    delete_marker: gone.is_marker.then_some(true),
+                    delete_marker_version_id: gone.version.filter(|_| gone.is_marker),
+                    version_id,
+                }),
                 Err(error) => errors.push(shapes::listed_error(key, &error)),
             }
         }
@@ -507,9 +603,9 @@ impl S3 for Buckets {
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let input = request.input;
-        check_version(input.version_id.as_deref())?;
-        self.store(move |objects| objects.head(&input.bucket, &input.key)).await?;
-        answer(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: None })
+        let version = input.version_id.clone();
+        self.store(move |objects| objects.get_version(&input.bucket, &input.key, version.as_deref())).await?;
+        answer(GetObjectTaggingOutput { tag_set: Vec::new(), version_id: input.version_id })
     }
 
     async fn create_multipart_upload(
@@ -517,7 +613,8 @@ impl S3 for Buckets {
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let mut input = request.input;
-        let metadata = metadata_of!(input);
+        let mut metadata = metadata_of!(input);
+        metadata.encryption = shapes::asked(input.server_side_encryption.take(), input.ssekms_key_id.take());
         let (bucket, key) = (input.bucket.clone(), input.key.clone());
         let id = self.store(move |objects| objects.create_upload(&bucket, &key, metadata)).await?;
         answer(CreateMultipartUploadOutput {
@@ -574,7 +671,8 @@ impl S3 for Buckets {
         let mut input = request.input;
         self.require_upload(&input.upload_id, &input.bucket, &input.key).await?;
         let from = source(&input.copy_source)?;
-        let (file, info) = self.store(move |objects| objects.get(&from.0, &from.1)).await?;
+        let (file, info) =
+            self.store(move |objects| objects.get_version(&from.0, &from.1, from.2.as_deref())).await?;
         let conditions = Conditions {
             if_match: input.copy_source_if_match.take(),
             if_none_match: input.copy_source_if_none_match.take(),
@@ -633,6 +731,9 @@ impl S3 for Buckets {
             bucket: Some(input.bucket),
             key: Some(input.key),
             e_tag: shapes::etag(&info.etag),
+            version_id: info.version,
+            server_side_encryption: shapes::encryption(&info.metadata),
+            ssekms_key_id: shapes::encryption_key(&info.metadata),
             ..Default::default()
         })
     }

@@ -5,7 +5,10 @@
 
 use access::{Context, Request};
 use s3s::access::{S3Access, S3AccessContext};
-use s3s::dto::{CopyObjectInput, CopySource, ListObjectsInput, ListObjectsV2Input, UploadPartCopyInput};
+use s3s::dto::{
+    CopyObjectInput, CopySource, DeleteObjectInput, GetObjectInput, HeadObjectInput, ListObjectsInput,
+    ListObjectsV2Input, UploadPartCopyInput,
+};
 use s3s::path::S3Path;
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 use store::objects::Objects;
@@ -28,7 +31,6 @@ fn action(operation: &str) -> Option<&str> {
         "ListBuckets" => "ListAllMyBuckets",
         "HeadBucket" => "ListBucket",
         "ListMultipartUploads" => "ListBucketMultipartUploads",
-        "HeadObject" | "GetObject" => "GetObject",
         "PutObject"
         | "CopyObject"
         | "CreateMultipartUpload"
@@ -36,7 +38,10 @@ fn action(operation: &str) -> Option<&str> {
         | "UploadPartCopy"
         | "CompleteMultipartUpload" => "PutObject",
         "ListParts" => "ListMultipartUploadParts",
-        "ListObjects" | "ListObjectsV2" | "DeleteObjects" => return None,
+        "ListObjectVersions" => "ListBucketVersions",
+        "ListObjects" | "ListObjectsV2" | "DeleteObjects" | "DeleteObject" | "GetObject" | "HeadObject" => {
+            return None;
+        }
         // By their own name; most are answered NotImplemented, to those who may.
         other => other,
     })
@@ -53,8 +58,14 @@ impl Rights {
         self.caller.rights.may(&request).map_err(refused)
     }
 
-    pub(super) fn may_delete(&self, bucket: &str, key: &str) -> S3Result<()> {
-        self.may("DeleteObject", bucket, key, Context::default())
+    pub(super) fn may_delete(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<()> {
+        let action = if version.is_some() { "DeleteObjectVersion" } else { "DeleteObject" };
+        self.may(action, bucket, key, Context::default())
+    }
+
+    fn may_get(&self, bucket: &str, key: &str, version: Option<&str>) -> S3Result<()> {
+        let action = if version.is_some() { "GetObjectVersion" } else { "GetObject" };
+        self.may(action, bucket, key, Context::default())
     }
 
     /// What is not there is told later, to those who may.
@@ -80,8 +91,8 @@ impl Rights {
 
     async fn may_copy(&self, source: &CopySource) -> S3Result<()> {
         match source {
-            CopySource::Bucket { bucket, key, .. } => {
-                self.may("GetObject", bucket, key, Context::default())?;
+            CopySource::Bucket { bucket, key, version_id } => {
+                self.may_get(bucket, key, version_id.as_deref())?;
                 self.refuse_foreign(bucket).await
             }
             // Refused by the operation itself.
@@ -119,6 +130,21 @@ impl S3Access for Rights {
     async fn list_objects_v2(&self, request: &mut S3Request<ListObjectsV2Input>) -> S3Result<()> {
         let input = &request.input;
         self.may_list(&input.bucket, input.prefix.as_deref(), input.delimiter.as_deref(), input.max_keys)
+    }
+
+    async fn get_object(&self, request: &mut S3Request<GetObjectInput>) -> S3Result<()> {
+        let input = &request.input;
+        self.may_get(&input.bucket, &input.key, input.version_id.as_deref())
+    }
+
+    async fn head_object(&self, request: &mut S3Request<HeadObjectInput>) -> S3Result<()> {
+        let input = &request.input;
+        self.may_get(&input.bucket, &input.key, input.version_id.as_deref())
+    }
+
+    async fn delete_object(&self, request: &mut S3Request<DeleteObjectInput>) -> S3Result<()> {
+        let input = &request.input;
+        self.may_delete(&input.bucket, &input.key, input.version_id.as_deref())
     }
 
     async fn copy_object(&self, request: &mut S3Request<CopyObjectInput>) -> S3Result<()> {

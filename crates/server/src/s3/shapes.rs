@@ -13,6 +13,7 @@ pub(super) fn error(error: store::Error) -> S3Error {
         Error::NoSuchBucket(_) => s3_error!(NoSuchBucket, "The specified bucket does not exist"),
         Error::ForeignBucket(_) => s3_error!(AccessDenied, "Access Denied"),
         Error::NoSuchKey(_) => s3_error!(NoSuchKey, "The specified key does not exist."),
+        Error::NoSuchVersion { .. } => s3_error!(NoSuchVersion, "The specified version does not exist."),
         Error::NoSuchUpload(_) => no_such_upload(),
         Error::BucketAlreadyExists(_) => s3_error!(
             BucketAlreadyOwnedByYou,
@@ -107,7 +108,24 @@ pub(super) fn metadata(
         expires: expires.and_then(|moment| http_date(&moment)),
         user: user.into_iter().flatten().collect(),
         checksums: Default::default(),
+        encryption: None,
     }
+}
+
+/// What a request wants an object encrypted with. COMPAT: SA-065 it is said again, and nothing else is done.
+pub(super) fn asked(
+    encryption: Option<dto::ServerSideEncryption>,
+    key: Option<String>,
+) -> Option<(String, Option<String>)> {
+    encryption.map(|encryption| (encryption.as_str().to_owned(), key))
+}
+
+pub(super) fn encryption(metadata: &Metadata) -> Option<dto::ServerSideEncryption> {
+    metadata.encryption.as_ref().map(|(encryption, _)| encryption.clone().into())
+}
+
+pub(super) fn encryption_key(metadata: &Metadata) -> Option<String> {
+    metadata.encryption.as_ref().and_then(|(_, key)| key.clone())
 }
 
 /// `aws-chunked` describes how the bytes travelled, not what they are.

@@ -35,6 +35,12 @@ pub(super) struct Attributes {
     pub(super) sha256: Option<String>,
     #[serde(default)]
     pub(super) metadata: Metadata,
+    /// In a bucket that keeps versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
+    /// It is no object but says that there is none any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_marker: bool,
 }
 
 /// Digests of the bytes that went into a file.
@@ -53,6 +59,17 @@ pub(super) fn check_supported(temporary: impl AsFd, root: &Path) -> Result<()> {
 
 /// Gives a complete file its attributes.
 pub(super) fn attach(file: &File, digests: Digests, metadata: Metadata) -> Result<(Attributes, SystemTime)> {
+    attach_as(file, digests, metadata, None, false)
+}
+
+/// As `attach`, for a version of an object or a marker.
+pub(super) fn attach_as(
+    file: &File,
+    digests: Digests,
+    metadata: Metadata,
+    version: Option<String>,
+    is_marker: bool,
+) -> Result<(Attributes, SystemTime)> {
     check_user_metadata(&metadata)?;
     let stat = file.metadata().doing("reading an object's size")?;
     let attributes = Attributes {
@@ -61,6 +78,8 @@ pub(super) fn attach(file: &File, digests: Digests, metadata: Metadata) -> Resul
         etag: digests.etag,
         sha256: digests.sha256,
         metadata,
+        version,
+        is_marker,
     };
     store(file, &attributes)?;
     Ok((attributes, stat.modified().doing("reading an object's age")?))
@@ -102,14 +121,26 @@ pub(super) fn describe(file: &File, key: &str) -> Result<ObjectInfo> {
     let found = load(file)?;
     let attributes = match found {
         Some(attributes) if (attributes.size, attributes.modified) == stamp => attributes,
-        found => inspect(file, stamp, found.map(|found| found.metadata).unwrap_or_default())?,
+        found => inspect(file, stamp, found)?,
     };
     Ok(attributes.into_info(key, modified))
 }
 
+/// What lies beside a file of ours.
+pub(super) fn attributes_of(file: &File) -> Result<Attributes> {
+    load(file)?.map_or_else(|| inspect(file, (0, (0, 0)), None), Ok)
+}
+
 /// Computes what we were not told.
-fn inspect(file: &File, (size, modified): (u64, (i64, i64)), metadata: Metadata) -> Result<Attributes> {
-    let attributes = Attributes { size, modified, etag: md5_of(file)?, sha256: None, metadata };
+fn inspect(
+    file: &File,
+    (size, modified): (u64, (i64, i64)),
+    found: Option<Attributes>,
+) -> Result<Attributes> {
+    let (metadata, version, is_marker) =
+        found.map(|found| (found.metadata, found.version, found.is_marker)).unwrap_or_default();
+    let attributes =
+        Attributes { size, modified, etag: md5_of(file)?, sha256: None, metadata, version, is_marker };
     // Remembered so that the next listing need not read the file again; it may not be ours to write to.
     let _ = store(file, &attributes);
     Ok(attributes)

@@ -9,7 +9,7 @@ use sha2::Sha256;
 use super::attributes::{self, Digests};
 use super::path::KeyPath;
 use super::temporary::{TemporaryFile, hex};
-use super::{Metadata, ObjectInfo, Objects, tree};
+use super::{Metadata, ObjectInfo, Objects, tree, versions};
 use crate::error::{Error, Result};
 
 /// What must be true of the key, at the moment it is written, for the write to happen.
@@ -24,12 +24,12 @@ pub enum Condition {
 
 /// An object being written. Dropped without `finish`, nothing remains of it.
 pub struct ObjectWriter {
-    objects: Objects,
-    bucket: String,
-    key: String,
-    path: KeyPath,
-    temporary: TemporaryFile,
-    hashes: Hashes,
+    pub(super) objects: Objects,
+    pub(super) bucket: String,
+    pub(super) key: String,
+    pub(super) path: KeyPath,
+    pub(super) temporary: TemporaryFile,
+    pub(super) hashes: Hashes,
 }
 
 impl fmt::Debug for ObjectWriter {
@@ -43,16 +43,7 @@ impl fmt::Debug for ObjectWriter {
 
 impl ObjectWriter {
     pub(super) fn begin(objects: &Objects, bucket: &str, key: &str) -> Result<ObjectWriter> {
-        let path = KeyPath::of(key)?;
-        objects.open_bucket(bucket)?;
-        Ok(ObjectWriter {
-            objects: objects.clone(),
-            bucket: bucket.to_owned(),
-            key: key.to_owned(),
-            path,
-            temporary: TemporaryFile::create(&objects.root.temporary)?,
-            hashes: Hashes::default(),
-        })
+        ObjectWriter::begin_in(objects, &objects.root.temporary, bucket, key)
     }
 
     /// Bytes written so far.
@@ -130,10 +121,13 @@ impl Target<'_> {
         condition: &Condition,
         metadata: Metadata,
     ) -> Result<ObjectInfo> {
-        let (attributes, modified) = attributes::attach(&temporary.file, digests, metadata)?;
+        let version = versions::next(versions::status(self.objects.open_bucket(self.bucket)?)?)?;
+        let (attributes, modified) =
+            attributes::attach_as(&temporary.file, digests, metadata, version, false)?;
         temporary.sync()?;
         let bucket = self.objects.lock_bucket(self.bucket)?;
         self.check(&bucket, condition)?;
+        self.objects.keep_current(&bucket, (self.bucket, self.key), self.path)?;
         let place = tree::make_place(&bucket, self.path, temporary.folder())?;
         let folder = place.take(temporary.folder(), &temporary.name)?;
         temporary.keep();

@@ -7,7 +7,9 @@ use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use store::Error;
-use store::objects::{Condition, Listing, Metadata, ObjectInfo, Objects, Owner};
+use store::objects::{
+    Batch, Condition, Listing, Metadata, ObjectInfo, Objects, Owner, VersionInfo, Versioning,
+};
 use tempfile::TempDir;
 
 use crate::Dice;
@@ -186,7 +188,7 @@ fn any_key_that_s3_allows_is_kept_apart_from_every_other() {
     assert_eq!(tester.keys(), sorted, "in the byte order of UTF-8");
     let outside: Vec<_> =
         fs::read_dir(tester.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(outside.len(), 3, "bucket, .tmp and .uploads: {outside:?}");
+    assert_eq!(outside.len(), 4, "bucket, .tmp, .uploads and .versions: {outside:?}");
     for (index, key) in keys.iter().enumerate() {
         assert!(tester.delete(key), "{key:?}");
         assert_eq!(tester.get(key), None);
@@ -386,10 +388,10 @@ fn copies_keep_metadata_unless_told_otherwise() {
     let mut writer = tester.objects.put("bucket", "from").unwrap();
     writer.write_all(b"hello").unwrap();
     writer.finish(metadata.clone()).unwrap();
-    let copy = tester.objects.copy(("bucket", "from"), ("other", "to"), None).unwrap();
+    let copy = tester.objects.copy(("bucket", "from", None), ("other", "to"), None).unwrap();
     assert_eq!((copy.metadata, copy.etag.as_str()), (metadata, "5d41402abc4b2a76b9719d911017c592"));
     let itself = ("bucket", "from");
-    tester.objects.copy(itself, itself, Some(Metadata::default())).unwrap();
+    tester.objects.copy(("bucket", "from", None), itself, Some(Metadata::default())).unwrap();
     assert_eq!(tester.objects.head("bucket", "from").unwrap().metadata, Metadata::default());
     assert_eq!(tester.get("from").as_deref(), Some("hello"));
 }
@@ -586,7 +588,7 @@ fn an_account_has_its_own_buckets_and_nothing_of_others() {
     assert!(foreign(second.head("one", "key").map(drop)));
     assert!(foreign(second.put("one", "key").map(drop)));
     assert!(foreign(second.delete("one", "key").map(drop)));
-    assert!(foreign(second.copy(("one", "key"), ("two", "key"), None).map(drop)));
+    assert!(foreign(second.copy(("one", "key", None), ("two", "key"), None).map(drop)));
     assert!(foreign(second.list("one", "", None, None, 10).map(drop)));
     assert!(foreign(second.create_upload("one", "large", Metadata::default()).map(drop)));
     assert!(foreign(second.list_uploads("one").map(drop)));
@@ -594,5 +596,133 @@ fn an_account_has_its_own_buckets_and_nothing_of_others() {
     assert!(matches!(second.get("none", "key"), Err(Error::NoSuchBucket(_))));
     assert_eq!(first.head("one", "key").unwrap().size, 7);
     // What was made beside before its name was taken is gone.
+    assert_eq!(fs::read_dir(tester.folder.path().join(".tmp")).unwrap().count(), 0);
+}
+
+fn versions(tester: &Tester) -> Vec<(String, String, bool, bool)> {
+    let (found, more) = tester.objects.list_versions("bucket", "", None, 1000).unwrap();
+    assert!(!more);
+    let one = |version: VersionInfo| {
+        (version.object.key, version.object.version.unwrap(), version.is_latest, version.is_marker)
+    };
+    found.into_iter().map(one).collect()
+}
+
+fn version_of(tester: &Tester, key: &str, version: &str) -> Option<String> {
+    match tester.objects.get_version("bucket", key, Some(version)) {
+        Ok((file, _)) => Some(text(file)),
+        Err(Error::NoSuchVersion { .. }) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+// SA-007
+#[test]
+fn a_bucket_keeps_versions_once_it_is_told_to() {
+    let tester = Tester::new();
+    assert_eq!(tester.objects.versioning("bucket").unwrap(), None);
+    assert_eq!(tester.put("k", "before").version, None);
+    tester.objects.set_versioning("bucket", Versioning::Enabled).unwrap();
+    let first = tester.put("k", "first").version.unwrap();
+    let second = tester.put("k", "second").version.unwrap();
+    for (version, content) in [("null", "before"), (&first, "first"), (&second, "second")] {
+        assert_eq!(version_of(&tester, "k", version).as_deref(), Some(content));
+    }
+    for nonsense in ["", ".", "../k", "key", &"0".repeat(32)] {
+        assert_eq!(version_of(&tester, "k", nonsense), None, "{nonsense}");
+    }
+    assert_eq!(tester.keys(), ["k"]);
+    let latest = |id: &str, is_latest| ("k".to_owned(), id.to_owned(), is_latest, false);
+    assert_eq!(versions(&tester), [latest(&second, true), latest(&first, false), latest("null", false)]);
+
+    // A deletion leaves a marker, and the marker's deletion brings the object back.
+    let marker = tester.objects.delete_version("bucket", "k", None).unwrap();
+    assert!(marker.is_marker && marker.was_there);
+    let marker = marker.version.unwrap();
+    assert_eq!((tester.get("k"), tester.keys().len(), version_of(&tester, "k", &marker)), (None, 0, None));
+    assert_eq!(versions(&tester)[0], ("k".to_owned(), marker.clone(), true, true));
+    assert!(matches!(tester.objects.delete_bucket("bucket"), Err(Error::BucketNotEmpty(_))));
+    tester.objects.delete_version("bucket", "k", Some(&marker)).unwrap();
+    assert_eq!(tester.get("k").as_deref(), Some("second"));
+
+    // So does that of the latest version with the one before.
+    tester.objects.delete_version("bucket", "k", Some(&second)).unwrap();
+    assert_eq!(tester.get("k").as_deref(), Some("first"));
+    assert_eq!(versions(&tester), [latest(&first, true), latest("null", false)]);
+
+    // Suspended, what has a name stays, and what is written has none.
+    tester.objects.set_versioning("bucket", Versioning::Suspended).unwrap();
+    assert_eq!(tester.put("k", "third").version, None);
+    tester.put("k", "fourth");
+    assert_eq!(versions(&tester), [latest("null", true), latest(&first, false)]);
+    assert_eq!(version_of(&tester, "k", "null").as_deref(), Some("fourth"));
+    for version in ["null", &first] {
+        tester.objects.delete_version("bucket", "k", Some(version)).unwrap();
+    }
+    assert_eq!((versions(&tester).len(), tester.get("k")), (0, None));
+    tester.objects.delete_bucket("bucket").unwrap();
+}
+
+#[test]
+fn versions_are_listed_in_pages_with_no_key_twice() {
+    let tester = Tester::new();
+    tester.objects.set_versioning("bucket", Versioning::Enabled).unwrap();
+    for key in ["a", "b/c", "b"] {
+        for round in 0..3 {
+            tester.put(key, &round.to_string());
+        }
+    }
+    tester.delete("b");
+    let (mut seen, mut after): (Vec<(String, String)>, Option<(String, String)>) = (Vec::new(), None);
+    loop {
+        let from = after.as_ref().map(|(key, version)| (key.as_str(), Some(version.as_str())));
+        let (page, more) = tester.objects.list_versions("bucket", "", from, 4).unwrap();
+        seen.extend(page.into_iter().map(|it| (it.object.key, it.object.version.unwrap())));
+        if !more {
+            break;
+        }
+        after = seen.last().cloned();
+    }
+    let keys: Vec<&str> = seen.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, ["a", "a", "a", "b", "b", "b", "b", "b/c", "b/c", "b/c"]);
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 10);
+    assert_eq!(tester.objects.list_versions("bucket", "b/", None, 10).unwrap().0.len(), 3);
+}
+
+// P6
+#[test]
+fn objects_that_belong_together_are_there_all_at_once_or_not_at_all() {
+    let tester = Tester::new();
+    tester.put("old", "before");
+    let write = |batch: &mut Batch, key: &str, content: &str| {
+        let mut writer = batch.put(key).unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+        batch.add(writer, Metadata::default()).unwrap();
+    };
+    let mut batch = tester.objects.batch("bucket").unwrap();
+    for (key, content) in [("old", "new"), ("d/e", "1"), ("d", "2"), ("twice", "3"), ("twice", "4")] {
+        write(&mut batch, key, content);
+    }
+    assert_eq!((tester.keys(), tester.get("old").as_deref()), (vec!["old".to_owned()], Some("before")));
+    batch.finish().unwrap();
+    assert_eq!(tester.keys(), ["d", "d/e", "old", "twice"]);
+    assert_eq!((tester.get("old").as_deref(), tester.get("twice").as_deref()), (Some("new"), Some("4")));
+
+    // Something is in the way of the last one.
+    symlink("/", tester.bucket().join("link")).unwrap();
+    let mut batch = tester.objects.batch("bucket").unwrap();
+    for (key, content) in [("old", "newer"), ("f/g", "5"), ("old", "newest"), ("link/x", "6"), ("z", "7")] {
+        write(&mut batch, key, content);
+    }
+    assert!(matches!(batch.finish(), Err(Error::Blocked(_))));
+    assert_eq!(tester.keys(), ["d", "d/e", "old", "twice"]);
+    assert_eq!(tester.get("old").as_deref(), Some("new"));
+
+    let mut batch = tester.objects.batch("bucket").unwrap();
+    write(&mut batch, "never", "8");
+    drop(batch);
+    assert_eq!(tester.get("never"), None);
     assert_eq!(fs::read_dir(tester.folder.path().join(".tmp")).unwrap().count(), 0);
 }
