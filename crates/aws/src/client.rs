@@ -16,7 +16,7 @@ use crate::sign;
 
 /// Longest answer that is taken.
 const ANSWER_MAX_BYTES: usize = 16 << 20;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From sending to the answer's last byte.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a call is tried in all.
@@ -148,13 +148,17 @@ pub fn use_ring() {
 }
 
 fn transport(plain: bool) -> reqwest::Result<reqwest::Client> {
+    made(plain, reqwest::Client::builder().timeout(CALL_TIMEOUT))
+}
+
+/// A client for plain HTTP or for HTTPS.
+pub(crate) fn made(plain: bool, builder: reqwest::ClientBuilder) -> reqwest::Result<reqwest::Client> {
     use_ring();
-    let builder = reqwest::Client::builder()
+    let builder = builder
         .user_agent(concat!("buildyard/", env!("CARGO_PKG_VERSION")))
         // What is signed for one place must not be sent to another.
         .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .timeout(CALL_TIMEOUT);
+        .connect_timeout(CONNECT_TIMEOUT);
     match plain {
         // No certificates needed, so none on the host required.
         true => builder.tls_certs_only([]).no_proxy().build(),
@@ -175,18 +179,18 @@ impl From<Error> for Failed {
 }
 
 /// As the `Host` header has it.
-fn host(url: &Url) -> String {
+pub(crate) fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-fn sendable(what: &'static str, value: &str) -> Result<HeaderValue> {
+pub(crate) fn sendable(what: &'static str, value: &str) -> Result<HeaderValue> {
     let mut header = HeaderValue::from_str(value).map_err(|_| Error::Unsendable { what })?;
     header.set_sensitive(true);
     Ok(header)
 }
 
-async fn bounded(url: &Url, mut response: Response) -> Result<Vec<u8>> {
+pub(crate) async fn bounded(url: &Url, mut response: Response) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let broken = |error: reqwest::Error| Error::Unreachable { url: url.to_string(), reason: chain(&error) };
     while let Some(piece) = response.chunk().await.map_err(broken)? {
@@ -240,7 +244,7 @@ fn may_pass(status: StatusCode, code: &str) -> bool {
 }
 
 /// From nothing to twice as long as the attempt before: whoever is throttled together does not return together.
-fn pause(attempt: u32) -> Duration {
+pub(crate) fn pause(attempt: u32) -> Duration {
     let longest = FIRST_PAUSE_MS << attempt.min(10).saturating_sub(1);
     let mut random = [0; 8];
     // Without randomness the pause is the longest one.
@@ -252,7 +256,7 @@ fn pause(attempt: u32) -> Duration {
 }
 
 /// The whole chain of causes: reqwest's own message stops before the interesting one.
-fn chain(error: &reqwest::Error) -> String {
+pub(crate) fn chain(error: &reqwest::Error) -> String {
     let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
     causes.last().map_or_else(|| error.to_string(), ToString::to_string)
 }

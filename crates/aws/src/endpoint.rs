@@ -57,7 +57,7 @@ fn of_aws(service: &Service, region: &str) -> Result<Url> {
     }
 }
 
-fn overridden(url: &str) -> Result<Url> {
+pub(crate) fn overridden(url: &str) -> Result<Url> {
     let wrong = |rule| Error::Endpoint { url: url.to_owned(), rule };
     let parsed = Url::parse(url).map_err(|_| wrong("it must be http(s)://host with an optional port"))?;
     if !matches!(parsed.scheme(), "http" | "https") {

@@ -13,6 +13,18 @@ pub enum Error {
     /// An answer that is none of this protocol's.
     #[error("{url} answered what no AWS service answers: {reason}")]
     Answer { url: String, reason: String },
+    /// Bytes that are not those that were stored, or not what is said of them; however often they were asked for.
+    #[error("{url} answered wrongly: {reason}")]
+    Damaged { url: String, reason: String },
+    /// Whoever asked wants nothing more.
+    #[error("it was given up before it was done")]
+    Stopped,
+    /// A name that cannot be asked for.
+    #[error("{name:?} cannot be asked for: {rule}")]
+    Name { name: String, rule: &'static str },
+    /// The file here that bytes come from or go to.
+    #[error("a file of this host cannot be used: {0}")]
+    File(#[from] std::io::Error),
     /// An endpoint that cannot be one.
     #[error("the endpoint {url} is wrong: {rule}")]
     Endpoint { url: String, rule: &'static str },

@@ -1,16 +1,21 @@
-//! AWS Signature Version 4 for the one kind of request that is made here: a POST of JSON to `/`.
+//! AWS Signature Version 4, by headers: of any request, and of a POST of JSON to `/`.
 //!
 //! The server's verifier is written apart from this, by its own rules; each is held against the other, and both
 //! against AWS's clients.
+
+use std::borrow::Cow;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use crate::credentials::Credentials;
 
+/// A header's name, lower case.
+pub(crate) type Name = Cow<'static, str>;
+
 pub(crate) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 
-/// What is signed.
+/// A request of the JSON protocol.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
     /// As it goes over the wire, with the port where it is not the scheme's own.
@@ -28,33 +33,73 @@ pub(crate) fn headers(
     credentials: &Credentials,
     now_seconds: u64,
 ) -> Vec<(&'static str, String)> {
-    let time = basic_time(now_seconds);
-    let scope = format!("{}/{}/{}/aws4_request", &time[..8], request.region, request.service);
-    let mut signed = vec![
-        ("content-type", CONTENT_TYPE),
-        ("host", request.host),
-        ("x-amz-date", &time),
-        ("x-amz-target", request.target),
-    ];
-    if let Some(token) = &credentials.session_token {
-        signed.insert(3, ("x-amz-security-token", token));
+    let Request { host, region, service, target, body } = request;
+    let named =
+        [("content-type".into(), CONTENT_TYPE.to_owned()), ("x-amz-target".into(), (*target).to_owned())];
+    let call = Call {
+        method: "POST",
+        host,
+        path: "/",
+        query: "",
+        headers: &named,
+        body_hash: &hash(body),
+        region,
+        service,
+    };
+    call.signed(credentials, now_seconds)
+}
+
+/// Any request, ready to be signed.
+#[derive(Debug)]
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) host: &'a str,
+    /// Percent-encoded, exactly as it is sent.
+    pub(crate) path: &'a str,
+    /// Percent-encoded, sorted, and with `=` for what has no value.
+    pub(crate) query: &'a str,
+    /// Beside `host` and those that signing adds; lower case.
+    pub(crate) headers: &'a [(Name, String)],
+    /// SHA-256 of the body in hex.
+    pub(crate) body_hash: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) service: &'a str,
+}
+
+impl Call<'_> {
+    /// The headers to be sent beside its own.
+    pub(crate) fn signed(&self, credentials: &Credentials, now_seconds: u64) -> Vec<(&'static str, String)> {
+        let time = basic_time(now_seconds);
+        let scope = format!("{}/{}/{}/aws4_request", &time[..8], self.region, self.service);
+        let token = credentials.session_token.clone().map(|token| ("x-amz-security-token", token));
+        let mut signed: Vec<(Name, String)> =
+            vec![("host".into(), self.host.to_owned()), ("x-amz-date".into(), time.clone())];
+        signed.extend(token.clone().map(|(name, token)| (name.into(), token)));
+        signed.extend(self.headers.iter().cloned());
+        signed.sort();
+        let names = signed.iter().map(|(name, _)| name.as_ref()).collect::<Vec<_>>().join(";");
+        let lines: String = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
+        let Call { method, path, query, body_hash, .. } = self;
+        let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{body_hash}");
+        let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hash(canonical.as_bytes()));
+        let start = format!("AWS4{}", credentials.secret_access_key).into_bytes();
+        let key = [&time[..8], self.region, self.service, "aws4_request"]
+            .iter()
+            .fold(start, |key, part| mac(&key, part));
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
+            credentials.access_key_id,
+            hex(&mac(&key, &to_sign))
+        );
+        let mut headers = vec![("x-amz-date", time), ("authorization", authorization)];
+        headers.extend(token);
+        headers
     }
-    let names = signed.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
-    let lines: String = signed.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    let canonical = format!("POST\n/\n\n{lines}\n{names}\n{}", hex(&Sha256::digest(request.body)));
-    let to_sign = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
-    let start = format!("AWS4{}", credentials.secret_access_key).into_bytes();
-    let key = [&time[..8], request.region, request.service, "aws4_request"]
-        .iter()
-        .fold(start, |key, part| mac(&key, part));
-    let authorization = format!(
-        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
-        credentials.access_key_id,
-        hex(&mac(&key, &to_sign))
-    );
-    let mut headers = vec![("x-amz-date", time), ("authorization", authorization)];
-    headers.extend(credentials.session_token.clone().map(|token| ("x-amz-security-token", token)));
-    headers
+}
+
+/// SHA-256 in hex.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
@@ -63,7 +108,7 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

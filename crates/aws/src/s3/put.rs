@@ -1,0 +1,303 @@
+//! Parts of a file become objects: all of them or none.
+//!
+//! What is larger than a part, and everything that belongs together, is uploaded in parts first, of which nothing is seen. Only when
+//! all bytes have arrived are objects made of them; if that cannot be done for one, those made before are deleted again.
+
+use std::fs::File;
+use std::future::Future;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+use tokio::task::JoinSet;
+
+use super::call::Call;
+use super::{At, Encryption, Headers, Object, PARALLEL, Store, Upload, answer, is_md5, text};
+use crate::client::pause;
+use crate::error::{Error, Result};
+use crate::sign::{Name, hex};
+
+/// Bytes of a part, the least that S3 takes being 5 MiB.
+const PART_BYTES: u64 = 8 << 20;
+/// Most parts of an object.
+const PARTS_MAX: u64 = 10_000;
+/// How often an object is looked for that was put.
+const LOOKS: u32 = 4;
+
+/// An upload in parts that has a name at the store; all its parts have arrived if there is an `etag`.
+#[derive(Debug, Clone)]
+struct Begun {
+    upload: Upload,
+    id: String,
+    parts: Vec<String>,
+}
+
+impl Store {
+    /// Makes one object. It is there when this returns, and if it cannot be made there is nothing new.
+    ///
+    /// # Errors
+    /// `PreconditionFailed` as [`Error::Refused`] if there is one already and there must not be.
+    pub async fn put(&self, upload: &Upload, from: &Arc<File>) -> Result<Object> {
+        if upload.size > PART_BYTES {
+            let begun = self.staged(upload.clone(), from).await?;
+            return self.completed(&begun).await;
+        }
+        let _place = self.places.acquire().await;
+        let bytes = read(from, upload.offset, upload.size)?;
+        let md5 = Md5::digest(&bytes);
+        let call = Call::new("PUT", &upload.at)
+            .headers(headers(&upload.headers))
+            .header("content-md5", Some(base64_simd::STANDARD.encode_to_string(md5)))
+            .header("if-none-match", upload.headers.only_new.then(|| "*".to_owned()))
+            .body(bytes);
+        let md5 = hex(&md5);
+        match self.send(&call).await {
+            Ok(answer) => {
+                let said = text(&answer.headers, "etag").unwrap_or_default().trim_matches('"').to_owned();
+                let wanted = if is_md5(&said, &answer.headers) { md5 } else { said.clone() };
+                self.seen(upload, &wanted, &said).await
+            }
+            // A first try whose answer was lost may have put what the second one found in its way.
+            Err(error) if error.is("PreconditionFailed") => self.found(upload, &md5).await?.ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes objects that belong together. All are there when this returns, or none of them.
+    ///
+    /// # Errors
+    /// The first that went wrong.
+    pub async fn put_all(&self, uploads: Vec<Upload>, from: &Arc<File>) -> Result<()> {
+        if let [upload] = &uploads[..] {
+            return self.put(upload, from).await.map(drop);
+        }
+        let staging = uploads.into_iter().map(|upload| {
+            let (store, from) = (self.clone(), from.clone());
+            async move { store.staged(upload, &from).await }
+        });
+        let (begun, failed) = each(staging).await;
+        if let Some(error) = failed {
+            self.abort_all(begun).await;
+            return Err(error);
+        }
+        let all = begun.clone();
+        let completing = begun.into_iter().map(|begun| {
+            let store = self.clone();
+            async move { store.completed(&begun).await.map(|object| (begun, object)) }
+        });
+        let (made, failed) = each(completing).await;
+        let Some(error) = failed else { return Ok(()) };
+        let is_made = |id: &str| made.iter().any(|(begun, _)| begun.id == id);
+        self.abort_all(all.into_iter().filter(|begun| !is_made(&begun.id)).collect()).await;
+        let deleting = made.into_iter().map(|(begun, object)| {
+            let store = self.clone();
+            async move { store.delete(&begun.upload.at, object.version.as_deref()).await }
+        });
+        each(deleting).await;
+        Err(error)
+    }
+
+    /// Uploads all the bytes of an object without making it.
+    async fn staged(&self, upload: Upload, from: &Arc<File>) -> Result<Begun> {
+        let call = Call::new("POST", &upload.at).query("uploads", Some("")).headers(headers(&upload.headers));
+        let body = self.send(&call).await?.body;
+        let id = answer::element(&body, "InitiateMultipartUploadResult/UploadId");
+        let id = id.ok_or_else(|| self.nonsense(&call, "no id of an upload"))?;
+        let mut begun = Begun { upload, id, parts: Vec::new() };
+        match self.parts(&begun, from).await {
+            Ok(parts) => begun.parts = parts,
+            Err(error) => {
+                self.abort(&begun).await;
+                return Err(error);
+            }
+        }
+        Ok(begun)
+    }
+
+    /// The ETags of the parts, in order.
+    async fn parts(&self, begun: &Begun, from: &Arc<File>) -> Result<Vec<String>> {
+        let Upload { offset, size, .. } = begun.upload;
+        let part_size = PART_BYTES.max(size.div_ceil(PARTS_MAX));
+        let uploading = (0..size.div_ceil(part_size).max(1)).map(|number| {
+            let (store, begun, from) = (self.clone(), begun.clone(), from.clone());
+            async move {
+                let _place = store.places.acquire().await;
+                let start = number * part_size;
+                let bytes = read(&from, offset + start, part_size.min(size - start))?;
+                Ok((number, store.part(&begun, number + 1, bytes).await?))
+            }
+        });
+        let (mut parts, failed) = each(uploading).await;
+        parts.sort_unstable();
+        failed.map_or_else(|| Ok(parts.into_iter().map(|(_, md5)| md5).collect()), Err)
+    }
+
+    async fn part(&self, begun: &Begun, number: u64, bytes: Bytes) -> Result<String> {
+        let md5 = Md5::digest(&bytes);
+        let call = Call::new("PUT", &begun.upload.at)
+            .query("partNumber", Some(&number.to_string()))
+            .query("uploadId", Some(&begun.id))
+            .header("content-md5", Some(base64_simd::STANDARD.encode_to_string(md5)))
+            .body(bytes);
+        let answer = self.send(&call).await?;
+        let etag = text(&answer.headers, "etag").unwrap_or_default().trim_matches('"');
+        match is_md5(etag, &answer.headers) && !etag.eq_ignore_ascii_case(&hex(&md5)) {
+            true => Err(damaged(&begun.upload.at, "a part has another checksum there")),
+            false => Ok(etag.to_owned()),
+        }
+    }
+
+    /// Makes an object of its parts.
+    async fn completed(&self, begun: &Begun) -> Result<Object> {
+        let etag = etag_of(&begun.parts);
+        let parts = begun.parts.iter().enumerate().map(|(at, etag)| {
+            format!("<Part><PartNumber>{}</PartNumber><ETag>\"{etag}\"</ETag></Part>", at + 1)
+        });
+        let body = format!(
+            "<CompleteMultipartUpload xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{}</CompleteMultipartUpload>",
+            parts.collect::<String>()
+        );
+        let call = Call::new("POST", &begun.upload.at)
+            .query("uploadId", Some(&begun.id))
+            .header("content-type", Some("application/xml".into()))
+            .header("if-none-match", begun.upload.headers.only_new.then(|| "*".to_owned()))
+            .body(body.into());
+        let completed = match self.send(&call).await {
+            Ok(answer) => {
+                let said = answer::element(&answer.body, "CompleteMultipartUploadResult/ETag");
+                match said {
+                    Some(said) => self.seen(&begun.upload, said.trim_matches('"'), said.trim_matches('"')).await,
+                    None => Err(self.nonsense(&call, "no sign of the object")),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        // The answer may have been lost, and the upload be over: then the object is there.
+        match completed {
+            Ok(object) => Ok(object),
+            Err(error) => match self.found(&begun.upload, &etag).await {
+                Ok(Some(object)) => Ok(object),
+                _ => {
+                    self.abort(begun).await;
+                    Err(error)
+                }
+            },
+        }
+    }
+
+    /// The object that was put, as whoever reads it sees it. `said` is the store's own word for what `wanted` is ours.
+    async fn seen(&self, upload: &Upload, wanted: &str, said: &str) -> Result<Object> {
+        let mut look = 1;
+        loop {
+            match self.head(&upload.at, None).await {
+                Ok(object) if object.etag == wanted && object.size == upload.size => return Ok(object),
+                // The store had ours, and another build has been there since.
+                Ok(object) if look == LOOKS && object.etag != wanted && said == wanted => return Ok(object),
+                Ok(object) if look == LOOKS => {
+                    self.delete(&upload.at, object.version.as_deref()).await?;
+                    return Err(damaged(&upload.at, "the object has another checksum there"));
+                }
+                Err(error) if !error.is("NoSuchKey") || look == LOOKS => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
+            tokio::time::sleep(pause(look)).await;
+            look += 1;
+        }
+    }
+
+    /// The object, if it is the one of this ETag.
+    async fn found(&self, upload: &Upload, etag: &str) -> Result<Option<Object>> {
+        match self.head(&upload.at, None).await {
+            Ok(object) => Ok((object.etag == etag && object.size == upload.size).then_some(object)),
+            Err(error) if error.is("NoSuchKey") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What cannot be aborted stays for the bucket's own rule: nobody sees it.
+    async fn abort(&self, begun: &Begun) {
+        let call = Call::new("DELETE", &begun.upload.at).query("uploadId", Some(&begun.id)).tidies_up();
+        let _ = self.send(&call).await;
+    }
+
+    async fn abort_all(&self, begun: Vec<Begun>) {
+        let aborting = begun.into_iter().map(|begun| {
+            let store = self.clone();
+            async move { Ok(store.abort(&begun).await) }
+        });
+        each(aborting).await;
+    }
+}
+
+/// Does all of it, some at once: what came of it, and the first failure, after which nothing new is begun.
+async fn each<F, T>(all: impl IntoIterator<Item = F>) -> (Vec<T>, Option<Error>)
+where
+    F: Future<Output = Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let (mut tasks, mut done, mut failed) = (JoinSet::new(), Vec::new(), None);
+    for one in all {
+        if tasks.len() == PARALLEL
+            && let Some(ended) = tasks.join_next().await
+        {
+            take(ended, &mut done, &mut failed);
+        }
+        if failed.is_some() {
+            break;
+        }
+        tasks.spawn(one);
+    }
+    while let Some(ended) = tasks.join_next().await {
+        take(ended, &mut done, &mut failed);
+    }
+    (done, failed)
+}
+
+fn take<T>(
+    ended: Result<Result<T>, tokio::task::JoinError>,
+    done: &mut Vec<T>,
+    failed: &mut Option<Error>,
+) {
+    match ended {
+        Ok(Ok(value)) => done.push(value),
+        Ok(Err(error)) => *failed = failed.take().or(Some(error)),
+        Err(error) => *failed = failed.take().or(Some(Error::File(std::io::Error::other(error)))),
+    }
+}
+
+fn read(from: &File, offset: u64, size: u64) -> Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
+    from.read_exact_at(&mut bytes, offset)?;
+    Ok(bytes.into())
+}
+
+fn damaged(at: &At, reason: &str) -> Error {
+    Error::Damaged { url: format!("{}/{}", at.bucket, at.key), reason: reason.to_owned() }
+}
+
+/// S3's own for an object of parts.
+fn etag_of(parts: &[String]) -> String {
+    let mut md5 = Md5::new();
+    for part in parts {
+        let digit = |byte: u8| char::from(byte).to_digit(16).map_or(0, |digit| digit as u8);
+        md5.update(part.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect::<Vec<_>>());
+    }
+    format!("{}-{}", hex(&md5.finalize()), parts.len())
+}
+
+/// What an object is to say of itself, as it is sent.
+fn headers(headers: &Headers) -> Vec<(Name, String)> {
+    let mut sent: Vec<(Name, String)> = Vec::new();
+    sent.extend(headers.content_type.clone().map(|kind| ("content-type".into(), kind)));
+    sent.extend(headers.user.iter().map(|(name, value)| (format!("x-amz-meta-{name}").into(), value.clone())));
+    match &headers.encryption {
+        None => {}
+        Some(Encryption::Own) => sent.push(("x-amz-server-side-encryption".into(), "AES256".into())),
+        Some(Encryption::Kms(key)) => {
+            sent.push(("x-amz-server-side-encryption".into(), "aws:kms".into()));
+            sent.extend(key.clone().map(|key| ("x-amz-server-side-encryption-aws-kms-key-id".into(), key)));
+        }
+    }
+    sent
+}
