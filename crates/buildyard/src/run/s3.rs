@@ -149,7 +149,9 @@ mod tests {
             assert_eq!((found.as_str(), url(&source).as_deref()), (name, Some(text)));
             assert_eq!(matches!(source, Source::ObjectFolder { .. }), text.ends_with('/'), "{text}");
         }
-        for (text, version) in [("s3://", None), ("s3://bucket", None), ("s3:///a", None), ("s3://b/a/", Some("1"))] {
+        for (text, version) in
+            [("s3://", None), ("s3://bucket", None), ("s3:///a", None), ("s3://b/a/", Some("1"))]
+        {
             assert!(find(text, version).is_err(), "{text}");
         }
     }
