@@ -130,14 +130,7 @@ impl Store {
         let http = client::made(endpoint.scheme() == "http", patient);
         let http = http.map_err(|error| Error::NoTransport(chain(&error)))?;
         let (ahead_ms, places) = (Arc::default(), Arc::new(Semaphore::new(PARALLEL)));
-        Ok(Store {
-            config: Arc::new(config),
-            endpoint,
-            http,
-            ahead_ms,
-            places,
-            stop: watch::Sender::new(false),
-        })
+        Ok(Store { config: Arc::new(config), endpoint, http, ahead_ms, places, stop: watch::Sender::new(false) })
     }
 
     /// Ends whatever this store and its clones do, as soon as nothing half done is left there.
@@ -194,8 +187,7 @@ impl Store {
 
 fn of_aws(region: &str) -> Result<Url> {
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    let is_plain =
-        !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let is_plain = !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let url = format!("https://s3.{region}.{domain}/");
     match Url::parse(&url) {
         Ok(parsed) if is_plain => Ok(parsed),
@@ -206,8 +198,7 @@ fn of_aws(region: &str) -> Result<Url> {
 /// What an answer's headers say of an object.
 fn described(headers: &HeaderMap, url: &Url) -> Result<Object> {
     let size = text(headers, "content-length").and_then(|text| text.parse().ok());
-    let size =
-        size.ok_or_else(|| Error::Answer { url: url.to_string(), reason: "no Content-Length".into() })?;
+    let size = size.ok_or_else(|| Error::Answer { url: url.to_string(), reason: "no Content-Length".into() })?;
     let etag = text(headers, "etag").unwrap_or_default().trim_matches('"').to_owned();
     Ok(Object { size, etag, version: text(headers, "x-amz-version-id").map(str::to_owned) })
 }
@@ -218,8 +209,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// Whether an ETag is the MD5 of the bytes, going by it and by what came with it.
 fn is_md5(etag: &str, headers: &HeaderMap) -> bool {
-    let has_key = text(headers, "x-amz-server-side-encryption")
-        .is_some_and(|kind| kind.starts_with("aws:kms"))
+    let has_key = text(headers, "x-amz-server-side-encryption").is_some_and(|kind| kind.starts_with("aws:kms"))
         || headers.contains_key("x-amz-server-side-encryption-customer-algorithm");
     !has_key && etag.len() == 32 && etag.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

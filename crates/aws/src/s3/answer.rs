@@ -166,9 +166,7 @@ mod tests {
     fn a_refusal_is_known_by_what_it_says_and_nothing_else_is_one() {
         let text = br#"<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce &lt;it&gt; &#33;</Message></Error>"#;
         assert_eq!(refusal(text), Some(("SlowDown".into(), "Reduce <it> !".into())));
-        for other in
-            [&b"<Error><Code>SlowDown</Code>"[..], b"<List><Code>x</Code></List>", b"", b"\xff", b"{}"]
-        {
+        for other in [&b"<Error><Code>SlowDown</Code>"[..], b"<List><Code>x</Code></List>", b"", b"\xff", b"{}"] {
             assert_eq!(refusal(other), None, "{}", String::from_utf8_lossy(other));
         }
         assert_eq!(refusal("<a>".repeat(100).as_bytes()), None);
@@ -180,10 +178,7 @@ mod tests {
             <LastModified>2026-01-02T03:04:05.000Z</LastModified><Size>7</Size></Contents></ListBucketResult>";
         let listing = Listed::read(text).unwrap();
         assert_eq!(listing.next.as_deref(), Some("a/b c%"));
-        assert_eq!(
-            (listing.objects[0].size, listing.objects[0].modified.as_str()),
-            (7, "2026-01-02T03:04:05.000Z")
-        );
+        assert_eq!((listing.objects[0].size, listing.objects[0].modified.as_str()), (7, "2026-01-02T03:04:05.000Z"));
         assert_eq!(Listed::read(b"<ListBucketResult></ListBucketResult>"), Some(Listing::default()));
         assert_eq!(Listed::read(b"<html></html>"), None);
     }

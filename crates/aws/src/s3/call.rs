@@ -148,9 +148,7 @@ impl Store {
         let body = bounded(&url, response).await.map_err(Failed::again)?;
         match answer::refusal(&body) {
             // A success in name only: the store noticed while it was answering.
-            Some((code, message)) => {
-                Err(self.refused(&url, StatusCode::INTERNAL_SERVER_ERROR, code, message))
-            }
+            Some((code, message)) => Err(self.refused(&url, StatusCode::INTERNAL_SERVER_ERROR, code, message)),
             None => Ok(Answer { headers, body }),
         }
     }
@@ -178,18 +176,10 @@ impl Store {
         let again = matches!(status.as_u16(), 408 | 429 | 500 | 502 | 503 | 504)
             || matches!(
                 code.as_str(),
-                "BadDigest"
-                    | "InternalError"
-                    | "OperationAborted"
-                    | "RequestTimeTooSkewed"
-                    | "RequestTimeout"
-                    | "ServiceUnavailable"
-                    | "SlowDown"
-                    | "Throttling"
-                    | "XAmzContentSHA256Mismatch"
+                "BadDigest" | "InternalError" | "OperationAborted" | "RequestTimeTooSkewed" | "RequestTimeout"
+                    | "ServiceUnavailable" | "SlowDown" | "Throttling" | "XAmzContentSHA256Mismatch"
             );
-        let message =
-            if message.is_empty() { format!("{url} answered with HTTP status {status}") } else { message };
+        let message = if message.is_empty() { format!("{url} answered with HTTP status {status}") } else { message };
         Failed { again, error: Error::Refused { code, message, http_status: status.as_u16() } }
     }
 
@@ -218,12 +208,9 @@ impl Store {
         let now_seconds = u64::try_from(self.now_ms().div_euclid(1000)).unwrap_or_default();
         let added = signed.signed(&self.config.credentials, now_seconds);
         let mut headers = HeaderMap::new();
-        for (name, value) in
-            own.into_iter().chain(added.into_iter().map(|(name, value)| (name.into(), value)))
-        {
+        for (name, value) in own.into_iter().chain(added.into_iter().map(|(name, value)| (name.into(), value))) {
             let value = sendable("key, metadata or credential", &value)?;
-            let name =
-                HeaderName::try_from(&*name).map_err(|_| Error::Unsendable { what: "name of metadata" })?;
+            let name = HeaderName::try_from(&*name).map_err(|_| Error::Unsendable { what: "name of metadata" })?;
             headers.insert(name, value);
         }
         Ok(headers)
@@ -289,14 +276,9 @@ mod tests {
     #[test]
     fn a_url_holds_bucket_key_and_query_as_they_are_signed() {
         let query = "prefix=a%20b%2F%C3%BC&uploads=";
-        assert_eq!(
-            url("bucket", "a b/+//ü", true).unwrap(),
-            format!("http://s3.example:9000/bucket/a%20b/%2B//%C3%BC?{query}")
-        );
+        assert_eq!(url("bucket", "a b/+//ü", true).unwrap(), format!("http://s3.example:9000/bucket/a%20b/%2B//%C3%BC?{query}"));
         assert_eq!(url("bucket", "k", false).unwrap(), format!("http://bucket.s3.example:9000/k?{query}"));
-        for (bucket, key) in
-            [("a/b", "k"), ("..", "k"), ("bucket", "a/../b"), ("bucket", "."), ("Bucket", "k")]
-        {
+        for (bucket, key) in [("a/b", "k"), ("..", "k"), ("bucket", "a/../b"), ("bucket", "."), ("Bucket", "k")] {
             assert!(matches!(url(bucket, key, true), Err(Error::Name { .. })), "{bucket} {key}");
         }
     }

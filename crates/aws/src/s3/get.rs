@@ -108,8 +108,7 @@ impl Arriving<'_> {
 
     async fn some(&mut self) -> Result<Object, Failed> {
         let range = (self.arrived > 0).then(|| format!("bytes={}-", self.arrived));
-        let same =
-            self.object.as_ref().filter(|_| self.arrived > 0).map(|object| format!("\"{}\"", object.etag));
+        let same = self.object.as_ref().filter(|_| self.arrived > 0).map(|object| format!("\"{}\"", object.etag));
         let call = Call::new("GET", self.at)
             .query("versionId", self.version)
             .header("x-amz-checksum-mode", range.is_none().then(|| "ENABLED".to_owned()))
@@ -156,12 +155,8 @@ impl Arriving<'_> {
         }
         let md5 = hex(&self.md5.clone().finalize());
         let sha256 = base64_simd::STANDARD.encode_to_string(self.sha256.clone().finalize());
-        let differs =
-            |promised: &Option<String>, found: &str| promised.as_ref().is_some_and(|sum| sum != found);
-        if self.arrived > object.size
-            || differs(&self.promised.md5, &md5)
-            || differs(&self.promised.sha256, &sha256)
-        {
+        let differs = |promised: &Option<String>, found: &str| promised.as_ref().is_some_and(|sum| sum != found);
+        if self.arrived > object.size || differs(&self.promised.md5, &md5) || differs(&self.promised.sha256, &sha256) {
             return Err(self.damaged("the bytes are not those of its checksum").into());
         }
         Ok(object)

@@ -167,9 +167,7 @@ impl Store {
             Ok(answer) => {
                 let said = answer::element(&answer.body, "CompleteMultipartUploadResult/ETag");
                 match said {
-                    Some(said) => {
-                        self.seen(&begun.upload, said.trim_matches('"'), said.trim_matches('"')).await
-                    }
+                    Some(said) => self.seen(&begun.upload, said.trim_matches('"'), said.trim_matches('"')).await,
                     None => Err(self.nonsense(&call, "no sign of the object")),
                 }
             }
@@ -256,7 +254,11 @@ where
     (done, failed)
 }
 
-fn take<T>(ended: Result<Result<T>, tokio::task::JoinError>, done: &mut Vec<T>, failed: &mut Option<Error>) {
+fn take<T>(
+    ended: Result<Result<T>, tokio::task::JoinError>,
+    done: &mut Vec<T>,
+    failed: &mut Option<Error>,
+) {
     match ended {
         Ok(Ok(value)) => done.push(value),
         Ok(Err(error)) => *failed = failed.take().or(Some(error)),
@@ -279,12 +281,7 @@ fn etag_of(parts: &[String]) -> String {
     let mut md5 = Md5::new();
     for part in parts {
         let digit = |byte: u8| char::from(byte).to_digit(16).map_or(0, |digit| digit as u8);
-        md5.update(
-            part.as_bytes()
-                .chunks_exact(2)
-                .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-                .collect::<Vec<_>>(),
-        );
+        md5.update(part.as_bytes().chunks_exact(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect::<Vec<_>>());
     }
     format!("{}-{}", hex(&md5.finalize()), parts.len())
 }
@@ -293,9 +290,7 @@ fn etag_of(parts: &[String]) -> String {
 fn headers(headers: &Headers) -> Vec<(Name, String)> {
     let mut sent: Vec<(Name, String)> = Vec::new();
     sent.extend(headers.content_type.clone().map(|kind| ("content-type".into(), kind)));
-    sent.extend(
-        headers.user.iter().map(|(name, value)| (format!("x-amz-meta-{name}").into(), value.clone())),
-    );
+    sent.extend(headers.user.iter().map(|(name, value)| (format!("x-amz-meta-{name}").into(), value.clone())));
     match &headers.encryption {
         None => {}
         Some(Encryption::Own) => sent.push(("x-amz-server-side-encryption".into(), "AES256".into())),
