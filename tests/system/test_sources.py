@@ -445,6 +445,53 @@ def test_what_comes_from_s3_lies_at_the_root_and_nothing_does_without_a_source(c
     assert "bucket bucket-of-nobody does not exist" in contexts(build)["DOWNLOAD_SOURCE"][1]
 
 
+# SA-004, SA-042, EN-050, EN-082, EN-083
+def test_run_builds_what_is_in_s3(codebuild, server, tmp_path, name):
+    bucket = f"bucket-{name[:30]}"
+    codebuild.s3.create_bucket(Bucket=bucket)
+    show = "version: 0.2\nphases: {build: {commands: ['echo \"at=$CODEBUILD_SRC_DIR url=$CODEBUILD_SOURCE_REPO_URL\"', 'find . -type f | sort | xargs echo files', 'cat deep/grün.txt', 'cat $CODEBUILD_SRC_DIR_more/deep/grün.txt 2>/dev/null || true']}}\n"
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr("buildspec.yml", show)
+        archive.writestr("deep/grün.txt", "of the archive\n")
+    codebuild.s3.upload_file(str(tmp_path / "app.zip"), bucket, "in/app.zip")
+    codebuild.s3.put_object(Bucket=bucket, Key="in/folder/buildspec.yml", Body=show.encode())
+    codebuild.s3.put_object(Bucket=bucket, Key="in/folder/deep/grün.txt", Body="of the folder\n".encode())
+    codebuild.s3.put_object(Bucket=bucket, Key="in/folderless.txt", Body=b"")
+    # More than a page of a listing, put there as an operator may.
+    many = server.data / "s3" / bucket / "many"
+    many.mkdir()
+    for number in range(1100):
+        (many / f"{number:04}").write_bytes(b"")
+
+    def run(*arguments, **variables):
+        environment = server.environment() | {"BUILDYARD_DATA": str(tmp_path / "data")} | variables
+        command = [str(BINARY), "run", *arguments]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert list((tmp_path / "data/run").iterdir()) == []
+        return done.returncode, done.stdout
+
+    archive, folder = f"s3://{bucket}/in/app.zip", f"s3://{bucket}/in/folder/"
+    code, said = run(archive)
+    assert code == 0 and "\nfiles ./buildspec.yml ./deep/grün.txt\n" in said and "\nof the archive\n" in said, said
+    assert re.search(rf"^at=/codebuild/output/src\d+/src url={archive}$", said, re.M) and "app SUCCEEDED" in said
+    code, said = run(folder, "-s", f"more:{archive}")
+    assert code == 0 and "of the folder\n" in said and "of the archive\n" in said and f"src/s3/00 url={folder}" in said, said
+    code, said = run(f"s3://{bucket}/many/", "--buildspec", "version: 0.2\nphases: {build: {commands: ['echo files=$(ls | wc -l)']}}\n")
+    assert code == 0 and "files=1100" in said, said
+    for arguments, variables, why in (
+        ([f"s3://{bucket}/in/none.zip"], {}, f"cannot fetch s3://{bucket}/in/none.zip: NoSuchKey"),
+        ([f"s3://{bucket}/none/"], {}, f"cannot fetch s3://{bucket}/none/: there is nothing below it"),
+        (["s3://bucket-of-nobody/x.zip"], {}, "NoSuchBucket"),
+        ([archive], {"AWS_SECRET_ACCESS_KEY": "wrong"}, "SignatureDoesNotMatch"),
+        ([archive], {"AWS_ACCESS_KEY_ID": "", "HOME": str(tmp_path)}, "there are no AWS credentials"),
+        ([archive], {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}, "http://127.0.0.1:1/"),
+        (["s3://bucket"], {}, "it must be s3://BUCKET/KEY.zip"),
+        ([folder, "--source-version", "1"], {}, "a folder has no versions"),
+    ):
+        code, said = run(*arguments, **variables)
+        assert code == 2 and why in said, (arguments, said)
+
+
 # Reliability: E6.
 def test_addresses_are_looked_at_once_more_when_they_are_connected_to(neighbour, tmp_path, name):
     repository = neighbour.repository("public/app.git")

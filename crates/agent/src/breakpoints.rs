@@ -99,7 +99,7 @@ pub(crate) fn entry(_: &[u8], fds: Vec<OwnedFd>) -> i32 {
 }
 
 /// Open for both directions, so that it is never at its end.
-fn pipe(path: &str) -> io::Result<OwnedFd> {
+pub(crate) fn pipe(path: &str) -> io::Result<OwnedFd> {
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
     Ok(open(path, OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())?)

@@ -29,6 +29,7 @@ use container::{Container, Prepared};
 
 use crate::answer::GitCredential;
 use crate::clock;
+use crate::hash_files;
 use crate::journal::{Context, Event, Hold, Outcome, Phase};
 use crate::plan::{Plan, Rootfs};
 use crate::session::{Halt, Session};
@@ -268,7 +269,7 @@ impl<'a> Build<'a> {
     }
 
     fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
-        if !self.has_sh()? {
+        if !self.has_any(&["sh"])? {
             return Ok(Err(dead(true))); // COMPAT: BS-041, with all that the text suspects.
         }
         self.image = match &self.plan.environment.rootfs {
@@ -323,6 +324,9 @@ impl<'a> Build<'a> {
         };
         if self.plan.debug_session && created.is_ok() {
             self.session.listen_for_breakpoints()?;
+        }
+        if created.is_ok() && !self.has_any(&hash_files::PROGRAMS)? {
+            self.session.listen_for_hashing()?;
         }
         if created.is_ok() {
             self.show_layers()?;

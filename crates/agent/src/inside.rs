@@ -41,6 +41,8 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "quiet", run: crate::quiet::entry },
     Function { name: "terminal", run: crate::shells::terminal_entry },
     Function { name: "breakpoints", run: crate::breakpoints::entry },
+    Function { name: "hash-pipes", run: crate::hash_files::pipes_entry },
+    Function { name: "hash-files", run: crate::hash_files::answer_entry },
 ];
 
 /// Exit statuses of the functions; the rest of what they have to say is in the stream.

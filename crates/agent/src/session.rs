@@ -75,6 +75,8 @@ pub(crate) struct Session {
     listener: UnixListener,
     pub(crate) shells: Shells,
     breakpoints: Option<Breakpoints>,
+    /// The pipe by which `codebuild-hash-files` asks for an answer, and the others, which end with it.
+    hashing: Vec<File>,
     /// Where commands reach the server.
     pub(crate) endpoint: Option<Endpoint>,
     drivers: Vec<Driver>,
@@ -118,6 +120,7 @@ impl Session {
             listener,
             shells,
             breakpoints: None,
+            hashing: Vec::new(),
             endpoint: None,
             drivers: Vec::new(),
             on_driver_loss,
@@ -172,6 +175,23 @@ impl Session {
         Ok(())
     }
 
+    /// From now on `codebuild-hash-files` is answered by a function of ours.
+    pub(crate) fn listen_for_hashing(&mut self) -> Result<(), Halt> {
+        let Some(container) = &mut self.container else { return Ok(()) };
+        self.hashing =
+            self.shells.made_inside(container, "hash-pipes")?.into_iter().map(File::from).collect();
+        Ok(())
+    }
+
+    /// One ring is one question.
+    fn hear_hashing(&mut self) {
+        let (Some(bell), Some(container)) = (self.hashing.first_mut(), &mut self.container) else { return };
+        let mut rings = [0_u8; 16];
+        for _ in 0..bell.read(&mut rings).unwrap_or(0) {
+            self.shells.run_inside(container, "hash-files");
+        }
+    }
+
     fn hear_breakpoints(&mut self) -> Result<(), Halt> {
         for said in self.breakpoints.as_mut().map(Breakpoints::hear).unwrap_or_default() {
             if said == Said::Resumed {
@@ -218,6 +238,7 @@ impl Session {
     pub(crate) fn end_container(&mut self) -> Result<(), Halt> {
         self.shells.close();
         self.breakpoints = None;
+        self.hashing.clear();
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.close();
         }
@@ -342,6 +363,7 @@ impl Session {
             self.hear_container()?;
         }
         self.hear_breakpoints()?;
+        self.hear_hashing();
         self.wake_drivers(false);
         self.check_halt()
     }
@@ -364,6 +386,7 @@ impl Session {
                 .iter()
                 .map(|breakpoints| PollFd::from_borrowed_fd(breakpoints.fd(), PollFlags::IN)),
         );
+        fds.extend(self.hashing.first().map(|bell| PollFd::new(bell, PollFlags::IN)));
         let first_of_endpoint = fds.len();
         let interests = self.endpoint.iter().flat_map(Endpoint::interests);
         fds.extend(interests.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)));

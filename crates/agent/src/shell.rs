@@ -132,8 +132,9 @@ pub(crate) fn exports<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) -
 
 /// Whether a file is one of those that are written anew for every command.
 pub(crate) fn is_ours(path: &Path) -> bool {
-    let is_opened =
-        path.to_str().is_some_and(|path| path.starts_with(OPENED) || crate::breakpoints::is_ours(path));
+    let is_opened = path.to_str().is_some_and(|path| {
+        path.starts_with(OPENED) || crate::breakpoints::is_ours(path) || crate::hash_files::is_ours(path)
+    });
     is_opened || [SCRIPT, RESTORE, SAVED, GIT_CREDENTIALS].iter().any(|ours| path == Path::new(ours))
 }
 

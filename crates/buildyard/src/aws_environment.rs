@@ -59,6 +59,11 @@ impl Environment<'_> {
         })
     }
 
+    /// Where S3 is, if not at AWS.
+    pub(crate) fn s3_endpoint(&self) -> Option<String> {
+        self.get("AWS_ENDPOINT_URL_S3").or_else(|| self.get("AWS_ENDPOINT_URL"))
+    }
+
     /// Who the user is to CodeCommit, there or at `endpoint` (`AWS_ENDPOINT_URL_CODECOMMIT` if it is not said).
     pub(crate) fn codecommit(
         &self,

@@ -4,6 +4,7 @@
 
 mod plan;
 mod reports;
+mod s3;
 mod sources;
 mod variables;
 mod watch;
@@ -21,10 +22,12 @@ use sources::Sources;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// What to build: a folder, which is not changed, or the https URL of a git repository.
+    /// What to build: a folder, which is not changed; a git repository by its URL of https or ssh; or s3://BUCKET/KEY.zip and
+    /// s3://BUCKET/FOLDER/.
     #[arg(default_value = ".", value_name = "FOLDER|URL")]
     source: String,
-    /// Of a repository: a branch, tag, commit, pull request (`pr/N`) or reference [default: its default branch].
+    /// Of a repository: a branch, tag, commit, pull request (`pr/N`) or reference [default: its default branch]; of an object in S3:
+    /// its version.
     #[arg(long, value_name = "VERSION")]
     source_version: Option<String>,
     /// Certificates that are trusted beside the system's when repositories are fetched, PEM.
@@ -145,7 +148,7 @@ struct Build {
 }
 
 fn prepare(arguments: &Arguments) -> Result<Build, String> {
-    let sources = Sources::find(arguments)?;
+    let mut sources = Sources::find(arguments)?;
     let data = arguments.data.clone().unwrap_or_else(folders::default_data);
     let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
     let uuid = uuid::Uuid::new_v4().to_string();
@@ -155,6 +158,7 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
             data.display()
         )
     })?;
+    sources.bring(&home.path)?;
     let folder = sources.folder().filter(|_| !arguments.no_snapshots);
     let kept = folder.map(|folder| Kept::of(&data, folder));
     let plan = plan::plan(arguments, sources, &data, kept.as_ref(), &home.path, uuid)?;

@@ -62,15 +62,17 @@ fn source_root(plan: &Plan, at: usize) -> PathBuf {
 }
 
 impl Build<'_> {
-    /// Whether an image has the shell that each needs.
-    pub(super) fn has_sh(&self) -> std::io::Result<bool> {
+    /// Whether the environment has one of these programs. The host is taken to have them all.
+    pub(super) fn has_any(&self, programs: &[&str]) -> std::io::Result<bool> {
         let plan::Rootfs::Folder(root) = &self.plan.environment.rootfs else { return Ok(true) };
         let path = self.plan.environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str);
         let root = File::open(root)?;
         // The image's links lead to places of the image, not of this host.
         let is_there = |folder: &str| {
-            let sh = Path::new(folder).join("sh");
-            openat2(&root, sh, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+            programs.iter().map(|program| Path::new(folder).join(program)).any(|program| {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                openat2(&root, program, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+            })
         };
         Ok(path.split(':').any(is_there))
     }

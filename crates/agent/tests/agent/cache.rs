@@ -15,6 +15,7 @@ crate::cases![
     archives_bring_back_files_links_and_modes_wherever_they_were,
     an_archive_without_a_key_is_replaced_and_one_with_a_key_is_not,
     keys_are_made_by_the_shell_of_hashes_and_variables,
+    sums_need_no_program_of_the_image,
     fallback_keys_find_the_newest_that_begins_with_them,
     the_same_key_with_other_paths_is_another_entry,
     restore_and_save_can_be_had_alone,
@@ -150,6 +151,27 @@ fn keys_are_made_by_the_shell_of_hashes_and_variables() {
             assert_eq!(run(lock, what, &["test ! -e kept/a && echo none"]).output(), ["none"], "{is_local}");
         }
     }
+}
+
+fn sums_need_no_program_of_the_image() {
+    // BS-156
+    let phases = "  build:\n    commands:\n      - codebuild-hash-files '*.lock'\n      \
+                  - cd / && codebuild-hash-files 'deep/**/*.lock' ./a.lock\n      \
+                  - \"codebuild-hash-files 'none*' || echo none=$?\"\n      \
+                  - for i in 1 2 3 4 5; do codebuild-hash-files '**/*.lock' & done; wait\n";
+    let run = |has_image: bool| {
+        let build = Build::of(phases);
+        let source = build.folder.path().join("source");
+        fs::create_dir_all(source.join("deep/er")).unwrap();
+        for name in ["a.lock", "deep/b.lock", "deep/er/.c.lock"] {
+            fs::write(source.join(name), name).unwrap();
+        }
+        let build = if has_image { build.image(&[]) } else { build };
+        build.run().with(Outcome::Succeeded)
+    };
+    let (host, image) = (run(false), run(true));
+    assert_eq!(host.output(), image.output());
+    assert_eq!(image.output().len(), 9, "{}", image.log);
 }
 
 fn fallback_keys_find_the_newest_that_begins_with_them() {

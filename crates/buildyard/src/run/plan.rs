@@ -42,7 +42,7 @@ pub(super) fn plan(
     Ok(Plan {
         service_variables: {
             let mut variables = service_variables(&build_id, &project, &uuid, &image);
-            variables.extend(sources.variables());
+            variables.extend(sources.variables.clone());
             variables
         },
         variables: variables::given(arguments)?,

@@ -1,4 +1,4 @@
-//! What a local build is made of: a folder as it is, changes and all, or a repository; and further ones beside it.
+//! What a local build is made of: a folder as it is, changes and all, a repository, or what is in S3; and further ones beside it.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -10,6 +10,7 @@ use agent::plan::{Git, LeftOut, SecondarySource, Source};
 use source::{Location, Version};
 
 use super::Arguments;
+use super::s3::{self, Bringing};
 
 /// COMPAT: SA-040 as many as a project may have.
 const SECONDARY_SOURCES: usize = 12;
@@ -20,14 +21,16 @@ pub(super) struct Sources {
     pub(super) name: String,
     pub(super) primary: Source,
     pub(super) secondary: Vec<SecondarySource>,
+    /// COMPAT: EN-050, EN-051 of what is no folder.
+    pub(super) variables: BTreeMap<String, String>,
 }
 
 impl Sources {
     pub(super) fn find(arguments: &Arguments) -> Result<Sources, String> {
         let version = arguments.source_version.as_deref();
         let (name, primary) = find(&arguments.source, version)?;
-        if version.is_some() && !matches!(primary, Source::Git(_)) {
-            return Err("--source-version is for repositories; a folder is built as it is".into());
+        if version.is_some() && matches!(primary, Source::Folder(_)) {
+            return Err("--source-version is for repositories and objects; a folder is built as it is".into());
         }
         let mut secondary: Vec<SecondarySource> = Vec::new();
         for text in &arguments.secondary_sources {
@@ -40,7 +43,20 @@ impl Sources {
         if secondary.len() > SECONDARY_SOURCES {
             return Err(format!("--secondary-source: at most {SECONDARY_SOURCES} are allowed"));
         }
-        Ok(Sources { name, primary, secondary })
+        let variables = variables(&primary, &secondary);
+        Ok(Sources { name, primary, secondary, variables })
+    }
+
+    /// Brings what is in S3 into this folder of the build's.
+    pub(super) fn bring(&mut self, folder: &Path) -> Result<(), String> {
+        let secondary = self.secondary.iter_mut().map(|one| &mut one.source);
+        let all = std::iter::once(&mut self.primary).chain(secondary);
+        let mut in_s3 = all.filter(|source| s3::url(source).is_some()).peekable();
+        if in_s3.peek().is_none() {
+            return Ok(());
+        }
+        let bringing = Bringing::into(folder)?;
+        in_s3.try_for_each(|source| bringing.bring(source))
     }
 
     /// The primary source, if it is a folder of this host.
@@ -70,17 +86,16 @@ impl Sources {
         match &self.primary {
             Source::Folder(folder) => folder.display().to_string(),
             Source::Git(git) => git.location.clone(),
-            _ => self.name.clone(),
+            source => s3::url(source).unwrap_or_else(|| self.name.clone()),
         }
     }
+}
 
-    /// COMPAT: EN-050, EN-051 of repositories.
-    pub(super) fn variables(&self) -> BTreeMap<String, String> {
-        let primary = of_source(&self.primary, "");
-        let secondary = self.secondary.iter();
-        let secondary = secondary.flat_map(|one| of_source(&one.source, &format!("_{}", one.identifier)));
-        primary.into_iter().chain(secondary).collect()
-    }
+fn variables(primary: &Source, secondary: &[SecondarySource]) -> BTreeMap<String, String> {
+    let primary = of_source(primary, "");
+    let secondary = secondary.iter();
+    let secondary = secondary.flat_map(|one| of_source(&one.source, &format!("_{}", one.identifier)));
+    primary.into_iter().chain(secondary).collect()
 }
 
 /// The user's own git says what it ignores: the settings that count are theirs.
@@ -106,10 +121,14 @@ fn ignored(folder: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 fn of_source(source: &Source, ending: &str) -> Vec<(String, String)> {
-    let Source::Git(git) = source else { return Vec::new() };
-    let url = (format!("CODEBUILD_SOURCE_REPO_URL{ending}"), git.location.clone());
-    let version = git.version.clone().map(|version| (format!("CODEBUILD_SOURCE_VERSION{ending}"), version));
-    std::iter::once(url).chain(version).collect()
+    let (url, version) = match source {
+        Source::Git(git) => (Some(git.location.clone()), &git.version),
+        Source::ObjectZip { version, .. } => (s3::url(source), version),
+        source => (s3::url(source), &None),
+    };
+    let url = url.map(|url| (format!("CODEBUILD_SOURCE_REPO_URL{ending}"), url));
+    let version = version.clone().map(|version| (format!("CODEBUILD_SOURCE_VERSION{ending}"), version));
+    url.into_iter().chain(version).collect()
 }
 
 fn find_secondary(text: &str) -> Result<SecondarySource, String> {
@@ -127,6 +146,9 @@ fn find_secondary(text: &str) -> Result<SecondarySource, String> {
 /// A folder that is there is what is meant, however much its name looks like a URL.
 fn find(text: &str, version: Option<&str>) -> Result<(String, Source), String> {
     let folder = Path::new(text);
+    if !folder.exists() && text.starts_with("s3://") {
+        return s3::find(text, version);
+    }
     if !folder.exists() && text.contains("://") || !folder.exists() && text.contains('@') {
         return repository(text, version);
     }
