@@ -177,6 +177,9 @@ pub enum Rootfs {
     Host,
     /// An unpacked image.
     Folder(PathBuf),
+    /// An image that somebody else keeps, by the name they know it by; the executor has the container made there. Folders of this
+    /// host are copied into it, nothing is kept of it, and `shared` and `limits` are up to the executor.
+    Image(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -144,9 +144,9 @@ impl Build<'_> {
     }
 
     /// On the disk of the build, as it may be large.
-    fn unnamed_file(&self) -> Result<File> {
+    pub(super) fn unnamed_file(&self) -> std::result::Result<File, Halt> {
         let Some(home) = &self.environment else {
-            return Err(Halt::Fault("there is no place".into()).into());
+            return Err(Halt::Fault("there is no place".into()));
         };
         let path = home.scratch.join("fetched");
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;

@@ -48,10 +48,7 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         fs::create_dir_all(folder.path().join("builds")).unwrap();
-        let executor = {
-            let _within = runtime.enter();
-            subject.open(&folder.path().join("builds"))
-        };
+        let executor = runtime.block_on(subject.open(&folder.path().join("builds")));
         let image = subject.image(&folder.path().join("image"));
         World { subject, runtime, executor: RefCell::new(executor), folder, image }
     }
@@ -73,8 +70,7 @@ impl World {
     /// tasks of its own, so there it is the same.
     pub(crate) fn restart(&self) {
         if self.subject.is_real() {
-            let _within = self.runtime.enter();
-            *self.executor.borrow_mut() = self.subject.open(&self.folder().join("builds"));
+            *self.executor.borrow_mut() = self.block_on(self.subject.open(&self.folder().join("builds")));
         }
     }
 
@@ -224,7 +220,7 @@ impl World {
 pub(crate) fn be_a_server(subject: &str, folder: &Path) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let executor = Subject::named(subject).open(&folder.join("builds"));
+        let executor = Subject::named(subject).open(&folder.join("builds")).await;
         let plan: Plan = serde_json::from_slice(&fs::read(folder.join("plan")).unwrap()).unwrap();
         let mut link = executor.launch(&plan.uuid, &plan).await.unwrap();
         let mut told = 0;
