@@ -3,8 +3,10 @@
 The daemon is one of the tests' own (tests/docker). What every executor has to do is in the conformance suite of the executor room.
 """
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -17,6 +19,7 @@ from served import Codebuild, ENVIRONMENT, Server, contexts, outcome
 from test_images import busybox_root
 
 IMAGE = "buildyard-test/tiny:1"
+DOCKER_IMAGE = "buildyard-test/docker:1"
 TINY = ENVIRONMENT | {"image": IMAGE}
 
 
@@ -51,7 +54,7 @@ def daemon(tmp_path_factory):
     daemon = Daemon()
     root = tmp_path_factory.mktemp("image") / "root"
     busybox_root(root)
-    for applet in ["sleep", "wget", "env", "touch", "printf", "hostname", "find"]:
+    for applet in ["sleep", "wget", "env", "touch", "printf", "hostname", "find", "grep"]:
         (root / "bin" / applet).symlink_to("busybox")
     archive = root.parent / "root.tar"
     subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
@@ -69,23 +72,50 @@ def init():
     return given or str(BINARY.with_name("buildyard-init"))
 
 
-@pytest.fixture
-def docker_server(daemon, init, tmp_path):
-    data = tmp_path / "data"
+@contextlib.contextmanager
+def serving(daemon, init, data, more=""):
     data.mkdir()
-    config = f'executor = "docker"\n[docker]\nsocket = "{daemon.socket}"\ninit = "{init}"\n'
+    config = f'executor = "docker"\n[docker]\nsocket = "{daemon.socket}"\ninit = "{init}"\n{more}'
     (data / "buildyard.toml").write_text(config)
     server = Server(data)
     server.start()
-    yield server
+    yield Codebuild(server)
     server.stop()
     wait_until(lambda: not daemon.containers(), "no container is left")
     assert not processes(f"{data}/builds/") and not mounts(str(data))
 
 
 @pytest.fixture
-def docker_builds(docker_server):
-    return Codebuild(docker_server)
+def docker_builds(daemon, init, tmp_path):
+    with serving(daemon, init, tmp_path / "data") as builds:
+        yield builds
+
+
+@pytest.fixture
+def privileged_builds(daemon, init, tmp_path):
+    with serving(daemon, init, tmp_path / "data", "privileged = true\n") as builds:
+        yield builds
+
+
+@pytest.fixture(scope="module")
+def docker_image(daemon, tmp_path_factory):
+    """An image that has Docker, from this host's programs and their libraries."""
+    root = tmp_path_factory.mktemp("docker") / "root"
+    busybox_root(root)
+    for applet in ["sleep", "timeout", "tar", "cp", "mount", "grep", "sh", "modprobe", "ps"]:
+        if not (root / "bin" / applet).exists():
+            (root / "bin" / applet).symlink_to("busybox")
+    programs = ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc"]
+    found = [shutil.which(program) for program in programs]
+    linked = subprocess.run(["ldd", *found], capture_output=True, text=True).stdout
+    for path in {*found, *re.findall(r"(/\S+\.so\S*) \(", linked)}:
+        target = root / ("usr/bin/" + os.path.basename(path) if path in found else path.lstrip("/"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
+        daemon.cli("import", "--change", "ENV PATH=/bin:/usr/bin", "-", DOCKER_IMAGE, stdin=archive.stdout)
+    shutil.rmtree(root)
+    return DOCKER_IMAGE
 
 
 def test_a_build_runs_in_the_image_and_its_artifacts_arrive(docker_builds, name):
@@ -146,7 +176,7 @@ def test_the_compute_type_limits_the_container(docker_builds, daemon, name):
     docker_builds.api.stop_build(id=build["id"])
     docker_builds.wait(build["id"])
     assert (limits["Memory"], limits["NanoCpus"]) == (4 << 30, 2_000_000_000)
-    assert not limits["Privileged"] and limits["CapDrop"] == ["ALL"] and limits["NetworkMode"] == "none"
+    assert limits["CapDrop"] == ["ALL"] and "SYS_ADMIN" not in limits["CapAdd"] and limits["NetworkMode"] == "none"
 
 
 def test_commands_find_the_server_and_its_credentials(docker_builds, name):
@@ -162,6 +192,34 @@ def test_a_privileged_build_is_refused(docker_builds, name):
     docker_builds.create_project(name, json.dumps(spec(build=["true"])), environment=TINY | {"privilegedMode": True})
     with pytest.raises(docker_builds.api.exceptions.InvalidInputException, match="privilegedMode"):
         docker_builds.start(name)
+
+
+def test_a_build_starts_a_docker_daemon_of_its_own_where_it_may(privileged_builds, docker_image, name):
+    # EN-090, EN-092
+    start = "dockerd --host=unix:///var/run/docker.sock --storage-driver=vfs --bridge=none --iptables=false >/docker.log 2>&1 &"
+    ready = "timeout 60 sh -c 'until docker info >/dev/null 2>&1; do sleep 0.2; done' || { cat /docker.log; false; }"
+    make = "mkdir -p root/bin && cp /bin/busybox root/bin && tar -C root -c . | docker import - inner"
+    run = "docker run --rm --network none inner /bin/busybox echo from the inside || { cat /docker.log; false; }"
+    environment = ENVIRONMENT | {"image": docker_image, "privilegedMode": True}
+    privileged_builds.create_project(name, json.dumps(spec(build=[start, ready, make, run])), environment=environment)
+    build = privileged_builds.run(name, 120)
+    log = privileged_builds.log(build)
+    assert build["buildStatus"] == "SUCCEEDED" and "from the inside\n" in log, log
+
+
+def test_only_builds_that_ask_for_it_are_privileged(privileged_builds, name):
+    tell = "grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status"
+    told = {}
+    for privileged in (False, True):
+        project = f"{name}-{privileged}"
+        environment = TINY | {"privilegedMode": privileged}
+        privileged_builds.create_project(project, json.dumps(spec(build=[tell])), environment=environment)
+        log = privileged_builds.log(privileged_builds.run(project))
+        told[privileged] = dict(re.findall(r"(\w+):\t(\w+)", log))
+    assert (told[False]["NoNewPrivs"], told[False]["Seccomp"]) == ("1", "2")
+    assert (told[True]["NoNewPrivs"], told[True]["Seccomp"]) == ("0", "0")
+    has_sys_admin = {key: bool(int(value["CapEff"], 16) >> 21 & 1) for key, value in told.items()}
+    assert has_sys_admin == {False: False, True: True}
 
 
 def test_a_local_build_runs_in_the_daemons_container(daemon, init, project):

@@ -169,6 +169,9 @@ pub struct Environment {
     pub shared: Vec<PathBuf>,
     pub network: Network,
     pub limits: Limits,
+    /// As a root of the host has them; only where the container is somebody else's ([`Rootfs::Image`]), and the operator allows it.
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -333,6 +336,7 @@ pub(crate) mod tests {
                 shared: Vec::new(),
                 network: Network::None,
                 limits: Limits::default(),
+                privileged: false,
             },
             source: Source::None,
             secondary_sources: Vec::new(),

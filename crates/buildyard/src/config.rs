@@ -110,6 +110,9 @@ pub(crate) struct Docker {
     socket: Option<PathBuf>,
     /// The program `buildyard-init`.
     init: Option<PathBuf>,
+    /// Builds with `privilegedMode` run, and own the host.
+    #[serde(default)]
+    privileged: bool,
 }
 
 /// Where builds run.
@@ -294,6 +297,8 @@ pub(crate) struct Settings {
     pub(crate) read_only_caches: BTreeSet<String>,
     /// The daemon that builds run with, if not in containers of our own.
     pub(crate) docker: Option<DockerSetting>,
+    /// Whether builds may be privileged.
+    pub(crate) privileged: bool,
     pub(crate) network: NetworkSetting,
     pub(crate) vpc_network: Option<NetworkSetting>,
     pub(crate) network_allow: Vec<String>,
@@ -340,6 +345,9 @@ impl Settings {
         let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
         let images_quota = file.images_quota.as_deref().map(size);
         let executor = flags.executor.or(file.executor).unwrap_or_default();
+        if executor == ExecutorSetting::Embedded && file.docker.privileged {
+            return Err("docker.privileged has a meaning only with executor = \"docker\"".into());
+        }
         if executor == ExecutorSetting::Docker && file.host.images.is_some() {
             return Err(
                 "host.images has no meaning with executor = \"docker\": its builds run in images".into()
@@ -363,6 +371,7 @@ impl Settings {
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             traces_endpoint: file.traces_endpoint,
+            privileged: file.docker.privileged,
             docker: match executor {
                 ExecutorSetting::Embedded => None,
                 ExecutorSetting::Docker => Some(DockerSetting::new(file.docker.socket, file.docker.init)?),
@@ -451,6 +460,8 @@ mod tests {
             ("network = 'bridge'", "bridge"),
             ("executor = 'podman'", "podman"),
             ("[docker]\nsockets = 1", "sockets"),
+            ("[docker]\nprivileged = true", "only with executor"),
+            ("executor = 'docker'\n[host]\nimages = []", "host.images"),
             ("images_quota = 'much'", "`much`"),
             ("[host]\nshare = []", "share"),
             ("[sources]\nallow = ['10.0.0.0/33']", "sources.allow"),

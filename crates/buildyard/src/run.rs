@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// has or fetches; nothing is kept for --from, and there is no cache).
     #[arg(long, default_value = "embedded", env = "BUILDYARD_EXECUTOR")]
     executor: ExecutorSetting,
+    /// The build may do what root of this host may, such as run a Docker daemon of its own; with `--executor docker`.
+    #[arg(long)]
+    privileged: bool,
     /// Buildspec: a path relative to the folder, or the text itself.
     #[arg(long, value_name = "FILE")]
     buildspec: Option<String>,
@@ -160,6 +163,9 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
             data.display()
         )
     })?;
+    if arguments.privileged && arguments.executor == ExecutorSetting::Embedded {
+        return Err("--privileged needs --executor docker: containers of our own are never privileged".into());
+    }
     let keeps = !arguments.no_snapshots && arguments.executor == ExecutorSetting::Embedded;
     if arguments.from.is_some() && !keeps {
         return Err(

@@ -267,6 +267,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     config.network = network(settings.network);
     config.vpc_network = settings.vpc_network.map(network);
     config.fetching.clone_from(&settings.fetching);
+    config.privileged = settings.privileged;
     config.mapped_images = settings.images.keys().cloned().collect();
     config.images = resolve_image(settings);
     config.log_grew =

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
+use rustix::mount::{MountFlags, mount_remount};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
@@ -44,6 +45,8 @@ pub struct Inside {
     /// As [`crate::Spec::listen`], at addresses that are there already. Port 0 is any.
     pub listen: Vec<SocketAddrV4>,
     pub output: OwnedFd,
+    /// Commands are neither filtered nor limited by init.
+    pub is_privileged: bool,
     /// Those of init's program must be the same.
     pub functions: &'static [Function],
 }
@@ -141,6 +144,7 @@ fn encode(inside: &Inside) -> Vec<u8> {
     for file in &inside.files {
         message.text(&file.path).number(file.mode).bytes(&file.bytes);
     }
+    message.number(u32::from(inside.is_privileged));
     message.number(inside.listen.len() as u32);
     for address in &inside.listen {
         message.text(address.to_string());
@@ -154,6 +158,7 @@ struct Order {
     functions: Vec<OsString>,
     folders: Vec<PathBuf>,
     files: Vec<File>,
+    is_privileged: bool,
     listen: Vec<SocketAddrV4>,
 }
 
@@ -166,6 +171,7 @@ fn decode(message: &[u8]) -> Option<Order> {
             let (path, mode) = (reader.text()?.into(), reader.number()?);
             Some(File { path, mode, bytes: reader.bytes()?.to_vec() })
         })?,
+        is_privileged: reader.number()? != 0,
         listen: list(&mut reader, |reader| reader.text()?.to_str()?.parse().ok())?,
     })
 }
@@ -224,8 +230,7 @@ fn settle(control: &OwnedFd, functions: &[Function]) -> Result<Filters, Error> {
     let [events, output] = <[OwnedFd; 2]>::try_from(descriptors)
         .map_err(|_| Error::Invalid("descriptors are missing".into()))?;
     make(&order)?;
-    let filters = Filters::compile()?;
-    privileges::limit_resources(None).doing("set resource limits")?;
+    let filters = confine(&order)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).doing("forbid to be dumped")?;
     listen_at(control, &order.listen)?;
     let null = std::fs::File::open("/dev/null").doing("open the null device")?;
@@ -233,6 +238,26 @@ fn settle(control: &OwnedFd, functions: &[Function]) -> Result<Filters, Error> {
     let taken = sys::take_descriptors(&standard).doing("put descriptors in place")?;
     std::mem::forget((taken, null, events, output));
     Ok(filters)
+}
+
+fn confine(order: &Order) -> Result<Filters, Error> {
+    if order.is_privileged {
+        open_cgroups()?;
+        return Ok(Filters::none());
+    }
+    privileges::limit_resources(None).doing("set resource limits")?;
+    Filters::compile()
+}
+
+/// Who may do everything may have control groups below its own: a container engine inside needs them. Its maker shows them read-only.
+fn open_cgroups() -> Result<(), Error> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").doing("read which mounts there are")?;
+    let is_cgroup = |line: &&str| line.contains(" - cgroup");
+    for mount in mounts.lines().filter(is_cgroup).filter_map(|line| line.split(' ').nth(4)) {
+        let flags = MountFlags::BIND | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount_remount(mount, flags, "").doing(format!("make {mount} writable"))?;
+    }
+    Ok(())
 }
 
 fn make(order: &Order) -> Result<(), Error> {
@@ -268,12 +293,13 @@ mod tests {
             files: vec![File { path: "/f".into(), bytes: vec![0, 255], mode: 0o444 }],
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             output: std::fs::File::open("/dev/null").unwrap().into(),
+            is_privileged: true,
             functions: &[Function { name: "read", run: |_, _| 0 }],
         };
         let bytes = encode(&inside);
         let order = decode(&bytes).unwrap();
         assert_eq!((order.functions, order.folders), (vec!["read".into()], inside.folders));
-        assert_eq!((order.files, order.listen), (inside.files, inside.listen));
+        assert_eq!((order.files, order.listen, order.is_privileged), (inside.files, inside.listen, true));
         for length in 0..bytes.len() {
             assert!(decode(&bytes[..length]).is_none(), "{length}");
         }
@@ -291,6 +317,7 @@ mod tests {
             files: Vec::new(),
             listen: Vec::new(),
             output: std::fs::File::open("/dev/null").unwrap().into(),
+            is_privileged: true,
             functions: &[],
         };
         let error = awaited.meet(&inside).err().unwrap();

@@ -154,6 +154,8 @@ pub struct Config {
     /// How git sources are fetched.
     pub fetching: Fetching,
     pub images: ResolveImage,
+    /// Builds may be privileged (EN-090), which hands them the host.
+    pub privileged: bool,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
     /// How builds reach this server's services, if they do.
@@ -187,6 +189,7 @@ impl Config {
             network: Network::Host,
             vpc_network: None,
             fetching: Fetching::default(),
+            privileged: false,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,

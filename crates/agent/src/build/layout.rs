@@ -89,6 +89,7 @@ impl Build<'_> {
                 None => Vec::new(),
             },
             output,
+            is_privileged: self.plan.environment.privileged,
             functions: inside::FUNCTIONS,
         }
     }

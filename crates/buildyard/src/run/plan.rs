@@ -227,6 +227,7 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
         shared: Vec::new(),
         network,
         limits,
+        privileged: false,
     })
 }
 
@@ -246,6 +247,7 @@ fn docker_environment(arguments: &Arguments) -> Result<Environment, String> {
         shared: Vec::new(),
         network,
         limits,
+        privileged: arguments.privileged,
     })
 }
 
@@ -260,7 +262,7 @@ fn host_environment(network: Network, limits: Limits) -> Environment {
         }
     }
     variables.insert("PATH".into(), path.join(":"));
-    Environment { rootfs: Rootfs::Host, variables, shared: tools.folders, network, limits }
+    Environment { rootfs: Rootfs::Host, variables, shared: tools.folders, network, limits, privileged: false }
 }
 
 /// The default artifacts folder, emptied: it holds the artifacts of the last build only.

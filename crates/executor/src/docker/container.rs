@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agent::brought;
 use agent::plan::{Network, Plan, Rootfs};
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 use serde_json::{Value, json};
 
 /// The uuid of the build that a container is of.
@@ -22,6 +23,48 @@ const CAPABILITIES: [&str; 9] = [
     "SETGID",
     "SYS_CHROOT",
     "NET_BIND_SERVICE",
+];
+
+/// By their numbers, as far as every daemon knows them.
+const ALL_CAPABILITIES: [&str; 38] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
 ];
 
 /// Where things are on this host.
@@ -59,7 +102,7 @@ pub(super) fn wanted(plan: &Plan, place: &Place<'_>) -> Value {
 fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
     let limits = &plan.environment.limits;
     let (folder, bytes) = brought::IN_MEMORY;
-    json!({
+    let mut config = json!({
         "AutoRemove": true,
         "Init": false,
         "Mounts": [
@@ -69,7 +112,7 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         "Tmpfs": { folder: format!("rw,exec,nosuid,nodev,mode=755,size={bytes}") },
         "NetworkMode": network(plan.environment.network),
         "IpcMode": "private",
-        "Privileged": false,
+        "CgroupnsMode": "private",
         "CapDrop": ["ALL"],
         "CapAdd": CAPABILITIES,
         "SecurityOpt": ["no-new-privileges"],
@@ -81,7 +124,26 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         // Init is ours, not the build's.
         "PidsLimit": limits.pids.map_or(0, |pids| pids.saturating_add(1)),
         "NanoCpus": limits.cpu_millis.unwrap_or_default().saturating_mul(1_000_000),
-    })
+    });
+    if plan.environment.privileged {
+        unconfine(&mut config);
+    }
+    config
+}
+
+/// COMPAT: EN-090 all that a container engine inside needs. The daemon's own word for it insists on every capability there is, and
+/// fails where this host has not got one.
+fn unconfine(config: &mut Value) {
+    let has = |number: &usize| {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        capability_is_in_bounding_set(capability).unwrap_or(false)
+    };
+    let all = (0..ALL_CAPABILITIES.len()).filter(has).map(|number| ALL_CAPABILITIES[number]);
+    config["CapAdd"] = all.collect();
+    config["SecurityOpt"] = json!(["seccomp=unconfined", "apparmor=unconfined"]);
+    config["MaskedPaths"] = json!([]);
+    config["ReadonlyPaths"] = json!([]);
+    config["DeviceCgroupRules"] = json!(["a *:* rwm"]);
 }
 
 fn read_only(host: &Path, inside: &str) -> Value {

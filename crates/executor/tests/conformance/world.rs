@@ -114,6 +114,7 @@ impl World {
                 shared: Vec::new(),
                 network: Network::None,
                 limits: Limits::default(),
+                privileged: false,
             },
             source: Source::None,
             secondary_sources: Vec::new(),
