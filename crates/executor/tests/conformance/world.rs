@@ -197,27 +197,34 @@ impl World {
         self.block_on(self.executor().remaining()).unwrap()
     }
 
-    /// Another process with this executor that launches the build, follows it until `until` is in its log, and can be killed.
-    pub(crate) fn server(&self, build: &Build, until: &str) -> Child {
+    /// Launches the build by a server in a process of its own, which is killed once `until` is in the build's log.
+    pub(crate) fn launch_by_a_server_killed_at(&self, build: &Build, until: &str) {
         let plan = self.folder().join("plan");
         fs::write(&plan, serde_json::to_vec(&build.finished()).unwrap()).unwrap();
-        let mut server = Command::new("/proc/self/exe")
+        let spawned = Command::new("/proc/self/exe")
             .args(["--server", self.subject.name()])
             .arg(self.folder())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        for line in BufReader::new(server.stdout.take().unwrap()).lines() {
-            if line.unwrap().contains(until) {
-                return server;
-            }
-        }
-        panic!("the server ended without {until:?}");
+            .spawn();
+        let mut server = Server(spawned.unwrap());
+        let told = BufReader::new(server.0.stdout.take().unwrap());
+        let found = told.lines().any(|line| line.unwrap().contains(until));
+        assert!(found, "the server ended without {until:?}");
     }
 }
 
-/// What `World::server` starts: prints the build's log as it comes.
+/// Killed without a chance to tidy up when it is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// What a server of `World` is: prints the build's log as it comes.
 pub(crate) fn be_a_server(subject: &str, folder: &Path) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
