@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -139,6 +140,16 @@ def test_an_image_that_cannot_be_had_fails_provisioning(docker_builds, name):
     assert outcome(build)[1]["PROVISIONING"] == "FAILED"
     code, message = contexts(build)["PROVISIONING"]
     assert code == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE" and "127.0.0.1:9/no/such:image" in message
+
+
+def test_what_the_daemon_says_against_a_container_is_told(daemon, init, tmp_path, name):
+    moved = Path(shutil.copy(init, tmp_path / "buildyard-init"))
+    with serving(daemon, moved, tmp_path / "data") as builds:
+        moved.unlink()
+        builds.create_project(name, json.dumps(spec(build=["true"])), environment=TINY)
+        build = builds.run(name)
+        assert build["buildStatus"] == "FAULT" and outcome(build)[1]["PROVISIONING"] == "FAULT"
+        assert "bind source path does not exist" in builds.log(build)
 
 
 def test_a_build_outlives_its_server(docker_builds, daemon, name):
