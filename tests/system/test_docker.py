@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from gitserver import GitServer
 from host import mounts, processes, wait_until
 from local import BINARY, REPOSITORY, spec
 from served import Codebuild, ENVIRONMENT, Server, contexts, outcome
@@ -162,6 +163,23 @@ def test_a_build_outlives_its_server(docker_builds, daemon, name):
     build = docker_builds.wait(build["id"])
     assert build["buildStatus"] == "SUCCEEDED"
     assert docker_builds.log(build).count("begun\n") == 1 and "over\n" in docker_builds.log(build)
+
+
+def test_a_repository_comes_into_the_daemons_container(daemon, init, tmp_path, tmp_path_factory, name):
+    # SA-020
+    git = GitServer(tmp_path_factory.mktemp("git")).start()
+    try:
+        repository = git.repository("public/app.git")
+        commit = repository.commit(file_txt="of the repository\n", buildspec_yml=json.dumps(spec(build=["cat file.txt"])))
+        sources = f"[sources]\nallow = ['127.0.0.0/8', '::1']\ncertificates = '{git.authority}'\n"
+        with serving(daemon, init, tmp_path / "data", sources) as builds:
+            source = {"type": "GITHUB_ENTERPRISE", "location": repository.url}
+            builds.create_project(name, source=source, environment=TINY)
+            build = builds.run(name)
+            assert build["buildStatus"] == "SUCCEEDED" and "of the repository\n" in builds.log(build), builds.log(build)
+            assert build["resolvedSourceVersion"] == commit
+    finally:
+        git.stop()
 
 
 def test_a_stopped_build_is_gone_in_time(docker_builds, daemon, name):
