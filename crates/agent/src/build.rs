@@ -25,7 +25,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use buildspec::Buildspec;
-use container::{Container, Prepared};
+use container::{Awaited, Container, Prepared};
 
 use crate::answer::GitCredential;
 use crate::clock;
@@ -37,6 +37,7 @@ use crate::shell::State;
 use crate::transfer::Transfers;
 use context::{client_error, dead, failed};
 use keeping::Keeping;
+pub(crate) use layout::{SCRIPTS, SCRIPTS_BYTES};
 use references::Fetched;
 
 /// How a phase ended, if not by [`Halt`].
@@ -48,6 +49,8 @@ pub(crate) struct Place<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) name: String,
     pub(crate) prepared: Option<Prepared>,
+    /// The container's init, if it is not of our making.
+    pub(crate) awaited: Option<Awaited>,
     /// What everything inside prints to.
     pub(crate) output: OwnedFd,
 }
@@ -274,20 +277,48 @@ impl<'a> Build<'a> {
         }
         self.image = match &self.plan.environment.rootfs {
             Rootfs::Folder(folder) => Some(locked(folder)?),
-            Rootfs::Host => None,
+            Rootfs::Host | Rootfs::Image(_) => None,
         };
         if let Err(context) = self.open_shelf()? {
             self.say(&context.message)?;
             return Ok(Err(context));
         }
-        let Place { folder, name, prepared, output } = place;
-        self.environment = Some(Home { scratch: folder.join(crate::SCRATCH), name, prepared, output });
-        if let Err(error) = self.make_container()? {
+        let Place { folder, name, prepared, awaited, output } = place;
+        let scratch = folder.join(crate::SCRATCH);
+        let printed = output.try_clone()?;
+        // What was made beforehand is for a container of our own.
+        let prepared = prepared.filter(|_| awaited.is_none());
+        self.environment = Some(Home { scratch, name, prepared, output });
+        let made = match awaited {
+            Some(awaited) => self.receive_container(awaited, printed)?,
+            None => self.make_container()?,
+        };
+        if let Err(error) = made {
             eprintln!("agent: {}: {error}", self.plan.build_id);
             self.session.log.line(&error.to_string())?;
             return Ok(Err(failed("INTERNAL_SERVICE_ERROR", error.to_string())));
         }
         self.session.log.sync_regularly(&self.plan.log)?;
+        Ok(Ok(()))
+    }
+
+    /// The build's container from whoever makes it.
+    fn receive_container(
+        &mut self,
+        awaited: Awaited,
+        output: OwnedFd,
+    ) -> Result<Result<(), container::Error>, Halt> {
+        if let Some(home) = &self.environment {
+            std::fs::create_dir_all(&home.scratch)?;
+        }
+        let inside = self.container_inside(output);
+        match self.session.receive(awaited, &inside)? {
+            Ok(container) => self.session.set_container(container)?,
+            Err(error) => return Ok(Err(error)),
+        }
+        if self.plan.debug_session {
+            self.session.listen_for_breakpoints()?;
+        }
         Ok(Ok(()))
     }
 

@@ -42,6 +42,15 @@ impl Endpoint {
         if network == plan::Network::Host { Vec::new() } else { vec![ADDRESS] }
     }
 
+    /// As [`Endpoint::addresses`], in a container that is not of our making: no address can be added to its loopback interface.
+    pub(crate) fn addresses_of_others(network: plan::Network) -> Vec<SocketAddrV4> {
+        if network == plan::Network::Host {
+            Vec::new()
+        } else {
+            vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)]
+        }
+    }
+
     pub(crate) fn new(plan: &plan::Endpoint, build_id: &str) -> io::Result<Endpoint> {
         let parent = plan.socket.parent().unwrap_or(Path::new("/"));
         let name = plan.socket.file_name().ok_or(io::ErrorKind::InvalidInput)?;

@@ -59,7 +59,8 @@ fn pack_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     report(&mut out, packed)
 }
 
-fn pack(folder: &Path, archive: File) -> io::Result<()> {
+/// Leaves out what earlier builds of a folder have left there.
+pub(crate) fn pack(folder: &Path, archive: File) -> io::Result<()> {
     let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER, archive));
     archive.follow_symlinks(false);
     archive.sparse(false);

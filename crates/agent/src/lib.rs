@@ -9,6 +9,7 @@ mod artifacts;
 pub mod attach;
 pub mod beneath;
 mod breakpoints;
+pub mod brought;
 mod build;
 pub mod cache;
 mod clock;
@@ -36,7 +37,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use container::Prepared;
+use container::{Awaited, Prepared};
 use journal::{Event, Writer};
 use plan::Plan;
 
@@ -94,6 +95,7 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
         None => (plan.uuid.clone(), None),
     };
     std::fs::write(CONTAINER, format!("{name}\n{name}{}\n{name}{}\n", build::NEXT, build::FETCH))?;
+    let awaited = await_init(&plan)?;
     let listener = listen()?;
     // From here on the build is ours, or already somebody's (P3).
     let mut journal = Writer::create(Path::new(JOURNAL))?;
@@ -106,9 +108,20 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
         session.endpoint = Some(endpoint::Endpoint::new(endpoint, &plan.build_id)?);
     }
     session.hear_drivers();
-    let place = build::Place { folder: &folder, name, prepared, output };
+    let place = build::Place { folder: &folder, name, prepared, awaited, output };
     let outcome = build::Build::new(&mut session, &plan).run(place);
     session.finish(|| Event::Finished { at_ms: clock::now_ms(), outcome })
+}
+
+/// Where the init of a container comes to that is not of our making.
+fn await_init(plan: &Plan) -> io::Result<Option<Awaited>> {
+    if !matches!(plan.environment.rootfs, plan::Rootfs::Image(_)) {
+        return Ok(None);
+    }
+    std::fs::create_dir(brought::FOLDER)?;
+    // Root inside may be somebody else out here.
+    std::fs::set_permissions(brought::FOLDER, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    Awaited::listen(Path::new(brought::SOCKET)).map(Some).map_err(io::Error::other)
 }
 
 /// Listens on [`SOCKET`]. A name is visible from `bind` on but takes connections only after `listen`, and drivers

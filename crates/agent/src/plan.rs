@@ -181,6 +181,9 @@ pub struct Environment {
     pub shared: Vec<PathBuf>,
     pub network: Network,
     pub limits: Limits,
+    /// As a root of the host has them; only where the container is somebody else's ([`Rootfs::Image`]), and the operator allows it.
+    #[serde(default)]
+    pub privileged: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -189,6 +192,9 @@ pub enum Rootfs {
     Host,
     /// An unpacked image.
     Folder(PathBuf),
+    /// An image that somebody else keeps, by the name they know it by; the executor has the container made there. Folders of this
+    /// host are copied into it, nothing is kept of it, and `shared` and `limits` are up to the executor.
+    Image(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -362,6 +368,7 @@ pub(crate) mod tests {
                 shared: Vec::new(),
                 network: Network::None,
                 limits: Limits::default(),
+                privileged: false,
             },
             source: Source::None,
             secondary_sources: Vec::new(),

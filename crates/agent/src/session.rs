@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use container::{Container, Event as ContainerEvent, ExitStatus, Process, Usage};
+use container::{Awaited, Container, Event as ContainerEvent, ExitStatus, Inside, Process, Usage};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::answer::{Answer, Hearing, Word};
@@ -22,6 +22,8 @@ use crate::shells::Shells;
 const WAKE_EVERY: Duration = Duration::from_millis(5);
 /// A local build whose driver never shows up does not start.
 const DRIVER_WAIT: Duration = Duration::from_secs(10);
+/// How long somebody else may take to make the container.
+const MAKING: Duration = Duration::from_secs(120);
 /// What a captured command may print.
 const CAPTURE_LIMIT: usize = 8 << 20;
 
@@ -91,6 +93,8 @@ pub(crate) struct Session {
     container: Option<Container>,
     /// By containers that have ended, the last of them.
     used: Option<Usage>,
+    /// How long somebody else may take to make the container.
+    awaited_until: Option<Instant>,
     /// Asked in place of the build's container while it is there. No shell is opened in it.
     guest: Option<Guest>,
     /// An exit seen while nobody waited for it.
@@ -132,6 +136,7 @@ impl Session {
             answer: None,
             container: None,
             used: None,
+            awaited_until: None,
             guest: None,
             ended: Vec::new(),
         })
@@ -151,6 +156,27 @@ impl Session {
         // Numbers begin anew.
         self.ended.clear();
         Ok(())
+    }
+
+    /// Waits for the container that somebody else makes; drivers are heard meanwhile.
+    pub(crate) fn receive(
+        &mut self,
+        awaited: Awaited,
+        inside: &Inside,
+    ) -> Result<Result<Container, container::Error>, Halt> {
+        let until = Instant::now() + MAKING;
+        self.awaited_until = Some(until);
+        let mut has_come = is_readable(awaited.fd())?;
+        while !has_come && Instant::now() < until {
+            self.turn(Some(awaited.fd()))?;
+            has_come = is_readable(awaited.fd())?;
+        }
+        self.awaited_until = None;
+        if has_come {
+            return Ok(Container::bring(awaited, inside));
+        }
+        let what = "wait for the environment to be made".into();
+        Ok(Err(container::Error::Failed { what, source: io::ErrorKind::TimedOut.into() }))
     }
 
     /// Asks this container in place of the build's until [`Session::end_guest`]. It has so long to do what it is for.
@@ -410,6 +436,9 @@ impl Session {
 
     fn next_due(&self) -> Instant {
         let mut due = self.guest.as_ref().map_or(self.deadline, |guest| self.deadline.min(guest.until));
+        if let Some(until) = self.awaited_until {
+            due = due.min(until);
+        }
         if let Some(release) = self.log.release_due() {
             due = due.min(release);
         }
@@ -544,6 +573,11 @@ struct Ready {
     container: bool,
     shells: bool,
     endpoint: bool,
+}
+
+fn is_readable(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&Timespec::default())))? > 0)
 }
 
 fn pipe() -> io::Result<(File, OwnedFd)> {

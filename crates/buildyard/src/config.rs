@@ -43,6 +43,9 @@ pub(crate) struct File {
     /// Projects whose builds find what is cached and save nothing.
     #[serde(default)]
     read_only_caches: BTreeSet<String>,
+    executor: Option<ExecutorSetting>,
+    #[serde(default)]
+    docker: Docker,
     network: Option<NetworkSetting>,
     /// Of projects with a `vpcConfig`, which are refused without it.
     vpc_network: Option<NetworkSetting>,
@@ -106,6 +109,58 @@ pub(crate) struct Host {
     /// Variables of every build there.
     #[serde(default)]
     variables: BTreeMap<String, String>,
+}
+
+/// A Docker daemon, for `executor = "docker"`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Docker {
+    /// The daemon's socket.
+    socket: Option<PathBuf>,
+    /// The program `buildyard-init`.
+    init: Option<PathBuf>,
+    /// Builds with `privilegedMode` run, and own the host.
+    #[serde(default)]
+    privileged: bool,
+}
+
+/// Where builds run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ExecutorSetting {
+    /// In containers that Buildyard makes itself.
+    #[default]
+    Embedded,
+    /// In containers of a Docker daemon on this host.
+    Docker,
+}
+
+/// The daemon as it is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct DockerSetting {
+    pub(crate) socket: PathBuf,
+    pub(crate) init: PathBuf,
+}
+
+impl DockerSetting {
+    /// Docker's own variable says where its daemon is; init lies beside our own program if BUILDYARD_INIT says no other place.
+    pub(crate) fn new(socket: Option<PathBuf>, init: Option<PathBuf>) -> Result<DockerSetting, String> {
+        let socket = match (socket, std::env::var("DOCKER_HOST")) {
+            (Some(socket), _) => socket,
+            (None, Ok(host)) if !host.is_empty() => match host.strip_prefix("unix://") {
+                Some(path) => path.into(),
+                None => {
+                    return Err(format!(
+                        "DOCKER_HOST is {host}: the docker executor needs a daemon of this host, at a unix:// socket"
+                    ));
+                }
+            },
+            _ => "/var/run/docker.sock".into(),
+        };
+        let init = init.or_else(|| std::env::var_os("BUILDYARD_INIT").map(PathBuf::from));
+        let beside = || std::env::current_exe().unwrap_or_default().with_file_name("buildyard-init");
+        Ok(DockerSetting { socket, init: init.unwrap_or_else(beside) })
+    }
 }
 
 /// How sources are fetched from git servers.
@@ -257,6 +312,9 @@ pub(crate) struct Flags {
     /// How many builds run at once [default: the number of processors, at least 2].
     #[arg(long, value_name = "NUMBER", env = "BUILDYARD_CONCURRENT_BUILDS")]
     pub(crate) concurrent_builds: Option<usize>,
+    /// Where builds run: `embedded` (containers of our own) or `docker` (of a daemon on this host) [default: embedded].
+    #[arg(long, env = "BUILDYARD_EXECUTOR")]
+    pub(crate) executor: Option<ExecutorSetting>,
     /// Network of builds: `none` (only loopback), `egress` (the internet, nothing private) or `host` [default: none].
     #[arg(long, env = "BUILDYARD_NETWORK")]
     pub(crate) network: Option<NetworkSetting>,
@@ -282,6 +340,10 @@ pub(crate) struct Settings {
     pub(crate) queued_builds: Option<usize>,
     pub(crate) log_quota_mebibytes: Option<u64>,
     pub(crate) read_only_caches: BTreeSet<String>,
+    /// The daemon that builds run with, if not in containers of our own.
+    pub(crate) docker: Option<DockerSetting>,
+    /// Whether builds may be privileged.
+    pub(crate) privileged: bool,
     pub(crate) network: NetworkSetting,
     pub(crate) vpc_network: Option<NetworkSetting>,
     pub(crate) network_allow: Vec<String>,
@@ -334,6 +396,15 @@ impl Settings {
         let database = database.transpose().map_err(|e| format!("database: {e}"))?;
         let data = std::path::absolute(&data).map_err(|e| format!("data folder {}: {e}", data.display()))?;
         let images_quota = file.images_quota.as_deref().map(size);
+        let executor = flags.executor.or(file.executor).unwrap_or_default();
+        if executor == ExecutorSetting::Embedded && file.docker.privileged {
+            return Err("docker.privileged has a meaning only with executor = \"docker\"".into());
+        }
+        if executor == ExecutorSetting::Docker && file.host.images.is_some() {
+            return Err(
+                "host.images has no meaning with executor = \"docker\": its builds run in images".into()
+            );
+        }
         Ok(Settings {
             secret_key: file.secret_key.unwrap_or_else(|| data.join("secret.key")),
             references: file.references.checked()?,
@@ -355,6 +426,11 @@ impl Settings {
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             traces_endpoint: file.traces_endpoint,
+            privileged: file.docker.privileged,
+            docker: match executor {
+                ExecutorSetting::Embedded => None,
+                ExecutorSetting::Docker => Some(DockerSetting::new(file.docker.socket, file.docker.init)?),
+            },
             network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
             vpc_network: file.vpc_network,
             network_allow: file.network_allow,
@@ -437,6 +513,10 @@ mod tests {
             ("concurrent_builds_of = { BUILD_GENERAL1_LARGE = 0 }", "at least 1"),
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("network = 'bridge'", "bridge"),
+            ("executor = 'podman'", "podman"),
+            ("[docker]\nsockets = 1", "sockets"),
+            ("[docker]\nprivileged = true", "only with executor"),
+            ("executor = 'docker'\n[host]\nimages = []", "host.images"),
             ("images_quota = 'much'", "`much`"),
             ("[host]\nshare = []", "share"),
             ("[s3]\nbucket = 'b'", "bucket"),

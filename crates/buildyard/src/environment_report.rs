@@ -40,6 +40,7 @@ fn environment(plan: &Plan, data: &Path) -> Value {
     let image = match &environment.rootfs {
         Rootfs::Host => "host".to_owned(),
         Rootfs::Folder(folder) => folder.display().to_string(),
+        Rootfs::Image(name) => name.clone(),
     };
     let network = match environment.network {
         Network::None => "none",

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use agent::journal::Phase;
 use agent::plan::Plan;
 
+use crate::config::ExecutorSetting;
 use crate::folders;
 use crate::kept::Kept;
 use crate::leftovers::RunFolder;
@@ -43,6 +44,13 @@ pub(crate) struct Arguments {
     /// registry reference.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
+    /// Where the build runs: `embedded` (a container of our own) or `docker` (of a daemon on this host, in an --image that the daemon
+    /// has or fetches; nothing is kept for --from, and there is no cache).
+    #[arg(long, default_value = "embedded", env = "BUILDYARD_EXECUTOR")]
+    executor: ExecutorSetting,
+    /// The build may do what root of this host may, such as run a Docker daemon of its own; with `--executor docker`.
+    #[arg(long)]
+    privileged: bool,
     /// Buildspec: a path relative to the folder, or the text itself.
     #[arg(long, value_name = "FILE")]
     buildspec: Option<String>,
@@ -159,7 +167,16 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
         )
     })?;
     sources.bring(&home.path)?;
-    let folder = sources.folder().filter(|_| !arguments.no_snapshots);
+    if arguments.privileged && arguments.executor == ExecutorSetting::Embedded {
+        return Err("--privileged needs --executor docker: containers of our own are never privileged".into());
+    }
+    let keeps = !arguments.no_snapshots && arguments.executor == ExecutorSetting::Embedded;
+    if arguments.from.is_some() && !keeps {
+        return Err(
+            "--from begins in an environment that was kept, and the docker executor keeps none".into()
+        );
+    }
+    let folder = sources.folder().filter(|_| keeps);
     let kept = folder.map(|folder| Kept::of(&data, folder));
     let plan = plan::plan(arguments, sources, &data, kept.as_ref(), &home.path, uuid)?;
     Ok(Build { plan, folder: home, data, kept })

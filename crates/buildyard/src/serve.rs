@@ -8,14 +8,14 @@ use agent::plan::Fetching;
 use engine::config::{BuildEndpoint, Config, Image, ResolveImage};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
-use executor::Embedded;
+use executor::{Docker, Embedded, Executor};
 use server::{CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, Roles, S3, Secrets, Services, Tokens};
 use store::objects::Objects;
 use store::records::{Records, Vault};
 
 use crate::admin::door::{self, Door};
 use crate::aws_environment::{Environment, Overrides};
-use crate::config::{self, FetchingNetwork, Flags, NetworkSetting, ReferencesFrom, Settings};
+use crate::config::{self, DockerSetting, FetchingNetwork, Flags, NetworkSetting, ReferencesFrom, Settings};
 use crate::users::Users;
 use crate::watching::{self, Watching};
 use crate::{credentials, images, store_settings};
@@ -78,15 +78,17 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     options.warm = config.concurrent_builds + 2;
     let secrets = SECRETS.iter().copied().chain(users.secret_variables.iter().map(String::as_str));
     options.hidden = secrets.map(Into::into).collect();
-    let executor = Arc::new(Embedded::open(options).map_err(|e| e.to_string())?);
-    let engine = Engine::start(config, records.clone(), vault.clone(), executor.clone())
+    let executor = Place::open(settings, options).await?;
+    if let Place::Docker(docker) = &executor {
+        config.images = images_of_docker(docker, settings);
+    }
+    let engine = Engine::start(config, records.clone(), vault.clone(), executor.shared())
         .await
         .map_err(|e| e.to_string())?;
 
     // Whoever watches must not keep the agents waiting: they leave with the executor.
-    let watched = Arc::downgrade(&executor);
+    watching.ask(&engine, executor.waiting_agents());
     drop(executor);
-    watching.ask(&engine, move || watched.upgrade().map_or(0, |executor| executor.waiting_agents()));
     if let Some(address) = settings.metrics_listen {
         watching.serve_metrics(address).await?;
     }
@@ -149,6 +151,56 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     Ok(())
 }
 
+/// Where builds run.
+enum Place {
+    Embedded(Arc<Embedded>),
+    Docker(Arc<Docker>),
+}
+
+impl Place {
+    async fn open(settings: &Settings, agents: executor::embedded::Options) -> Result<Place, String> {
+        let Some(DockerSetting { socket, init }) = settings.docker.clone() else {
+            return Ok(Place::Embedded(Arc::new(Embedded::open(agents).map_err(|e| e.to_string())?)));
+        };
+        let opened = Docker::open(executor::docker::Options { agents, socket, init }).await;
+        Ok(Place::Docker(Arc::new(opened.map_err(|e| format!("executor = \"docker\": {e}"))?)))
+    }
+
+    fn shared(&self) -> Arc<dyn Executor> {
+        match self {
+            Place::Embedded(embedded) => embedded.clone(),
+            Place::Docker(docker) => docker.clone(),
+        }
+    }
+
+    /// How many there are; none once the executor is gone, which this does not keep.
+    fn waiting_agents(&self) -> Box<dyn Fn() -> usize + Send + Sync> {
+        match self {
+            Place::Embedded(embedded) => {
+                let watched = Arc::downgrade(embedded);
+                Box::new(move || watched.upgrade().map_or(0, |executor| executor.waiting_agents()))
+            }
+            Place::Docker(docker) => {
+                let watched = Arc::downgrade(docker);
+                Box::new(move || watched.upgrade().map_or(0, |executor| executor.waiting_agents()))
+            }
+        }
+    }
+}
+
+/// The daemon finds images and fetches them. What a project names itself is never a path there.
+fn images_of_docker(docker: &Arc<Docker>, settings: &Settings) -> ResolveImage {
+    let (docker, mapped) = (Arc::downgrade(docker), settings.images.clone());
+    ResolveImage::new(move |name| {
+        let (docker, name) = (docker.clone(), mapped.get(&name).cloned().unwrap_or(name));
+        async move {
+            let docker = docker.upgrade().ok_or("the server is about to end")?;
+            let image = docker.image(&name).await.map_err(|e| e.to_string())?;
+            Ok(Image { rootfs: agent::plan::Rootfs::Image(image.id), variables: image.variables })
+        }
+    })
+}
+
 fn build_endpoint(socket: PathBuf, roles: Roles) -> BuildEndpoint {
     BuildEndpoint { socket, credentials: Arc::new(move |build| roles.path(build)) }
 }
@@ -207,6 +259,10 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     if let Some(mebibytes) = settings.log_quota_mebibytes {
         config.log_quota_bytes = Some(mebibytes.saturating_mul(1 << 20));
     }
+    if settings.docker.is_some() {
+        // The daemon's containers have images; none of them is this host.
+        config.host_images.clear();
+    }
     if let Some(images) = &settings.host_images {
         config.host_images.clone_from(images);
     }
@@ -216,6 +272,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     config.vpc_network = settings.vpc_network.map(network);
     config.fetching = Fetching { own_network: own_network(settings)?, ..settings.fetching.clone() };
     config.codecommit = settings.codecommit.as_ref().map(codecommit).transpose()?;
+    config.privileged = settings.privileged;
     config.mapped_images = settings.images.keys().cloned().collect();
     config.images = resolve_image(settings);
     config.log_grew =
@@ -233,7 +290,8 @@ fn network(setting: NetworkSetting) -> agent::plan::Network {
 
 /// Makes the host ready for builds whose network leads out, if there can be any.
 fn prepare_network(settings: &Settings) -> Result<(), String> {
-    let is_wanted = [Some(settings.network), settings.vpc_network].contains(&Some(NetworkSetting::Egress));
+    let is_wanted = settings.docker.is_none()
+        && [Some(settings.network), settings.vpc_network].contains(&Some(NetworkSetting::Egress));
     match is_wanted {
         true => container::prepare_egress(&settings.network_allow)
             .map_err(|e| format!("network = \"egress\": {e}")),

@@ -78,6 +78,13 @@ impl Cgroups {
         Cgroups { folders }
     }
 
+    /// Those that somebody else has put this process into: to be looked at, and not to be removed.
+    pub(crate) fn around(process: Pid) -> Cgroups {
+        let folder = |hierarchy: Hierarchy| Folder { path: hierarchy.own, is_unified: hierarchy.is_unified };
+        let memberships = format!("/proc/{}/cgroup", process.as_raw_nonzero());
+        Cgroups { folders: hierarchies_of(&memberships).into_iter().map(folder).collect() }
+    }
+
     /// The `cgroup.procs` files a process must write itself into.
     pub(crate) fn files_to_join(&self) -> Result<Vec<File>, Error> {
         let separate = self.folders.iter().filter(|folder| !folder.is_unified);
@@ -303,10 +310,15 @@ fn field(text: &str, name: &str) -> Option<u64> {
 }
 
 fn hierarchies() -> Vec<Hierarchy> {
+    hierarchies_of("/proc/self/cgroup")
+}
+
+/// Mounts as this process sees them, folders as of the process that `memberships` is of.
+fn hierarchies_of(memberships: &str) -> Vec<Hierarchy> {
     let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
     let available = |mount: &Path| read(&mount.join("cgroup.controllers"));
     let read = |path: &str| read(Path::new(path));
-    parse(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"), available)
+    parse(&read("/proc/self/mountinfo"), &read(memberships), available)
 }
 
 /// From `/proc/self/mountinfo` and `/proc/self/cgroup`; `unified` lists the controllers of a version 2 mount.

@@ -115,7 +115,7 @@ fn prepare(request: &Request) -> Result<(), Refusal> {
 }
 
 /// Replaces whatever is at the path, so that a link, pipe or foreign file that a build put there is not written through.
-fn write_file(file: &File, owner: &Identity) -> io::Result<()> {
+pub(crate) fn write_file(file: &File, owner: &Identity) -> io::Result<()> {
     if let Some(parent) = file.path.parent() {
         make_folders(parent, owner)?;
     }
@@ -131,7 +131,7 @@ fn write_file(file: &File, owner: &Identity) -> io::Result<()> {
     handle.set_permissions(fs::Permissions::from_mode(file.mode & 0o7777))
 }
 
-fn make_folders(path: &Path, owner: &Identity) -> io::Result<()> {
+pub(crate) fn make_folders(path: &Path, owner: &Identity) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

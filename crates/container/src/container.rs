@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, pidfd_send_signal};
 
+use crate::brought::{self, Awaited, Inside};
 use crate::cgroup::Cgroups;
 use crate::child;
 use crate::egress::Pair;
@@ -20,7 +21,7 @@ use crate::outside;
 use crate::packet;
 use crate::prepared::{self, Prepared};
 use crate::removal;
-use crate::spec::{Event, ExitStatus, LateOverlay, Process, Spec};
+use crate::spec::{Event, ExitStatus, Function, LateOverlay, Process, Spec};
 use crate::sys;
 use crate::usage::{self, Usage};
 use crate::wire::{Reader, Writer};
@@ -47,6 +48,8 @@ pub struct Container {
     functions: HashMap<&'static str, u32>,
     has_died: bool,
     is_destroyed: bool,
+    /// Somebody else has made it, and removes it once init has ended.
+    is_brought: bool,
 }
 
 impl Container {
@@ -76,13 +79,11 @@ impl Container {
                 listeners: born.told.listeners,
                 namespaces: Some(born.told.namespaces),
                 pair: born.pair,
-                functions: (0..)
-                    .zip(spec.functions)
-                    .map(|(index, function)| (function.name, index))
-                    .collect(),
+                functions: indexed(spec.functions),
                 scratch: spec.scratch,
                 has_died: false,
                 is_destroyed: false,
+                is_brought: false,
             }),
             Err(error) => {
                 drop(prepared);
@@ -91,6 +92,30 @@ impl Container {
                 Err(error)
             }
         }
+    }
+
+    /// Takes over a container that somebody else has made, whose init has come: [`Awaited::fd`] is readable.
+    ///
+    /// # Errors
+    /// [`Error::Failed`], with the words of [`Awaited::refuse`] if those came instead; [`Error::Gone`].
+    pub fn bring(awaited: Awaited, inside: &Inside) -> Result<Container, Error> {
+        let met = awaited.meet(inside)?;
+        Ok(Container {
+            cgroups: Cgroups::around(met.init),
+            init: met.init,
+            pidfd: met.pidfd,
+            control: met.control,
+            events: met.events,
+            ids: None,
+            listeners: met.listeners,
+            namespaces: None,
+            pair: None,
+            scratch: PathBuf::new(),
+            functions: indexed(inside.functions),
+            has_died: false,
+            is_destroyed: false,
+            is_brought: true,
+        })
     }
 
     /// Writes the process's files, then starts it. Returns once the program runs, with the handle of its [`Event::Exited`].
@@ -125,6 +150,10 @@ impl Container {
     /// [`Error::Gone`], [`Error::Threads`], [`Error::Invalid`]; [`Error::Failed`] where the host cannot, such as for an overlay within
     /// overlays. The folder is as it was then.
     pub fn show(&mut self, overlay: &LateOverlay) -> Result<(), Error> {
+        if self.is_brought {
+            let what = "show kept files in a container that is not of our making";
+            return Err(io::Error::from(io::ErrorKind::Unsupported)).doing(what);
+        }
         prepared::must_be_single_threaded()?;
         let namespaces = self.namespaces.as_ref().ok_or(Error::Gone)?;
         late::show(namespaces, &self.scratch, self.ids.as_ref().map(|ids| ids.first), overlay)
@@ -234,10 +263,14 @@ impl Container {
             return Ok(());
         }
         self.end_processes()?;
-        clear(&self.scratch)
+        if self.is_brought { Ok(()) } else { clear(&self.scratch) }
     }
 
     fn end_processes(&mut self) -> Result<(), Error> {
+        if self.is_brought {
+            self.listeners.clear();
+            return brought::end(&self.pidfd);
+        }
         match pidfd_send_signal(&self.pidfd, Signal::KILL) {
             Err(error) if error != rustix::io::Errno::SRCH => return Err(error).doing("kill init"),
             _ => {}
@@ -286,6 +319,10 @@ fn clear(scratch: &Path) -> Result<(), Error> {
         std::os::unix::fs::lchown(scratch, Some(0), Some(0)).doing("take the scratch folder back")?;
     }
     Ok(())
+}
+
+fn indexed(functions: &[Function]) -> HashMap<&'static str, u32> {
+    (0..).zip(functions).map(|(index, function)| (function.name, index)).collect()
 }
 
 fn exited(message: &[u8]) -> Option<Event> {

@@ -7,11 +7,14 @@
 //! One flow serves root (65,536 ids of its own for every container, image files shown through idmapped mounts) and an
 //! ordinary user (one id, which is root inside). What the host permits is told by [`capabilities`].
 //!
+//! A container may also be brought by somebody else, such as a daemon, with our init as its first process ([`Awaited`], [`be_init`]).
+//!
 //! Here live: namespaces, mounts, cgroups, seccomp, ids, and their removal. Not here: images and how they are unpacked
 //! (`image`), what runs in which order (`agent`), logs. The API is synchronous and the caller must be single-threaded,
 //! because its memory is forked.
 #![allow(unsafe_code)]
 
+mod brought;
 mod cgroup;
 mod child;
 mod container;
@@ -40,6 +43,7 @@ mod uppers;
 mod usage;
 mod wire;
 
+pub use brought::{Awaited, Inside, be_init};
 pub use container::{Container, sweep};
 pub use detached::spawn_detached;
 pub use egress::{prepare_egress, prepare_fetching};

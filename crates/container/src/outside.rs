@@ -195,7 +195,7 @@ fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'
     Ok(())
 }
 
-fn await_ready(control: BorrowedFd<'_>) -> Result<Told, Error> {
+pub(crate) fn await_ready(control: BorrowedFd<'_>) -> Result<Told, Error> {
     let mut listeners = Vec::new();
     let (message, descriptors) = loop {
         let (message, descriptors) = packet::receive(control).doing("wait for init")?.ok_or(Error::Gone)?;

@@ -100,6 +100,11 @@ impl Filters {
         Ok(Filters(programs))
     }
 
+    /// For who may do everything.
+    pub(crate) fn none() -> Filters {
+        Filters(Vec::new())
+    }
+
     /// Loads them into the calling process for ever, and with them `no_new_privs`.
     pub(crate) fn load(&self) -> std::io::Result<()> {
         self.0

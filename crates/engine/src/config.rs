@@ -197,6 +197,8 @@ pub struct Config {
     /// What CodeCommit's repositories are opened with; without it, only what is open.
     pub codecommit: Option<aws::CodeCommit>,
     pub images: ResolveImage,
+    /// Builds may be privileged (EN-090), which hands them the host.
+    pub privileged: bool,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,
     /// How builds reach this server's services, if they do.
@@ -232,6 +234,7 @@ impl Config {
             vpc_network: None,
             fetching: Fetching::default(),
             codecommit: None,
+            privileged: false,
             images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,

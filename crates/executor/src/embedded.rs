@@ -25,6 +25,7 @@ use tokio::net::UnixStream;
 use crate::{Adopted, Error, Executor, Future, Link, Result};
 use arrival::Arrival;
 use folder::BuildFolder;
+pub(crate) use folder::below;
 use pool::{Agent, Pool};
 
 /// How agents are started.
@@ -93,6 +94,11 @@ impl Embedded {
     /// How many agents were started beforehand and wait for a build.
     pub fn waiting_agents(&self) -> usize {
         self.pool.waiting()
+    }
+
+    /// The folder of the build's latest attempt.
+    pub(crate) fn folder_of(&self, uuid: &str) -> Result<Option<PathBuf>> {
+        Ok(BuildFolder::latest(&self.builds, uuid)?.map(|folder| folder.path().to_path_buf()))
     }
 
     /// A waiting agent may have been killed without our notice, and others with it: then one is started for this build alone.
@@ -226,7 +232,7 @@ fn is_gone(error: &io::Error) -> bool {
 /// Connects by way of the folder's descriptor, because a socket's path may not exceed 107 bytes.
 async fn connect(folder: &BuildFolder) -> io::Result<Link> {
     let handle = folder.open()?;
-    let stream = UnixStream::connect(folder::below(&handle, agent::SOCKET)).await?;
+    let stream = UnixStream::connect(below(&handle, agent::SOCKET)).await?;
     let process = rustix::net::sockopt::socket_peercred(&stream)?.pid;
     let process = pidfd_open(process, PidfdFlags::empty());
     let kill = move || {

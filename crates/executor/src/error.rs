@@ -14,6 +14,12 @@ pub enum Error {
     /// The agent could not be reached though it may be alive.
     #[error("cannot reach the build's agent: {0}")]
     Unreachable(io::Error),
+    /// The daemon that makes containers was asked something and would not, or could not be reached.
+    #[error("the daemon was asked {asked}: {reason}")]
+    Daemon { asked: String, reason: String },
+    /// A program that containers are to start with cannot be that.
+    #[error("{} cannot be used: {rule}", path.display())]
+    Program { path: PathBuf, rule: &'static str },
     /// What a dead agent left could not be cleaned up.
     #[error("cannot clean up after a dead agent: {0}")]
     Container(#[from] container::Error),

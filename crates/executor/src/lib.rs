@@ -16,11 +16,13 @@ use std::pin::Pin;
 use agent::journal::Event;
 use agent::plan::Plan;
 
+pub mod docker;
 pub mod embedded;
 mod error;
 pub mod fake;
 mod link;
 
+pub use docker::Docker;
 pub use embedded::Embedded;
 pub use error::Error;
 pub use fake::Fake;

@@ -119,6 +119,7 @@ fn plan(what: &str) -> Plan {
             shared: Vec::new(),
             network: Network::None,
             limits: Limits::default(),
+            privileged: false,
         },
         source: Source::None,
         secondary_sources: Vec::new(),

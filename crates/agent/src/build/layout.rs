@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use container::{Mount, Spec};
+use container::{Inside, Mount, Spec};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use super::Build;
@@ -15,13 +15,16 @@ use crate::inside;
 use crate::plan::{self, Plan, Source};
 
 pub(super) const OUTPUT: &str = "/codebuild/output";
-pub(super) const SCRIPTS: &str = "/codebuild/output/tmp";
+pub(crate) const SCRIPTS: &str = "/codebuild/output/tmp";
 /// Room for a command's script and the variables that go from one to the next.
-const SCRIPTS_BYTES: u64 = 64 << 20;
+pub(crate) const SCRIPTS_BYTES: u64 = 64 << 20;
 pub(super) const READONLY: &str = "/codebuild/readonly";
 pub(super) const USER_BIN: &str = "/codebuild/user/bin";
 /// COMPAT: BS-004 where an inline buildspec is to be found.
 pub(super) const INLINE_BUILDSPEC: &str = "/codebuild/readonly/buildspec.yml";
+
+/// Where `buildyard run` leaves artifacts, in the source folder.
+pub(super) const ARTIFACTS: &str = ".buildyard";
 
 /// Where programs are looked for if the image does not say.
 pub(super) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -77,6 +80,42 @@ impl Build<'_> {
         Ok(path.split(':').any(is_there))
     }
 
+    /// For a container that is not of our making.
+    pub(super) fn container_inside(&self, output: OwnedFd) -> Inside {
+        let network = self.plan.environment.network;
+        Inside {
+            folders: self.own_folders(),
+            files: self.own_files(),
+            listen: match &self.plan.endpoint {
+                Some(_) => Endpoint::addresses_of_others(network),
+                None => Vec::new(),
+            },
+            output,
+            is_privileged: self.plan.environment.privileged,
+            functions: inside::FUNCTIONS,
+        }
+    }
+
+    /// COMPAT: EN-085
+    fn own_folders(&self) -> Vec<PathBuf> {
+        let own =
+            [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
+        let secondary = (0..self.plan.secondary_sources.len()).map(|at| secondary_folder(self.plan, at));
+        own.map(Path::to_owned).into_iter().chain(secondary).collect()
+    }
+
+    /// COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
+    fn own_files(&self) -> Vec<container::File> {
+        let file =
+            |path: &str, text: &str, mode| container::File { path: path.into(), bytes: text.into(), mode };
+        let mut files: Vec<container::File> =
+            [BREAKPOINT, RESUME, HASH_FILES].map(|(path, text)| file(path, text, 0o755)).into();
+        if let plan::Buildspec::Inline(text) = &self.plan.buildspec {
+            files.push(file(INLINE_BUILDSPEC, text, 0o444));
+        }
+        files
+    }
+
     pub(super) fn container_spec(&self, scratch: PathBuf, name: String, output: OwnedFd) -> Spec {
         let environment = &self.plan.environment;
         let mut mounts: Vec<Mount> = Vec::new();
@@ -92,39 +131,27 @@ impl Build<'_> {
         if let Source::Folder(lower) = &self.plan.source {
             let (inside, upper) = (self.source_folder.clone(), PathBuf::from("source"));
             mounts.push(Mount::Overlay { lower: lower.clone(), inside, upper });
-            if lower.join(".buildyard").is_dir() {
+            if lower.join(ARTIFACTS).is_dir() {
                 // Artifacts of earlier builds are not part of the source.
-                mounts.push(Mount::Tmpfs {
-                    inside: self.source_folder.join(".buildyard"),
-                    size_bytes: 1 << 20,
-                });
+                mounts.push(Mount::Tmpfs { inside: self.source_folder.join(ARTIFACTS), size_bytes: 1 << 20 });
             }
         }
         // What the commands' shells need is small and short-lived.
         mounts.push(Mount::Tmpfs { inside: SCRIPTS.into(), size_bytes: SCRIPTS_BYTES });
-        // COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
-        let file =
-            |path: &str, text: &str, mode| container::File { path: path.into(), bytes: text.into(), mode };
-        let mut files: Vec<container::File> =
-            [BREAKPOINT, RESUME, HASH_FILES].map(|(path, text)| file(path, text, 0o755)).into();
-        if let plan::Buildspec::Inline(text) = &self.plan.buildspec {
-            files.push(file(INLINE_BUILDSPEC, text, 0o444));
-        }
-        let own =
-            [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
-        let secondary = (0..self.plan.secondary_sources.len()).map(|at| secondary_folder(self.plan, at));
         Spec {
             rootfs: match &environment.rootfs {
                 plan::Rootfs::Host => container::Rootfs::Host { visible: container::default_visible_paths() },
+                // Of an image that somebody else keeps there is no container of our making.
                 plan::Rootfs::Folder(folder) => container::Rootfs::Folder(folder.clone()),
+                plan::Rootfs::Image(name) => container::Rootfs::Folder(name.into()),
             },
             scratch,
             may_lie_beneath: false,
             beneath: Vec::new(),
             mounts,
             masks: Vec::new(),
-            folders: own.map(Path::to_owned).into_iter().chain(secondary).collect(), // COMPAT: EN-085
-            files,
+            folders: self.own_folders(),
+            files: self.own_files(),
             hostname: self.plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
             network: match environment.network {
                 plan::Network::None => container::Network::None,

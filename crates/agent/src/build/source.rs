@@ -8,8 +8,9 @@ use buildspec::{Buildspec, Version};
 use container::ExitStatus;
 
 use super::context::{client_error, source_failure, yaml_error};
-use super::layout::{INLINE_BUILDSPEC, READONLY, secondary_folder};
+use super::layout::{ARTIFACTS, INLINE_BUILDSPEC, READONLY, secondary_folder};
 use super::{Build, Ended};
+use crate::fetching;
 use crate::inside;
 use crate::journal::Context;
 use crate::plan::{self, Source};
@@ -113,18 +114,12 @@ impl Build<'_> {
     fn fetch_sources(&mut self) -> Result<Ended, Halt> {
         let plan = self.plan;
         let folder = self.source_folder.clone();
-        if !self.begins_within() {
-            for left in &plan.left_out {
-                let at = plan
-                    .secondary_sources
-                    .iter()
-                    .position(|one| left.identifier.as_ref() == Some(&one.identifier));
-                let root = at.map_or_else(|| folder.clone(), |at| secondary_folder(plan, at));
-                let left = inside::LeaveOut { root, paths: left.paths.clone() };
-                if let Err(context) = self.inside("leave-out", &left, None)? {
-                    return Ok(Err(context));
-                }
-            }
+        // What is shown is there from the start; what is carried in has to come first.
+        if !self.begins_within()
+            && !self.is_brought()
+            && let Err(context) = self.leave_out()?
+        {
+            return Ok(Err(context));
         }
         if let Err(context) = self.fetch_source(&plan.source, &folder, "primary source")? {
             return Ok(Err(context));
@@ -136,12 +131,55 @@ impl Build<'_> {
                 return Ok(Err(context));
             }
         }
+        if self.is_brought() { self.leave_out() } else { Ok(Ok(())) }
+    }
+
+    /// Whether somebody else has made the environment.
+    fn is_brought(&self) -> bool {
+        matches!(self.plan.environment.rootfs, plan::Rootfs::Image(_))
+    }
+
+    /// Removes inside what the build shall not see of its sources.
+    fn leave_out(&mut self) -> Result<Ended, Halt> {
+        let plan = self.plan;
+        for left in &plan.left_out {
+            let at = plan
+                .secondary_sources
+                .iter()
+                .position(|one| left.identifier.as_ref() == Some(&one.identifier));
+            let root = at.map_or_else(|| self.source_folder.clone(), |at| secondary_folder(plan, at));
+            let left = inside::LeaveOut { root, paths: left.paths.clone() };
+            if let Err(context) = self.inside("leave-out", &left, None)? {
+                return Ok(Err(context));
+            }
+        }
         Ok(Ok(()))
+    }
+
+    /// Copies a folder of this host into the environment.
+    fn carry(&mut self, from: &Path, folder: &Path) -> Result<Ended, Halt> {
+        let mut archive = self.passing()?;
+        if let Err(error) = fetching::pack(from, archive.try_clone()?) {
+            return Ok(Err(client_error(format!("the source {} cannot be read: {error}", from.display()))));
+        }
+        std::io::Seek::rewind(&mut archive)?;
+        let unpacked =
+            self.inside("unpack-source", &fetching::Tree { folder: folder.to_owned() }, Some(archive))?;
+        if unpacked.is_err() || !from.join(ARTIFACTS).is_dir() {
+            return Ok(unpacked);
+        }
+        // Artifacts of earlier builds are not part of the source.
+        self.inside(
+            "leave-out",
+            &inside::LeaveOut { root: folder.to_owned(), paths: vec![ARTIFACTS.into()] },
+            None,
+        )
     }
 
     /// `name` is what messages call it.
     fn fetch_source(&mut self, source: &Source, folder: &Path, name: &str) -> Result<Ended, Halt> {
         match source {
+            Source::Folder(from) if self.is_brought() => self.carry(from, folder),
             Source::None | Source::Folder(_) => Ok(Ok(())),
             Source::ObjectZip { objects, bucket, key, version } => {
                 let archive = match self.get_object(objects, (bucket, key), version.as_deref())? {

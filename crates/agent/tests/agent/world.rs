@@ -50,6 +50,7 @@ impl Build {
                 shared: Vec::new(),
                 network: Network::None,
                 limits: Limits::default(),
+                privileged: false,
             },
             source: Source::Folder(folder.path().join("source")),
             secondary_sources: Vec::new(),

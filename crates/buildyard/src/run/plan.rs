@@ -14,6 +14,7 @@ use agent::snapshots::Record;
 use engine::clock::{Clock, SystemClock};
 
 use super::{Arguments, NetworkChoice, Sources, variables};
+use crate::config::{DockerSetting, ExecutorSetting};
 use crate::kept::{self, Kept};
 use crate::{folders, images, terminal, toolchains};
 
@@ -99,7 +100,8 @@ fn ssh() -> Ssh {
 
 /// Builds of one source share a cache, as those of one project do on a server.
 fn cache(arguments: &Arguments, place: String, data: &Path) -> Cache {
-    if arguments.no_cache {
+    // Cached folders are layers of containers of our own.
+    if arguments.no_cache || arguments.executor == ExecutorSetting::Docker {
         return Cache::None;
     }
     let scope = Scope {
@@ -225,6 +227,9 @@ fn demanded(arguments: &Arguments) -> (Network, Limits) {
 
 fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String> {
     let (network, limits) = demanded(arguments);
+    if arguments.executor == ExecutorSetting::Docker {
+        return docker_environment(arguments);
+    }
     let Some(reference) = &arguments.image else {
         return Ok(host_environment(network, limits));
     };
@@ -235,6 +240,27 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
         shared: Vec::new(),
         network,
         limits,
+        privileged: false,
+    })
+}
+
+fn docker_environment(arguments: &Arguments) -> Result<Environment, String> {
+    let (network, limits) = demanded(arguments);
+    let name = arguments
+        .image
+        .as_deref()
+        .ok_or("--executor docker needs an --image that the daemon has or can fetch")?;
+    let docker = DockerSetting::new(None, None)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let image = runtime.block_on(executor::docker::image(&docker.socket, name)).map_err(|e| e.to_string())?;
+    Ok(Environment {
+        rootfs: Rootfs::Image(image.id),
+        variables: image.variables,
+        shared: Vec::new(),
+        network,
+        limits,
+        privileged: arguments.privileged,
     })
 }
 
@@ -249,7 +275,7 @@ fn host_environment(network: Network, limits: Limits) -> Environment {
         }
     }
     variables.insert("PATH".into(), path.join(":"));
-    Environment { rootfs: Rootfs::Host, variables, shared: tools.folders, network, limits }
+    Environment { rootfs: Rootfs::Host, variables, shared: tools.folders, network, limits, privileged: false }
 }
 
 /// The default artifacts folder, emptied: it holds the artifacts of the last build only.

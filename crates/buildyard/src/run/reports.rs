@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use agent::answer::{Answer, ReportTarget};
 use agent::journal::Event;
 use agent::plan::Source;
-use executor::{Embedded, Executor};
+use executor::Executor;
 use report::{Findings, TestCase};
 
 use super::Build;
@@ -34,7 +34,7 @@ pub(super) fn folder(folder: &Path) -> PathBuf {
 
 /// Keeps the results as JSON, and gives lines that tell of them, each with whether it is good news.
 pub(super) async fn keep(
-    executor: &Embedded,
+    executor: &dyn Executor,
     build: &Build,
     events: &[Event],
 ) -> Result<Vec<(String, bool)>, String> {

@@ -9,12 +9,13 @@ use agent::answer::{Answer, GitCredential};
 use agent::journal::{Event, Hold, Outcome};
 use agent::plan::{Git, Plan, Source};
 use engine::references::Lookup;
-use executor::{Adopted, Embedded, Executor, Link, Signal};
+use executor::{Adopted, Docker, Embedded, Executor, Link, Signal};
 use store::logs::{Position, SegmentReader};
 use store::records::Scope;
 
 use super::{Arguments, Build, ReportFormat, reports};
 use crate::aws_environment::{Environment, Overrides};
+use crate::config::{DockerSetting, ExecutorSetting};
 use crate::screen::Screen;
 use crate::{aws_environment, environment_report, kept, leftovers, terminal};
 
@@ -64,7 +65,8 @@ struct Seen {
 async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> {
     let mut options = executor::embedded::Options::new(build.folder.path.join("builds"));
     options.warm = 0;
-    let executor = Embedded::open(options).map_err(|e| e.to_string())?;
+    let executor = open(arguments, options).await?;
+    let executor = executor.as_ref();
     let mut interrupts = Interrupts::listen().map_err(|e| e.to_string())?;
     let mut link = executor.launch(&build.plan.uuid, &build.plan).await.map_err(|e| e.to_string())?;
     let mut screen = if arguments.env_report.is_some() { Screen::stderr() } else { Screen::stdout() };
@@ -114,9 +116,9 @@ async fn watch(arguments: &Arguments, build: &Build) -> Result<Outcome, String> 
     }
     drop(link);
     if !matches!(seen.events.last(), Some(Event::Finished { .. })) {
-        seen.events = bury(&executor, &build.plan.uuid).await?;
+        seen.events = bury(executor, &build.plan.uuid).await?;
     }
-    let reported = reports::keep(&executor, build, &seen.events).await?;
+    let reported = reports::keep(executor, build, &seen.events).await?;
     executor.remove(&build.plan.uuid).await.map_err(|e| e.to_string())?;
     finish(arguments, build, &seen, &reported, interrupted > 0)
 }
@@ -135,6 +137,18 @@ fn with_codecommit(answer: Answer, plan: &Plan) -> Answer {
     Answer::Values { parameters, secrets, git }
 }
 
+async fn open(
+    arguments: &Arguments,
+    agents: executor::embedded::Options,
+) -> Result<Box<dyn Executor>, String> {
+    if arguments.executor == ExecutorSetting::Embedded {
+        return Ok(Box::new(Embedded::open(agents).map_err(|e| e.to_string())?));
+    }
+    let DockerSetting { socket, init } = DockerSetting::new(None, None)?;
+    let opened = Docker::open(executor::docker::Options { agents, socket, init }).await;
+    Ok(Box::new(opened.map_err(|e| format!("--executor docker: {e}"))?))
+}
+
 /// A shell in the environment of a command that failed, until it ends.
 async fn let_in(build: &Build) -> Result<(), String> {
     let folder = build.folder.path.join("builds").join(&build.plan.uuid);
@@ -150,7 +164,7 @@ fn scope(build: &Build) -> Scope {
 }
 
 /// What the agent had written when it died; what it left running is gone then. One that is only just dying may still be connected to.
-async fn bury(executor: &Embedded, uuid: &str) -> Result<Vec<Event>, String> {
+async fn bury(executor: &dyn Executor, uuid: &str) -> Result<Vec<Event>, String> {
     loop {
         match executor.adopt(uuid).await.map_err(|e| e.to_string())? {
             Adopted::Dead { events } => return Ok(events),

@@ -40,7 +40,7 @@ fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) 
     {
         return Error::not_available("environment.computeType", compute.as_str());
     }
-    if environment.privileged_mode == Some(true) {
+    if environment.privileged_mode == Some(true) && !config.privileged {
         return Error::not_available("environment.privilegedMode", "true");
     }
     if let Some(certificate) = environment.certificate.as_deref().filter(|text| !text.is_empty()) {

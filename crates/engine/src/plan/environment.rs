@@ -27,6 +27,7 @@ pub(super) fn environment(settings: &Project, config: &Config) -> Result<(Enviro
         shared: if host { config.host_shared.clone() } else { Vec::new() },
         network: network(settings, config),
         limits: limits(compute),
+        privileged: environment.privileged_mode == Some(true),
     };
     Ok((made, (!host).then_some(image)))
 }

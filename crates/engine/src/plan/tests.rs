@@ -79,6 +79,10 @@ fn simple() -> Project {
 }
 
 fn try_plan(project: Project, over: StartBuildInput) -> Result<(Build, Order)> {
+    try_plan_with(project, over, &config())
+}
+
+fn try_plan_with(project: Project, over: StartBuildInput, config: &Config) -> Result<(Build, Order)> {
     let request = Request {
         uuid: UUID.parse().unwrap(),
         account: account(),
@@ -87,8 +91,7 @@ fn try_plan(project: Project, over: StartBuildInput) -> Result<(Build, Order)> {
         tries: Tries::default(),
         cache_generation: 3,
     };
-    let config = config();
-    Ok(draft(project, over, request, &config)?.numbered(7, &config))
+    Ok(draft(project, over, request, config)?.numbered(7, config))
 }
 
 fn refusal(project: Project, over: StartBuildInput) -> String {
@@ -213,6 +216,19 @@ fn an_explicit_false_overrides_the_project() {
     let (build, _) = try_plan(privileged.clone(), over).unwrap();
     assert_eq!(build.environment.unwrap().privileged_mode, Some(false));
     assert!(refusal(privileged, StartBuildInput::default()).contains("privilegedMode"));
+}
+
+// EN-090
+#[test]
+fn a_build_is_privileged_only_where_the_operator_allows_it() {
+    let mut privileged = simple();
+    privileged.environment.as_mut().unwrap().privileged_mode = Some(true);
+    assert!(refusal(privileged.clone(), StartBuildInput::default()).contains("privilegedMode"));
+    let allowed = Config { privileged: true, ..config() };
+    for (project, expect) in [(privileged, true), (simple(), false)] {
+        let (_, order) = try_plan_with(project, StartBuildInput::default(), &allowed).unwrap();
+        assert_eq!(order.plan.environment.privileged, expect);
+    }
 }
 
 // BS-002, BS-003

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const UNUSED: &str = "unused";
 
 /// The path of `name` below an open folder, short however deep the folder lies.
-pub(super) fn below(folder: &File, name: &str) -> PathBuf {
+pub(crate) fn below(folder: &File, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
 }
 

@@ -79,9 +79,7 @@ fn a_killed_agent_is_dead_with_what_it_had_written(world: &World) {
 
 fn a_build_goes_on_when_its_server_is_killed(world: &World) {
     let build = world.waits();
-    let mut server = world.server(&build, "waiting");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    world.launch_by_a_server_killed_at(&build, "waiting");
     let running = world.adopted(&build);
     assert_eq!(outcome_of(&running.events()), None);
     running.stop().ended().with(Outcome::Stopped);
@@ -89,18 +87,14 @@ fn a_build_goes_on_when_its_server_is_killed(world: &World) {
 
 fn a_build_that_ends_while_no_server_is_there_ends_properly(world: &World) {
     let build = world.commands(&["echo begun; sleep 1; echo over"]);
-    let mut server = world.server(&build, "begun");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    world.launch_by_a_server_killed_at(&build, "begun");
     assert_eq!(outcome_of(&world.dead(build.uuid())), Some(Outcome::Succeeded));
     assert!(text(&read_log(&build.plan.log)).contains("over\n"));
 }
 
 fn commands_run_once_whoever_looks(world: &World) {
     let build = world.commands(&["echo once; sleep 1"]);
-    let mut server = world.server(&build, "once");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    world.launch_by_a_server_killed_at(&build, "once");
     for _ in 0..3 {
         world.restart();
         world.adopt(build.uuid());
@@ -122,9 +116,7 @@ fn a_killed_agent_takes_its_environment_with_it(world: &World) {
 
 fn an_agent_killed_with_its_server_leaves_nothing_running(world: &World) {
     let build = world.waits();
-    let mut server = world.server(&build, "waiting");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    world.launch_by_a_server_killed_at(&build, "waiting");
     world.adopted(&build).killed();
     world.restart();
     world.dead(build.uuid());
@@ -133,9 +125,7 @@ fn an_agent_killed_with_its_server_leaves_nothing_running(world: &World) {
 
 fn a_new_server_knows_of_what_an_earlier_one_left(world: &World) {
     let build = world.waits();
-    let mut server = world.server(&build, "waiting");
-    server.kill().unwrap();
-    server.wait().unwrap();
+    world.launch_by_a_server_killed_at(&build, "waiting");
     world.restart();
     assert_eq!(world.remaining(), [build.uuid()]);
     world.adopted(&build).stop().ended();

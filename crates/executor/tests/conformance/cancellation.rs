@@ -86,7 +86,7 @@ fn nothing_runs_after_a_stop(world: &World) {
 
 fn a_build_that_takes_too_long_is_timed_out(world: &World) {
     let mut build = world.waits();
-    build.plan.timeout_seconds = 2;
+    build.plan.timeout_seconds = 4;
     let ended = world.run(&build).with(Outcome::TimedOut);
     assert_eq!(ended.phase(Phase::Build).1.status_code, "BUILD_TIMED_OUT");
     assert_eq!(processes_of(build.uuid()), Vec::<u32>::new());

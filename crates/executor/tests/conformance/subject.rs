@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use agent::journal::{Context, Outcome, Phase};
 use agent::plan::{Plan, Rootfs};
 use executor::embedded::Options;
 use executor::fake::Script;
-use executor::{Embedded, Executor, Fake};
+use executor::{Docker, Embedded, Executor, Fake};
 
 use crate::{Case, Needs};
 
+/// The socket of a daemon for tests, and the program `buildyard-init`.
+const DAEMON: &str = "BUILDYARD_TEST_DOCKER";
+const INIT: &str = "BUILDYARD_TEST_INIT";
+const IMAGE: &str = "buildyard-conformance";
 /// Runs this program as an ordinary user.
 const ORDINARY: &str = "23456";
 
@@ -22,21 +26,25 @@ pub(crate) enum Subject {
     EmbeddedAsRoot,
     /// The same by an ordinary user.
     EmbeddedRootless,
+    /// Containers of a Docker daemon.
+    Docker,
     /// Scripts, and no commands.
     Fake,
 }
 
 impl Subject {
-    /// Those that can be had here: only root is root.
+    /// Those that can be had here: only root is root, and there is a daemon where [`DAEMON`] says so.
     pub(crate) fn all() -> Vec<Subject> {
         let root = rustix::process::geteuid().is_root().then_some(Subject::EmbeddedAsRoot);
-        root.into_iter().chain([Subject::EmbeddedRootless, Subject::Fake]).collect()
+        let docker = std::env::var_os(DAEMON).map(|_| Subject::Docker);
+        root.into_iter().chain([Subject::EmbeddedRootless, Subject::Fake]).chain(docker).collect()
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Subject::EmbeddedAsRoot => "embedded_as_root",
             Subject::EmbeddedRootless => "embedded_rootless",
+            Subject::Docker => "docker",
             Subject::Fake => "fake",
         }
     }
@@ -52,7 +60,7 @@ impl Subject {
 
     pub(crate) fn has(self, needs: Needs) -> bool {
         match self {
-            Subject::EmbeddedAsRoot => true,
+            Subject::EmbeddedAsRoot | Subject::Docker => true,
             Subject::EmbeddedRootless => matches!(needs, Needs::Contract | Needs::Environment),
             Subject::Fake => needs == Needs::Contract,
         }
@@ -63,8 +71,13 @@ impl Subject {
     }
 
     /// What is left of a build outside of files, processes, mounts and cgroups.
-    pub(crate) fn left_behind(self, _uuid: &str) -> Vec<String> {
-        Vec::new()
+    pub(crate) fn left_behind(self, uuid: &str) -> Vec<String> {
+        if self != Subject::Docker {
+            return Vec::new();
+        }
+        let listed =
+            docker(&["ps", "--all", "--filter", &format!("name={uuid}"), "--format", "{{.Names}}"]).output();
+        crate::world::text(&listed.unwrap().stdout).lines().map(str::to_string).collect()
     }
 
     /// The case again, by the user that it takes. The program may lie where that user cannot go, so it is handed over open.
@@ -82,8 +95,8 @@ impl Subject {
         Some(command)
     }
 
-    /// Opens one whose builds lie in `folder`; to be called within a runtime. A second one there is the next server.
-    pub(crate) fn open(self, folder: &Path) -> Arc<dyn Executor> {
+    /// Opens one whose builds lie in `folder`. A second one there is the next server.
+    pub(crate) async fn open(self, folder: &Path) -> Arc<dyn Executor> {
         match self {
             Subject::Fake => {
                 let fake = Fake::new(folder, || 1);
@@ -91,9 +104,13 @@ impl Subject {
                 Arc::new(fake)
             }
             Subject::EmbeddedAsRoot | Subject::EmbeddedRootless => {
-                let mut options = Options::new(folder.to_path_buf());
-                options.warm = 1;
-                Arc::new(Embedded::open(options).unwrap())
+                Arc::new(Embedded::open(agents(folder)).unwrap())
+            }
+            Subject::Docker => {
+                let value = |name| std::env::var_os(name).unwrap_or_else(|| panic!("{name} is to be set"));
+                let (socket, init) = (value(DAEMON).into(), value(INIT).into());
+                let options = executor::docker::Options { agents: agents(folder), socket, init };
+                Arc::new(Docker::open(options).await.unwrap())
             }
         }
     }
@@ -106,8 +123,35 @@ impl Subject {
                 crate::world::make_image(place);
                 Rootfs::Folder(place.to_path_buf())
             }
+            Subject::Docker => {
+                if !docker(&["image", "inspect", IMAGE]).output().unwrap().status.success() {
+                    crate::world::make_image(place);
+                    import(place);
+                }
+                Rootfs::Image(IMAGE.to_string())
+            }
         }
     }
+}
+
+fn agents(folder: &Path) -> Options {
+    let mut options = Options::new(folder.to_path_buf());
+    options.warm = 1;
+    options
+}
+
+fn docker(arguments: &[&str]) -> Command {
+    let mut command = Command::new("docker");
+    let socket = std::env::var(DAEMON).unwrap();
+    command.arg("--host").arg(format!("unix://{socket}")).args(arguments);
+    command
+}
+
+fn import(root: &Path) {
+    let mut archive =
+        Command::new("tar").arg("-C").arg(root).args(["-c", "."]).stdout(Stdio::piped()).spawn().unwrap();
+    let imported = docker(&["import", "-", IMAGE]).stdin(archive.stdout.take().unwrap()).output().unwrap();
+    assert!(archive.wait().unwrap().success() && imported.status.success(), "{imported:?}");
 }
 
 /// The scripted executor does what the commands of `World::succeeds` and its like do.

@@ -48,10 +48,7 @@ impl World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         fs::create_dir_all(folder.path().join("builds")).unwrap();
-        let executor = {
-            let _within = runtime.enter();
-            subject.open(&folder.path().join("builds"))
-        };
+        let executor = runtime.block_on(subject.open(&folder.path().join("builds")));
         let image = subject.image(&folder.path().join("image"));
         World { subject, runtime, executor: RefCell::new(executor), folder, image }
     }
@@ -73,8 +70,7 @@ impl World {
     /// tasks of its own, so there it is the same.
     pub(crate) fn restart(&self) {
         if self.subject.is_real() {
-            let _within = self.runtime.enter();
-            *self.executor.borrow_mut() = self.subject.open(&self.folder().join("builds"));
+            *self.executor.borrow_mut() = self.block_on(self.subject.open(&self.folder().join("builds")));
         }
     }
 
@@ -118,6 +114,7 @@ impl World {
                 shared: Vec::new(),
                 network: Network::None,
                 limits: Limits::default(),
+                privileged: false,
             },
             source: Source::None,
             secondary_sources: Vec::new(),
@@ -200,31 +197,38 @@ impl World {
         self.block_on(self.executor().remaining()).unwrap()
     }
 
-    /// Another process with this executor that launches the build, follows it until `until` is in its log, and can be killed.
-    pub(crate) fn server(&self, build: &Build, until: &str) -> Child {
+    /// Launches the build by a server in a process of its own, which is killed once `until` is in the build's log.
+    pub(crate) fn launch_by_a_server_killed_at(&self, build: &Build, until: &str) {
         let plan = self.folder().join("plan");
         fs::write(&plan, serde_json::to_vec(&build.finished()).unwrap()).unwrap();
-        let mut server = Command::new("/proc/self/exe")
+        let spawned = Command::new("/proc/self/exe")
             .args(["--server", self.subject.name()])
             .arg(self.folder())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        for line in BufReader::new(server.stdout.take().unwrap()).lines() {
-            if line.unwrap().contains(until) {
-                return server;
-            }
-        }
-        panic!("the server ended without {until:?}");
+            .spawn();
+        let mut server = Server(spawned.unwrap());
+        let told = BufReader::new(server.0.stdout.take().unwrap());
+        let found = told.lines().any(|line| line.unwrap().contains(until));
+        assert!(found, "the server ended without {until:?}");
     }
 }
 
-/// What `World::server` starts: prints the build's log as it comes.
+/// Killed without a chance to tidy up when it is dropped.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// What a server of `World` is: prints the build's log as it comes.
 pub(crate) fn be_a_server(subject: &str, folder: &Path) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let executor = Subject::named(subject).open(&folder.join("builds"));
+        let executor = Subject::named(subject).open(&folder.join("builds")).await;
         let plan: Plan = serde_json::from_slice(&fs::read(folder.join("plan")).unwrap()).unwrap();
         let mut link = executor.launch(&plan.uuid, &plan).await.unwrap();
         let mut told = 0;

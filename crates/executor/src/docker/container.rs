@@ -1,0 +1,160 @@
+//! What the daemon is told of a build's container: the same limits and the same few privileges as containers of our own have.
+
+use std::path::Path;
+
+use agent::brought;
+use agent::plan::{Network, Plan, Rootfs};
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
+use serde_json::{Value, json};
+
+/// The uuid of the build that a container is of.
+pub(super) const BUILD_LABEL: &str = "buildyard.build";
+/// The builds' folder that it belongs to.
+pub(super) const BUILDS_LABEL: &str = "buildyard.builds";
+
+/// What package installers and test suites need to behave as they do as root.
+const CAPABILITIES: [&str; 9] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETUID",
+    "SETGID",
+    "SYS_CHROOT",
+    "NET_BIND_SERVICE",
+];
+
+/// By their numbers, as far as every daemon knows them.
+const ALL_CAPABILITIES: [&str; 38] = [
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+];
+
+/// Where things are on this host.
+pub(super) struct Place<'a> {
+    /// The build's folder.
+    pub(super) folder: &'a Path,
+    pub(super) init: &'a Path,
+    pub(super) builds: &'a str,
+}
+
+pub(super) fn name(uuid: &str) -> String {
+    format!("buildyard-{uuid}")
+}
+
+/// The body of `POST /containers/create`. COMPAT: EN-026 entry point and user of the image mean nothing.
+pub(super) fn wanted(plan: &Plan, place: &Place<'_>) -> Value {
+    let image = match &plan.environment.rootfs {
+        Rootfs::Image(name) => name.as_str(),
+        Rootfs::Host | Rootfs::Folder(_) => "",
+    };
+    let hostname: String = plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect();
+    json!({
+        "Image": image,
+        "Entrypoint": [brought::PROGRAM],
+        "Cmd": [],
+        "User": "0:0",
+        "WorkingDir": "/",
+        "Hostname": hostname,
+        "Labels": { BUILD_LABEL: plan.uuid, BUILDS_LABEL: place.builds },
+        "Healthcheck": { "Test": ["NONE"] },
+        "HostConfig": host_config(plan, place),
+    })
+}
+
+fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
+    let limits = &plan.environment.limits;
+    let (folder, bytes) = brought::IN_MEMORY;
+    let mut config = json!({
+        "AutoRemove": true,
+        "Init": false,
+        "Mounts": [
+            read_only(place.init, brought::PROGRAM),
+            read_only(&place.folder.join(brought::FOLDER), brought::INSIDE),
+        ],
+        "Tmpfs": { folder: format!("rw,exec,nosuid,nodev,mode=755,size={bytes}") },
+        "NetworkMode": network(plan.environment.network),
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        "CapDrop": ["ALL"],
+        "CapAdd": CAPABILITIES,
+        "SecurityOpt": ["no-new-privileges"],
+        "LogConfig": { "Type": "none", "Config": {} },
+        "RestartPolicy": { "Name": "no" },
+        // Memory and swap together; 0 is no limit.
+        "Memory": limits.memory_bytes.unwrap_or_default(),
+        "MemorySwap": limits.memory_bytes.unwrap_or_default(),
+        // Init is ours, not the build's.
+        "PidsLimit": limits.pids.map_or(0, |pids| pids.saturating_add(1)),
+        "NanoCpus": limits.cpu_millis.unwrap_or_default().saturating_mul(1_000_000),
+    });
+    if plan.environment.privileged {
+        unconfine(&mut config);
+    }
+    config
+}
+
+/// COMPAT: EN-090 all that a container engine inside needs. The daemon's own word for it insists on every capability there is, and
+/// fails where this host has not got one.
+fn unconfine(config: &mut Value) {
+    let has = |number: &usize| {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        capability_is_in_bounding_set(capability).unwrap_or(false)
+    };
+    let all = (0..ALL_CAPABILITIES.len()).filter(has).map(|number| ALL_CAPABILITIES[number]);
+    config["CapAdd"] = all.collect();
+    config["SecurityOpt"] = json!(["seccomp=unconfined", "apparmor=unconfined"]);
+    config["MaskedPaths"] = json!([]);
+    config["ReadonlyPaths"] = json!([]);
+    config["DeviceCgroupRules"] = json!(["a *:* rwm"]);
+}
+
+fn read_only(host: &Path, inside: &str) -> Value {
+    json!({ "Type": "bind", "Source": host, "Target": inside, "ReadOnly": true })
+}
+
+/// The daemon's own bridge leads out.
+fn network(network: Network) -> &'static str {
+    match network {
+        Network::None => "none",
+        Network::Egress => "bridge",
+        Network::Host => "host",
+    }
+}
