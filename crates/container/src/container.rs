@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, pidfd_send_signal};
 use crate::cgroup::Cgroups;
 use crate::child;
 use crate::egress::Pair;
+use crate::egress::user::Uplink;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, rules_the_host};
 use crate::init;
@@ -43,6 +44,8 @@ pub struct Container {
     namespaces: Option<Namespaces>,
     /// Interfaces that lead out.
     pair: Option<Pair>,
+    /// What leads out for an ordinary user.
+    uplink: Option<Uplink>,
     scratch: PathBuf,
     functions: HashMap<&'static str, u32>,
     has_died: bool,
@@ -76,6 +79,7 @@ impl Container {
                 listeners: born.told.listeners,
                 namespaces: Some(born.told.namespaces),
                 pair: born.pair,
+                uplink: born.uplink,
                 functions: (0..)
                     .zip(spec.functions)
                     .map(|(index, function)| (function.name, index))
@@ -253,6 +257,7 @@ impl Container {
         self.cgroups.kill()?;
         self.cgroups.remove()?;
         self.listeners.clear();
+        self.uplink = None;
         self.pair.take().map_or(Ok(()), |pair| pair.remove())
     }
 }

@@ -13,11 +13,9 @@ use rustix::mount::{
 };
 
 use crate::error::{Doing, Error};
+use crate::profile::PROFILE;
 use crate::sys;
 
-/// Devices that show: name, major, minor.
-const DEVICES: &[(&str, u32, u32)] =
-    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: &[(&str, &str)] = &[
     ("/dev/ptmx", "pts/ptmx"),
     ("/dev/fd", "/proc/self/fd"),
@@ -25,20 +23,6 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
-/// Hidden where they exist: folders become empty, files read as empty.
-const HIDDEN: &[&str] = &[
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/timer_list",
-    "/proc/sched_debug",
-    "/proc/interrupts",
-    "/proc/latency_stats",
-    "/proc/scsi",
-    "/proc/acpi",
-];
-const HIDDEN_OF_SYS: &[&str] = &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug"];
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
@@ -63,7 +47,8 @@ impl KernelFileSystems {
         } else {
             nothing()
         };
-        let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620")];
+        let terminals = PROFILE.terminals.to_string();
+        let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620"), ("max", terminals.as_str())];
         if maps_many_ids {
             pts.push(("gid", "5"));
         }
@@ -77,7 +62,7 @@ impl KernelFileSystems {
             shm: new("tmpfs", &[("mode", "1777")], PLAIN).doing("mount /dev/shm")?,
             // Not every kernel has message queues.
             mqueue: new("mqueue", &[], PLAIN).ok(),
-            devices: DEVICES.iter().map(device).collect::<Result<_, Error>>()?,
+            devices: PROFILE.devices.iter().map(device).collect::<Result<_, Error>>()?,
         })
     }
 
@@ -87,12 +72,13 @@ impl KernelFileSystems {
         self.fill_dev().doing("fill /dev")?;
         attach(&self.proc, "/proc").doing("mount /proc")?;
         attach(&self.sys, "/sys").doing("mount /sys")?;
-        // Whoever nests user namespaces meets kernel code that nobody else reaches.
-        std::fs::write("/proc/sys/user/max_user_namespaces", "0").doing("forbid user namespaces within")?;
-        for path in READ_ONLY.iter().filter(|path| Path::new(path).exists()) {
+        let nested = PROFILE.nested_user_namespaces.to_string();
+        std::fs::write("/proc/sys/user/max_user_namespaces", nested)
+            .doing("forbid user namespaces within")?;
+        for path in PROFILE.read_only.iter().filter(|path| Path::new(path).exists()) {
             read_only(path).doing(format!("make {path} read-only"))?;
         }
-        HIDDEN.iter().chain(HIDDEN_OF_SYS).try_for_each(|path| self.hide(path))
+        PROFILE.hidden.iter().try_for_each(|path| self.hide(path))
     }
 
     fn fill_dev(&self) -> io::Result<()> {

@@ -19,6 +19,7 @@ use crate::init;
 use crate::layout::{Content, Layer, Layout, OURS};
 use crate::packet;
 use crate::privileges;
+use crate::profile::PROFILE;
 use crate::report::STANDARD_FOLDERS;
 use crate::seccomp::Filters;
 use crate::spec::Spec;
@@ -150,7 +151,9 @@ fn take_identity(setup: &Setup<'_>) -> Result<(), Error> {
 /// What is private to the container apart from files.
 fn separate(setup: &Setup<'_>) -> Result<(), Error> {
     rustix::process::setsid().doing("start a session")?;
-    sys::unshare(libc::CLONE_NEWCGROUP).doing("leave the cgroup namespace")?;
+    for (name, flag) in PROFILE.later_namespaces {
+        sys::unshare(*flag).doing(format!("leave the namespace {name}"))?;
+    }
     rustix::system::sethostname(setup.spec.hostname.as_bytes()).doing("set the host name")?;
     if setup.spec.network.is_own() {
         sys::bring_loopback_up().doing("bring the loopback interface up")?;
@@ -534,7 +537,10 @@ fn change_root(layer: Option<&OwnedFd>) -> Result<(), Error> {
     match layer {
         Some(mount) => attach(mount, root),
         // A folder must be a mount to become the root.
-        None => detached(root).and_then(|tree| attach(tree, root)),
+        None => detached(root).and_then(|tree| {
+            sys::make_plain(tree.as_fd())?;
+            attach(tree, root)
+        }),
     }
     .doing("mount the root")?;
     chdir(root).doing("enter the root")?;
