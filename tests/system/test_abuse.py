@@ -31,12 +31,22 @@ WORK = "python3 -c 'import time; b = time.perf_counter(); sum(range(12_000_000))
 
 PYTHON = "import ctypes, mmap, os, resource, signal, socket, sys, time\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 
-# Each goes on until it is stopped, however little it gets.
+# Starts what ends over and over again: whoever is killed for memory, or has no process left, comes back.
+AGAIN = """
+import os, subprocess, time
+while True:
+    try:
+        subprocess.run([os.environ["KIND"], "-c", os.environ["ABUSE"]], stderr=subprocess.DEVNULL)
+    except OSError:
+        pass
+    time.sleep(0.01)
+"""
+
 ABUSERS = {
     "fork bomb": "f() { f | f & }; while :; do f 2>/dev/null; done",
     "memory": "while True:\n  try: kept = [bytearray(50_000_000) for _ in range(20)]\n  except MemoryError: pass",
-    "memory of many": "for _ in range(40): os.fork()\nkept = []\nwhile True: kept.append(bytearray(1_000_000))",
-    "files in memory": "n = 0; while :; do n=$((n+1)); head -c 20000000 /dev/zero > /dev/shm/$n 2>/dev/null; done",
+    "memory of many": "for _ in range(7): os.fork()\nkept = []\nwhile True: kept.append(bytearray(1_000_000))",
+    "files in memory": "n=0; while :; do n=$((n+1)); head -c 20000000 /dev/zero > /dev/shm/$n 2>/dev/null; done",
     "page cache": "while :; do head -c 150000000 /dev/zero > /tmp/dirty; sync; cat /tmp/dirty > /dev/null; done",
     "full disk": "while :; do cat /dev/zero >> /tmp/full 2>/dev/null; done",
     "many files": "n = 0\nwhile True:\n  n += 1\n  try: open(f'/tmp/{n}', 'w').close()\n  except OSError: time.sleep(0.01)",
@@ -59,15 +69,17 @@ ABUSERS = {
     "processors": "for n in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait",
     "cores and sparse files": "open('/tmp/sparse', 'w').truncate(1 << 40)\nwhile True:\n  if os.fork() == 0:\n    os.abort()\n  os.wait()",
 }
-IN_SHELL = {name for name, text in ABUSERS.items() if text.startswith(("f()", "while :", "n = 0; while", "n=", "ln ", "for n in"))}
+# Memory that belongs to nobody's process: the kernel kills until there is nobody left.
+DIE = {"files in memory"}
 
 
-def command(name):
-    """A command that says `abusing` first."""
-    text = ABUSERS[name].replace("n = 0; while :", "n=0; while :")
-    if name in IN_SHELL:
-        return f"echo abusing; {text}"
-    return f"echo abusing; exec python3 -c '{(PYTHON + text).replace(chr(39), chr(39) + chr(92) + chr(39) * 2)}'"
+def abuse(name):
+    """A buildspec whose command says `abusing` and goes on until it is stopped."""
+    text = ABUSERS[name]
+    is_shell = text.startswith(("f()", "while :", "n=", "ln ", "for n in"))
+    variables = {"KIND": "sh", "ABUSE": text} if is_shell else {"KIND": "python3", "ABUSE": PYTHON + text}
+    commands = spec(build=['echo abusing; exec python3 -c "$AGAIN"'])
+    return json.dumps(commands | {"env": {"variables": variables | {"AGAIN": AGAIN}}})
 
 
 class Host:
@@ -77,7 +89,7 @@ class Host:
         self.server, self.codebuild = server, Codebuild(server)
         self.codebuild.create_project("neighbour", json.dumps(spec(build=[WORK])))
         for number, name in enumerate(ABUSERS):
-            self.codebuild.create_project(f"abuser-{number}", json.dumps(spec(build=[command(name)])))
+            self.codebuild.create_project(f"abuser-{number}", abuse(name))
         self.alone, self.beside, self.spawns, self.answers, self.cleaned = [], [], [], [], []
 
     def neighbour(self):
@@ -104,10 +116,12 @@ class Host:
         wait_until(lambda: "abusing\n" in self.log_of(build), f"abuser {number} is at it", 30, 0.01)
         self.beside.append(self.neighbour())
         self.look()
+        still = self.codebuild.build(build)
+        assert not still["buildComplete"] or list(ABUSERS)[number] in DIE, self.log_of(build)
         begun = time.monotonic()
         self.codebuild.api.stop_build(id=build)
         ended = self.codebuild.wait(build, 30)
-        assert ended["buildStatus"] in ("STOPPED", "FAILED"), ended["buildStatus"]
+        assert ended["buildStatus"] == ("FAILED" if still["buildComplete"] else "STOPPED")
         traces.gone(10)
         self.cleaned.append(time.monotonic() - begun)
 
