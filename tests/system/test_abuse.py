@@ -16,7 +16,7 @@ import pytest
 
 from host import wait_until
 from local import spec
-from served import Codebuild, Server, outcome
+from served import Codebuild, Server, contexts, outcome
 
 CONFIG = """
 log_quota_mebibytes = 16
@@ -54,7 +54,8 @@ ABUSERS = {
     "terminals": "while True:\n  try: os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY)\n  except OSError: time.sleep(0.01)",
     "pipes": "import fcntl\nwhile True:\n  try:\n    r, w = os.pipe(); fcntl.fcntl(w, 1031, 1 << 20); os.write(w, bytes(1 << 20))\n"
     "  except OSError: time.sleep(0.01)",
-    "shared memory": "while True:\n  if libc.shmget(0, ctypes.c_size_t(10_000_000), 0o1600) < 0: time.sleep(0.01)",
+    "shared memory": "libc.shmat.restype = ctypes.c_void_p\nwhile True:\n  number = libc.shmget(0, ctypes.c_size_t(10_000_000), 0o1600)\n"
+    "  if number < 0: time.sleep(0.01)\n  else: ctypes.memset(libc.shmat(number, None, 0), 1, 10_000_000)",
     "watches": "fd = libc.inotify_init()\nn = 0\nwhile True:\n  n += 1\n  os.makedirs(f'/tmp/w/{n % 5000}', exist_ok=True)\n"
     "  libc.inotify_add_watch(fd if n % 100 else libc.inotify_init(), f'/tmp/w/{n % 5000}'.encode(), 0xfff)",
     "timers": "class T(ctypes.Structure): _fields_ = [(x, ctypes.c_long) for x in 'abcd']\n"
@@ -70,7 +71,7 @@ ABUSERS = {
     "cores and sparse files": "open('/tmp/sparse', 'w').truncate(1 << 40)\nwhile True:\n  if os.fork() == 0:\n    os.abort()\n  os.wait()",
 }
 # Memory that belongs to nobody's process: the kernel kills until there is nobody left.
-DIE = {"files in memory"}
+DIE = {"shared memory"}
 
 
 def abuse(name):
@@ -122,6 +123,8 @@ class Host:
         self.codebuild.api.stop_build(id=build)
         ended = self.codebuild.wait(build, 30)
         assert ended["buildStatus"] == ("FAILED" if still["buildComplete"] else "STOPPED")
+        # LC-058
+        assert ended["buildStatus"] == "STOPPED" or "out of memory" in json.dumps(contexts(ended)), contexts(ended)
         traces.gone(10)
         self.cleaned.append(time.monotonic() - begun)
 
