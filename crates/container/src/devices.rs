@@ -40,8 +40,16 @@ pub(crate) struct KernelFileSystems {
 
 impl KernelFileSystems {
     /// The kernel grants a new /proc and /sys only to who sees the whole of old ones, so this comes first. With the host's network
-    /// /sys stays empty, since it would show the host's interfaces.
-    pub(crate) fn make(has_own_network: bool, maps_many_ids: bool) -> Result<KernelFileSystems, Error> {
+    /// /sys stays empty, since it would show the host's interfaces. Files in memory take half of it at most, or what lies there could leave no room
+    /// for any process, init's included.
+    pub(crate) fn make(
+        has_own_network: bool,
+        maps_many_ids: bool,
+        memory_bytes: Option<u64>,
+    ) -> Result<KernelFileSystems, Error> {
+        let size = memory_bytes.map(|bytes| (bytes / 2).to_string());
+        let mut shm = vec![("mode", "1777")];
+        shm.extend(size.as_deref().map(|size| ("size", size)));
         let sys = if has_own_network {
             new("sysfs", &[], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
         } else {
@@ -59,7 +67,7 @@ impl KernelFileSystems {
             dev: new("tmpfs", &[("mode", "755"), ("size", "64k"), ("nr_inodes", "4k")], no_exec)
                 .doing("mount /dev")?,
             pts: new("devpts", &pts, no_exec).doing("mount /dev/pts")?,
-            shm: new("tmpfs", &[("mode", "1777")], PLAIN).doing("mount /dev/shm")?,
+            shm: new("tmpfs", &shm, PLAIN).doing("mount /dev/shm")?,
             // Not every kernel has message queues.
             mqueue: new("mqueue", &[], PLAIN).ok(),
             devices: PROFILE.devices.iter().map(device).collect::<Result<_, Error>>()?,

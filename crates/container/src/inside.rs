@@ -191,7 +191,8 @@ fn limit(setup: &Setup<'_>) -> Result<(), Error> {
 /// Makes the new root and leaves the old one.
 fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     umask(Mode::empty());
-    let kernel = KernelFileSystems::make(setup.spec.network.is_own(), setup.ids == Ids::Range)?;
+    let memory = setup.spec.limits.memory_bytes;
+    let kernel = KernelFileSystems::make(setup.spec.network.is_own(), setup.ids == Ids::Range, memory)?;
     let trees = Trees::of(setup)?;
     // Of these folders, all that was needed is in hand.
     attach(KernelFileSystems::empty_memory()?, LOWERS).doing("mount a place for lower folders")?;

@@ -23,6 +23,7 @@ mod error;
 mod ids;
 mod init;
 mod inside;
+mod landlock;
 mod late;
 mod layout;
 mod masks;

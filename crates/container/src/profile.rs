@@ -24,6 +24,10 @@ pub struct Profile {
     pub socket_families: &'static [(&'static str, c_int)],
     /// `ioctl`s that are refused: typing into the terminal a build was started from.
     pub refused_ioctls: &'static [(&'static str, u64)],
+    /// What cannot be made, where the kernel has Landlock: `LANDLOCK_ACCESS_FS_*`.
+    pub refused_nodes: &'static [(&'static str, u64)],
+    /// What reaches no further than the container, where it has scopes: `LANDLOCK_SCOPE_*`.
+    pub scopes: &'static [(&'static str, u64)],
     /// Devices that show in /dev: name, major, minor.
     pub devices: &'static [(&'static str, u32, u32)],
     /// Hidden where they exist: folders become empty, files read as empty.
@@ -104,6 +108,8 @@ pub const PROFILE: Profile = Profile {
         ("NETLINK", libc::AF_NETLINK),
     ],
     refused_ioctls: &[("TIOCSTI", 0x5412), ("TIOCLINUX", 0x541c)],
+    refused_nodes: &[("character device", 1 << 6), ("block device", 1 << 11)],
+    scopes: &[("abstract sockets", 1), ("signals", 2)],
     devices: &[
         ("null", 1, 3),
         ("zero", 1, 5),

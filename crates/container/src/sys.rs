@@ -1,7 +1,7 @@
 //! System calls for which there is no safe face elsewhere: clone, fork, exec, idmapped mounts, descriptors by number.
 //! The only file of the crate with `unsafe`. No policy.
 
-use std::ffi::{CString, c_int, c_ulong, c_void};
+use std::ffi::{CString, c_int, c_uint, c_ulong, c_void};
 use std::fs::File;
 use std::io;
 use std::mem;
@@ -87,6 +87,43 @@ pub(crate) fn attach_loop(file: &File) -> io::Result<(File, PathBuf)> {
             Ok(_) => return Ok((device, path)),
         }
     }
+}
+
+/// Of Landlock's interface; 0 where there is none.
+pub(crate) fn landlock_version() -> i32 {
+    const VERSION: c_uint = 1;
+    // SAFETY: asked like this, the call reads nothing.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<c_void>(), 0_usize, VERSION) };
+    version.try_into().unwrap_or(0).max(0)
+}
+
+/// Makes a Landlock domain of this process: `handled` accesses are denied, but for those `allowed` beneath a folder; `scopes` reach no
+/// further than the domain.
+pub(crate) fn landlock(handled: u64, scopes: u64, allowed: u64, beneath: &OwnedFd) -> io::Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed: u64,
+        folder: RawFd,
+    }
+    const PATH_BENEATH: c_int = 1;
+    // Accesses to files, to networks, scopes. Older kernels take longer structures if the rest is zero.
+    let attributes = [handled, 0, scopes];
+    let rule = PathBeneath { allowed, folder: beneath.as_raw_fd() };
+    // SAFETY: the structures are initialised and live until the calls return; their sizes are given or known to the kernel.
+    unsafe {
+        let ruleset = check(libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+            0,
+        ))?;
+        let ruleset = OwnedFd::from_raw_fd(ruleset as RawFd);
+        let number = ruleset.as_raw_fd();
+        check(libc::syscall(libc::SYS_landlock_add_rule, number, PATH_BENEATH, &raw const rule, 0))?;
+        check(libc::syscall(libc::SYS_landlock_restrict_self, number, 0))?;
+    }
+    Ok(())
 }
 
 /// Which side of a fork this is.
@@ -250,7 +287,7 @@ pub(crate) fn take_descriptors(wanted: &[BorrowedFd<'_>]) -> io::Result<Vec<Owne
         check(unsafe { libc::dup2(*copy, number as RawFd) }.into())?;
     }
     // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, count, c_uint::MAX, 0) })?;
     // SAFETY: dup2 has just made each of these numbers ours.
     Ok((3..count).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
@@ -259,7 +296,7 @@ pub(crate) fn take_descriptors(wanted: &[BorrowedFd<'_>]) -> io::Result<Vec<Owne
 pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: only a flag changes.
     check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+        libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     })?;
     Ok(())
 }

@@ -81,6 +81,7 @@ const CASES: &[Case] = cases![
     Both nothing_that_is_tried_gets_out_of_an_image,
     Both images_that_lie_get_nowhere,
     Both a_working_folder_is_one_of_the_container,
+    Both with_the_hosts_network_abstract_sockets_are_the_containers,
     Root what_is_tried_works_outside,
     Root the_network_that_leads_out_leads_to_no_witness,
     Root the_checks_are_documented,
@@ -203,6 +204,8 @@ fn run_apart(case: &Case, who: Who) -> bool {
 
 fn run_here(name: &str, who: &str) {
     if who == "User" && rustix::process::geteuid().is_root() {
+        // Where it goes is not the user's.
+        prober();
         become_user();
     }
     let case = CASES.iter().find(|case| case.name == name).unwrap();
@@ -1007,6 +1010,9 @@ fn a_memory_hog_is_killed_and_told_apart() {
     assert_eq!(tester.run(&process).0, ExitStatus::Signal(9));
     assert_eq!(tester.container.oom_kills(), 1);
     assert_eq!(tester.says("echo alive"), "alive");
+    // Nor do files in memory take all of it.
+    tester.refuses("head -c 50000000 /dev/zero > /dev/shm/large");
+    assert_eq!(tester.says("stat -c %s /dev/shm/large"), (32 << 20).to_string());
     tester.end();
 }
 

@@ -27,7 +27,7 @@ const FAMILIES: [(&str, usize); 9] = [
 const PROBER: &str = "/prober";
 
 /// The prober's file, compiled if it is not beside this program.
-fn prober() -> PathBuf {
+pub(crate) fn prober() -> PathBuf {
     let folder = std::env::current_exe().unwrap().parent().unwrap().to_path_buf();
     make_prober(&folder)
 }
@@ -297,6 +297,34 @@ pub(crate) fn the_network_that_leads_out_leads_to_no_witness() {
     let witness = Witness::new(&tester.place.folder);
     assert_denied(&inside(&mut tester, &witness, Some("network")), &[]);
     tester.end();
+}
+
+/// What the host's network shows of the host beside its network.
+pub(crate) fn with_the_hosts_network_abstract_sockets_are_the_containers() {
+    let mut tester = Tester::with(|spec, _| {
+        put_prober(spec);
+        spec.network = Network::Host;
+    });
+    let witness = Witness::new(&tester.place.folder);
+    let tried = inside(&mut tester, &witness, Some("network"));
+    let of = |name: &str| tried.iter().find(|one| one.name == name).unwrap();
+    assert_eq!(of("the host's loopback interface").outcome, "reached");
+    // Older kernels have no scopes.
+    let is_scoped = landlock_version() >= 6;
+    assert_eq!(of("an abstract socket of the host").outcome == "denied", is_scoped, "{tried:#?}");
+    // Those inside are reached by their own kind, files move between folders, and their fifos are made as ever.
+    let script = "import socket, os\ns = socket.socket(socket.AF_UNIX); s.bind('\\0inside'); s.listen()\n\
+                  c = socket.socket(socket.AF_UNIX); c.connect('\\0inside')\nos.makedirs('/tmp/a/b'); os.makedirs('/tmp/c')\n\
+                  os.rename('/tmp/a/b', '/tmp/c/b'); os.mkfifo('/tmp/c/b/f'); os.link('/tmp/c/b/f', '/tmp/a/f'); os.kill(os.getpid(), 0)";
+    let mut process = shell("");
+    process.argv = ["python3", "-c", script].map(OsString::from).into();
+    assert_eq!(tester.run(&process), (ExitStatus::Code(0), String::new()));
+    tester.end();
+}
+
+fn landlock_version() -> i64 {
+    // SAFETY: asked like this, the call reads nothing.
+    unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1) }
 }
 
 pub(crate) fn the_checks_are_documented() {

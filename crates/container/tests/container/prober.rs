@@ -893,10 +893,14 @@ fn abstract_socket() -> Outcome {
 
 /// By their hardware addresses, as names are the same everywhere.
 fn interfaces() -> Outcome {
+    const NONE: &str = "00:00:00:00:00:00";
     let hosts = fact("PROBE_HARDWARE").unwrap_or_default();
+    if hosts.split(' ').all(|address| address == NONE) {
+        return Absent("the host has none but its loopback interface".into());
+    }
     let entries = fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
     let own = entries.filter_map(|entry| fs::read_to_string(entry.path().join("address")).ok());
-    let known = |address: &String| address.trim() != "00:00:00:00:00:00" && hosts.contains(address.trim());
+    let known = |address: &String| address.trim() != NONE && hosts.contains(address.trim());
     match own.filter(known).next() {
         Some(address) => Reached(address.trim().into()),
         None => Denied("none".into()),
