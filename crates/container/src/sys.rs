@@ -295,9 +295,7 @@ pub(crate) fn take_descriptors(wanted: &[BorrowedFd<'_>]) -> io::Result<Vec<Owne
 /// Marks all descriptors from `first` on to be closed by `exec`.
 pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: only a flag changes.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
     Ok(())
 }
 

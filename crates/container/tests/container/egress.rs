@@ -239,17 +239,37 @@ fn as_an_ordinary_user() {
     assert_eq!(tester.says("cat /etc/resolv.conf"), "nameserver 198.18.0.3");
     let error = container::prepare_egress(&["10.0.0.0/8".to_owned()]).unwrap_err();
     assert!(matches!(error, Error::Forbidden { .. }), "{error}");
-    let carrier = || running_with("slirp4netns", &rustix::process::getpid().as_raw_nonzero().to_string());
-    assert_eq!(carrier(), 1);
-    tester.end();
-    assert_eq!(carrier(), 0);
+    let before = carriers();
+    let place = tester.end();
+    assert_eq!(carriers(), before - 1);
+
+    // Nor does it stay if nobody ends it.
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // SAFETY: this process has one thread.
+    let caller = unsafe { libc::fork() };
+    if caller == 0 {
+        let (mut spec, _output) = place.spec();
+        spec.network = Network::Egress;
+        let _container = Container::create(spec).unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        // As a crash does.
+        rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+    }
+    drop(writer);
+    fs::File::from(reader).read_exact(&mut [0]).unwrap();
+    let caller = rustix::process::Pid::from_raw(caller);
+    rustix::process::waitpid(caller, rustix::process::WaitOptions::empty()).unwrap();
+    assert!(eventually(|| carriers() == before - 1));
+    container::sweep(&place.name(), &place.scratch()).unwrap();
 }
 
-/// How many children of that process run a program.
-fn running_with(program: &str, parent: &str) -> usize {
-    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap();
-    let command = |child: &str| fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
-    children.split_ascii_whitespace().filter(|child| command(child).trim() == program).count()
+/// How many processes of this user's carry packets.
+fn carriers() -> usize {
+    let is_one = |process: &PathBuf| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        name.trim() == "slirp4netns" && fs::metadata(process).is_ok_and(|it| it.uid() == USER)
+    };
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(is_one).count()
 }
 
 pub(crate) fn the_network_that_leads_out_says_what_it_lacks() {
