@@ -45,7 +45,8 @@ pub(super) fn vpc(settings: &Project) -> Option<&str> {
     (!vpc.is_empty()).then_some(vpc)
 }
 
-/// The operator's size, and AWS's where that says nothing. COMPAT: EN-010..016 but for the disk, which only an operator can promise.
+/// The operator's size, and AWS's where that says nothing. COMPAT: EN-010, EN-016 but for the disk, which only the operator
+/// can promise.
 fn limits(compute: &ComputeType, kind: Option<&EnvironmentType>, config: &Config) -> Limits {
     let size = config.sizes.get(compute.as_str()).copied().unwrap_or_default();
     let (gib, processors) = on_demand(compute, kind).unzip();
