@@ -26,6 +26,9 @@ network = "{network}"
 BUILD_GENERAL1_SMALL = {{ vcpu = 1, memory = "300MB", disk = "200MB", processes = 300 }}
 """
 
+# An ordinary user limits no more than processes.
+UNPRIVILEGED = "compute_types.BUILD_GENERAL1_SMALL.processes = 300\n"
+
 # Of the neighbour, on a processor of its own.
 WORK = "python3 -c 'import time; b = time.perf_counter(); sum(range(12_000_000)); print(\"took\", time.perf_counter() - b)'"
 
@@ -152,7 +155,7 @@ def make_host(make_server, tmp_path):
 
     def make(network, *flags):
         config = tmp_path / "buildyard.toml"
-        config.write_text(CONFIG.format(network=network))
+        config.write_text(CONFIG.format(network=network) if os.geteuid() == 0 else UNPRIVILEGED)
         return make_server("--config", str(config), *flags)
 
     return make
@@ -237,9 +240,8 @@ def test_many_builds_leave_nothing_behind(make_host, request):
     for build in [codebuild.start("leak")["id"] for _ in range(8)]:
         codebuild.wait(build)
     traces = server.traces()
-    idle = wait_until(lambda: server_is_idle(server), "the server has nothing to do")
+    wait_until(lambda: server_is_idle(server), "the server has nothing to do")
     kernel = Kernel(server)
-    assert idle
     left, running = builds, []
     begun = time.monotonic()
     while left or running:
