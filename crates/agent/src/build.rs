@@ -246,7 +246,10 @@ impl<'a> Build<'a> {
             Halt::Stopped => (Outcome::Stopped, Context::default()), // COMPAT: LC-044
             // COMPAT: LC-043, with the trailing space of the sample.
             Halt::TimedOut => (Outcome::TimedOut, failed("BUILD_TIMED_OUT", "Build has timed out. ")),
-            Halt::Dead { out_of_memory } => (Outcome::Failed, dead(*out_of_memory)),
+            Halt::Dead { out_of_memory } => {
+                // Whoever found it gone could not know why.
+                (Outcome::Failed, dead(*out_of_memory || self.session.ran_out_of_memory()))
+            }
             Halt::Guest(why) => (Outcome::Failed, client_error(why.clone())),
             Halt::Exhausted(message) => (Outcome::Failed, client_error(message.clone())),
             Halt::Fault(message) => {

@@ -214,6 +214,9 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Thousandths of one CPU.
     pub cpu_millis: Option<u64>,
+    /// Of what commands write, on a disk of its own.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

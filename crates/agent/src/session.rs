@@ -250,6 +250,11 @@ impl Session {
         self.container.as_ref().map(Container::usage).or(self.used)
     }
 
+    /// Whether the kernel has killed something of the build's for want of memory.
+    pub(crate) fn ran_out_of_memory(&self) -> bool {
+        self.container.as_ref().is_some_and(|container| container.oom_kills() > 0)
+    }
+
     pub(crate) fn has_container(&self) -> bool {
         self.container.is_some()
     }

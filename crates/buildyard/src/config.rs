@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use agent::plan::{Fetching, Ssh};
+use engine::config::Size;
 use serde::Deserialize;
 use store::records::Address;
 
@@ -38,6 +39,9 @@ pub(crate) struct File {
     #[serde(default)]
     concurrent_builds_of: BTreeMap<String, usize>,
     queued_builds: Option<usize>,
+    /// What compute types have of this host, where that is not what AWS's have.
+    #[serde(default)]
+    compute_types: BTreeMap<String, ComputeType>,
     /// How much of a build's output its log keeps.
     log_quota_mebibytes: Option<u64>,
     /// Projects whose builds find what is cached and save nothing.
@@ -161,6 +165,65 @@ impl DockerSetting {
         let beside = || std::env::current_exe().unwrap_or_default().with_file_name("buildyard-init");
         Ok(DockerSetting { socket, init: init.unwrap_or_else(beside) })
     }
+}
+
+/// How much of the host builds of a compute type have.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ComputeType {
+    /// Processors, such as 2 or 0.5.
+    vcpu: Option<f64>,
+    /// Such as `4GB`.
+    memory: Option<String>,
+    /// Of everything that a build writes, such as `64GB`.
+    disk: Option<String>,
+    /// Processes and threads.
+    processes: Option<u64>,
+}
+
+impl ComputeType {
+    /// Errors name the key.
+    fn checked(&self) -> Result<Size, String> {
+        let bytes = |key: &str, text: &Option<String>| {
+            text.as_deref().map(size).transpose().map_err(|e| format!("{key}: {e}"))
+        };
+        let processors = self.vcpu.map(|number| match (0.01..=1024.0).contains(&number) {
+            true => Ok((number * 1000.0).round() as u64),
+            false => Err(format!("vcpu: {number} is not between 0.01 and 1024")),
+        });
+        let found = Size {
+            memory_bytes: bytes("memory", &self.memory)?,
+            cpu_millis: processors.transpose()?,
+            processes: self.processes,
+            disk_bytes: bytes("disk", &self.disk)?,
+        };
+        for (key, value, least) in [
+            ("memory", found.memory_bytes, LEAST_MEMORY_BYTES),
+            ("disk", found.disk_bytes, LEAST_DISK_BYTES),
+            ("processes", found.processes, LEAST_PROCESSES),
+        ] {
+            if value.is_some_and(|value| value < least) {
+                return Err(format!("{key} must be at least {least}"));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// With less, nothing can be built at all.
+const LEAST_MEMORY_BYTES: u64 = 16_000_000;
+const LEAST_DISK_BYTES: u64 = 16_000_000;
+const LEAST_PROCESSES: u64 = 16;
+
+fn sizes(compute_types: &BTreeMap<String, ComputeType>) -> Result<BTreeMap<String, Size>, String> {
+    let checked = compute_types.iter().map(|(name, compute)| match engine::config::is_compute_type(name) {
+        true => {
+            let size = compute.checked().map_err(|e| format!("compute_types.{name}.{e}"))?;
+            Ok((name.clone(), size))
+        }
+        false => Err(format!("compute_types: no builds run here on compute type `{name}`")),
+    });
+    checked.collect()
 }
 
 /// How sources are fetched from git servers.
@@ -338,6 +401,7 @@ pub(crate) struct Settings {
     pub(crate) concurrent_builds: Option<usize>,
     pub(crate) concurrent_builds_of: BTreeMap<String, usize>,
     pub(crate) queued_builds: Option<usize>,
+    pub(crate) sizes: BTreeMap<String, Size>,
     pub(crate) log_quota_mebibytes: Option<u64>,
     pub(crate) read_only_caches: BTreeSet<String>,
     /// The daemon that builds run with, if not in containers of our own.
@@ -421,6 +485,7 @@ impl Settings {
             concurrent_builds,
             concurrent_builds_of: file.concurrent_builds_of,
             queued_builds: file.queued_builds,
+            sizes: sizes(&file.compute_types)?,
             log_quota_mebibytes: file.log_quota_mebibytes,
             read_only_caches: file.read_only_caches,
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
@@ -502,6 +567,22 @@ mod tests {
     }
 
     #[test]
+    fn compute_types_have_the_sizes_that_are_said() {
+        let text = "[compute_types]\nBUILD_GENERAL1_SMALL = { vcpu = 0.5, memory = '2GB', disk = '10GB' }\n\
+                    BUILD_GENERAL1_LARGE = { vcpu = 3, processes = 100 }\n";
+        let sizes = settings(text, Flags::default()).unwrap().sizes;
+        let small = Size {
+            memory_bytes: Some(2_000_000_000),
+            cpu_millis: Some(500),
+            processes: None,
+            disk_bytes: Some(10_000_000_000),
+        };
+        assert_eq!(sizes["BUILD_GENERAL1_SMALL"], small);
+        let large = Size { cpu_millis: Some(3000), processes: Some(100), ..Size::default() };
+        assert_eq!(sizes["BUILD_GENERAL1_LARGE"], large);
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (text, expect) in [
             ("lisen = '127.0.0.1:1'", "lisen"),
@@ -512,6 +593,11 @@ mod tests {
             ("[references]\nregion = 'eu-west-1'", "references.region"),
             ("concurrent_builds_of = { BUILD_GENERAL1_LARGE = 0 }", "at least 1"),
             ("concurrent_builds_of = { large = 2 }", "`large`"),
+            ("compute_types.large.vcpu = 2", "`large`"),
+            ("compute_types.BUILD_GENERAL1_SMALL.cpu = 2", "cpu"),
+            ("compute_types.BUILD_GENERAL1_SMALL.vcpu = 0", "compute_types.BUILD_GENERAL1_SMALL.vcpu: 0"),
+            ("compute_types.BUILD_GENERAL1_SMALL.memory = 'much'", "memory: `much`"),
+            ("compute_types.BUILD_GENERAL1_SMALL.disk = '1MB'", "disk must be at least 16000000"),
             ("network = 'bridge'", "bridge"),
             ("executor = 'podman'", "podman"),
             ("[docker]\nsockets = 1", "sockets"),

@@ -53,6 +53,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let data = &settings.data;
     make_data_folder(data)?;
     prepare_network(settings)?;
+    prepare_disks(settings)?;
     let key = credentials::first_key(data)?;
     let records = open_records(settings)?;
     let vault = Vault::open(records.clone(), &settings.secret_key).await.map_err(|e| e.to_string())?;
@@ -252,6 +253,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
         config.concurrent_builds = builds;
     }
     config.concurrent_builds_of.clone_from(&settings.concurrent_builds_of);
+    config.sizes.clone_from(&settings.sizes);
     config.read_only_caches.clone_from(&settings.read_only_caches);
     if let Some(builds) = settings.queued_builds {
         config.queued_builds = builds;
@@ -331,6 +333,15 @@ fn codecommit(setting: &config::CodeCommit) -> Result<aws::CodeCommit, String> {
         Overrides { endpoint: None, region: setting.region.clone(), profile: setting.profile.clone() };
     let found = Environment::ours().codecommit(&overrides, setting.endpoint.clone());
     found.map_err(|reason| format!("sources.codecommit: {reason}"))
+}
+
+/// Makes the host ready for builds with disks of a fixed size, or says why it cannot have any.
+fn prepare_disks(settings: &Settings) -> Result<(), String> {
+    let sized = settings.sizes.iter().filter_map(|(name, size)| Some((name, size.disk_bytes?)));
+    for (name, bytes) in sized {
+        container::prepare_disk(bytes).map_err(|e| format!("compute_types.{name}.disk: {e}"))?;
+    }
+    Ok(())
 }
 
 /// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a

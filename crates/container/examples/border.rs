@@ -73,7 +73,12 @@ fn spec(folder: &Path, name: &str, beneath: &[PathBuf]) -> Result<Spec, Failure>
         hostname: "border".into(),
         network: Network::Host,
         listen: Vec::new(),
-        limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000) },
+        limits: Limits {
+            memory_bytes: Some(1 << 30),
+            pids: Some(1000),
+            cpu_millis: Some(2000),
+            disk_bytes: None,
+        },
         name: name.to_owned(),
         output: std::fs::File::open("/dev/null")?.into(),
         functions: &[],

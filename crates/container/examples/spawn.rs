@@ -1,5 +1,5 @@
-//! Measures a container's whole life: create, run /bin/true, destroy. `spawn [times] [host-network]`; cgroups are prepared
-//! ahead, as a waiting agent does, and not counted.
+//! Measures a container's whole life: create, run /bin/true, destroy. `spawn [times] [host-network] [disk]`; cgroups are prepared
+//! ahead, as a waiting agent does, and not counted. `disk`: on one of 64 GB.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -11,10 +11,12 @@ type Failure = Box<dyn std::error::Error>;
 fn main() -> Result<(), Failure> {
     let times = std::env::args().nth(1).map_or(Ok(100), |text| text.parse())?;
     let network = if std::env::args().any(|a| a == "host-network") { Network::Host } else { Network::None };
+    let disk = std::env::args().any(|a| a == "disk").then_some(64_000_000_000);
+    disk.map_or(Ok(()), container::prepare_disk)?;
     let folder = std::env::temp_dir().join(format!("spawn-{}", std::process::id()));
     std::fs::create_dir(&folder)?;
     let measured: Result<Vec<[Duration; 4]>, Failure> =
-        (0..times).map(|n| once(n, &folder, network)).collect();
+        (0..times).map(|n| once(n, &folder, network, disk)).collect();
     std::fs::remove_dir(&folder)?;
     let measured = measured?;
     for (name, column) in ["create", "run", "destroy", "all"].iter().zip(0..) {
@@ -27,7 +29,12 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn once(number: usize, scratch: &Path, network: Network) -> Result<[Duration; 4], Failure> {
+fn once(
+    number: usize,
+    scratch: &Path,
+    network: Network,
+    disk_bytes: Option<u64>,
+) -> Result<[Duration; 4], Failure> {
     let name = format!("spawn-{}-{number}", std::process::id());
     let prepared = Prepared::new(&name)?;
     // Long enough to be in the cgroups.
@@ -44,7 +51,7 @@ fn once(number: usize, scratch: &Path, network: Network) -> Result<[Duration; 4]
         hostname: "spawn".into(),
         network,
         listen: Vec::new(),
-        limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000) },
+        limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000), disk_bytes },
         name,
         output: std::fs::File::open("/dev/null")?.into(),
         functions: &[],

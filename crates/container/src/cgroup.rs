@@ -10,9 +10,13 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::error::{Doing, Error};
+use crate::profile::PROFILE;
 use crate::spec::Limits;
 
-const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+/// Those of which [`Limits`] says how much there is.
+const LIMITED: [&str; 3] = ["memory", "pids", "cpu"];
+/// And those of which nobody gets any.
+const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "hugetlb"];
 const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
 /// The kernel refuses less.
 const LEAST_CPU_QUOTA_MICROSECONDS: u64 = 1_000;
@@ -22,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A mounted hierarchy as this process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hierarchy {
-    /// Of our three; all that could be enabled, for version 2.
+    /// Of ours; all that could be enabled, for version 2.
     controllers: Vec<String>,
     is_unified: bool,
     mount: PathBuf,
@@ -112,6 +116,7 @@ impl Cgroups {
             folder.limit_memory(limits.memory_bytes)?;
             folder.limit_processes(limits.pids)?;
             folder.limit_cpu(limits.cpu_millis)?;
+            folder.limit_huge_pages()?;
         }
         Ok(())
     }
@@ -181,7 +186,7 @@ impl Cgroups {
         };
         let has =
             |controller: &&str| self.folders.iter().any(|f| files(controller).iter().any(|file| f.has(file)));
-        CONTROLLERS.into_iter().filter(has).collect()
+        LIMITED.into_iter().filter(has).collect()
     }
 
     pub(crate) fn version(&self) -> Option<u8> {
@@ -225,6 +230,16 @@ impl Folder {
         } else {
             Ok(())
         }
+    }
+
+    /// Pages of a pool that the whole host shares.
+    fn limit_huge_pages(&self) -> Result<(), Error> {
+        let entries = fs::read_dir(&self.path).doing("list a cgroup's files")?.flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let is_limit = |name: &String| {
+            name.starts_with("hugetlb.") && (name.ends_with(".max") || name.ends_with(".limit_in_bytes"))
+        };
+        names.filter(is_limit).try_for_each(|name| self.write(&name, PROFILE.huge_pages))
     }
 
     /// Whether there was anything left to kill.
@@ -336,8 +351,12 @@ fn parse(mountinfo: &str, memberships: &str, unified: impl Fn(&Path) -> String) 
         };
         let mount = PathBuf::from(mount);
         let listed = if is_unified { unified(&mount) } else { after.nth(1).unwrap_or_default().to_owned() };
-        let controllers: Vec<String> =
+        let mut controllers: Vec<String> =
             listed.split([',', ' ', '\n']).filter(|c| CONTROLLERS.contains(c)).map(str::to_owned).collect();
+        // Beside hierarchies of version 1 it has what those left.
+        if is_unified && !controllers.iter().any(|one| LIMITED.contains(&one.as_str())) {
+            controllers.clear();
+        }
         let is_new = !found.iter().any(|other| other.controllers == controllers);
         if let Some(own) = own_folder(memberships, &controllers, is_unified, root, &mount)
             && is_new

@@ -13,6 +13,7 @@ use crate::brought::{self, Awaited, Inside};
 use crate::cgroup::Cgroups;
 use crate::child;
 use crate::egress::Pair;
+use crate::egress::user::Uplink;
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, rules_the_host};
 use crate::init;
@@ -44,6 +45,8 @@ pub struct Container {
     namespaces: Option<Namespaces>,
     /// Interfaces that lead out.
     pair: Option<Pair>,
+    /// What leads out for an ordinary user.
+    uplink: Option<Uplink>,
     scratch: PathBuf,
     functions: HashMap<&'static str, u32>,
     has_died: bool,
@@ -79,6 +82,7 @@ impl Container {
                 listeners: born.told.listeners,
                 namespaces: Some(born.told.namespaces),
                 pair: born.pair,
+                uplink: born.uplink,
                 functions: indexed(spec.functions),
                 scratch: spec.scratch,
                 has_died: false,
@@ -286,6 +290,7 @@ impl Container {
         self.cgroups.kill()?;
         self.cgroups.remove()?;
         self.listeners.clear();
+        self.uplink = None;
         self.pair.take().map_or(Ok(()), |pair| pair.remove())
     }
 }

@@ -13,11 +13,9 @@ use rustix::mount::{
 };
 
 use crate::error::{Doing, Error};
+use crate::profile::PROFILE;
 use crate::sys;
 
-/// Devices that show: name, major, minor.
-const DEVICES: &[(&str, u32, u32)] =
-    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 const LINKS: &[(&str, &str)] = &[
     ("/dev/ptmx", "pts/ptmx"),
     ("/dev/fd", "/proc/self/fd"),
@@ -25,20 +23,6 @@ const LINKS: &[(&str, &str)] = &[
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
 ];
-/// Hidden where they exist: folders become empty, files read as empty.
-const HIDDEN: &[&str] = &[
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/timer_list",
-    "/proc/sched_debug",
-    "/proc/interrupts",
-    "/proc/latency_stats",
-    "/proc/scsi",
-    "/proc/acpi",
-];
-const HIDDEN_OF_SYS: &[&str] = &["/sys/firmware", "/sys/devices/virtual/powercap", "/sys/kernel/debug"];
-const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
-
 const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
@@ -56,14 +40,23 @@ pub(crate) struct KernelFileSystems {
 
 impl KernelFileSystems {
     /// The kernel grants a new /proc and /sys only to who sees the whole of old ones, so this comes first. With the host's network
-    /// /sys stays empty, since it would show the host's interfaces.
-    pub(crate) fn make(has_own_network: bool, maps_many_ids: bool) -> Result<KernelFileSystems, Error> {
+    /// /sys stays empty, since it would show the host's interfaces. Files in memory take half of it at most, or what lies there could leave no room
+    /// for any process, init's included.
+    pub(crate) fn make(
+        has_own_network: bool,
+        maps_many_ids: bool,
+        memory_bytes: Option<u64>,
+    ) -> Result<KernelFileSystems, Error> {
+        let size = memory_bytes.map(|bytes| (bytes / 2).to_string());
+        let mut shm = vec![("mode", "1777")];
+        shm.extend(size.as_deref().map(|size| ("size", size)));
         let sys = if has_own_network {
             new("sysfs", &[], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
         } else {
             nothing()
         };
-        let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620")];
+        let terminals = PROFILE.terminals.to_string();
+        let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620"), ("max", terminals.as_str())];
         if maps_many_ids {
             pts.push(("gid", "5"));
         }
@@ -74,10 +67,10 @@ impl KernelFileSystems {
             dev: new("tmpfs", &[("mode", "755"), ("size", "64k"), ("nr_inodes", "4k")], no_exec)
                 .doing("mount /dev")?,
             pts: new("devpts", &pts, no_exec).doing("mount /dev/pts")?,
-            shm: new("tmpfs", &[("mode", "1777")], PLAIN).doing("mount /dev/shm")?,
+            shm: new("tmpfs", &shm, PLAIN).doing("mount /dev/shm")?,
             // Not every kernel has message queues.
             mqueue: new("mqueue", &[], PLAIN).ok(),
-            devices: DEVICES.iter().map(device).collect::<Result<_, Error>>()?,
+            devices: PROFILE.devices.iter().map(device).collect::<Result<_, Error>>()?,
         })
     }
 
@@ -87,12 +80,13 @@ impl KernelFileSystems {
         self.fill_dev().doing("fill /dev")?;
         attach(&self.proc, "/proc").doing("mount /proc")?;
         attach(&self.sys, "/sys").doing("mount /sys")?;
-        // Whoever nests user namespaces meets kernel code that nobody else reaches.
-        std::fs::write("/proc/sys/user/max_user_namespaces", "0").doing("forbid user namespaces within")?;
-        for path in READ_ONLY.iter().filter(|path| Path::new(path).exists()) {
+        let nested = PROFILE.nested_user_namespaces.to_string();
+        std::fs::write("/proc/sys/user/max_user_namespaces", nested)
+            .doing("forbid user namespaces within")?;
+        for path in PROFILE.read_only.iter().filter(|path| Path::new(path).exists()) {
             read_only(path).doing(format!("make {path} read-only"))?;
         }
-        HIDDEN.iter().chain(HIDDEN_OF_SYS).try_for_each(|path| self.hide(path))
+        PROFILE.hidden.iter().try_for_each(|path| self.hide(path))
     }
 
     fn fill_dev(&self) -> io::Result<()> {

@@ -1,9 +1,12 @@
-//! A network that leads out and nowhere else: a pair of interfaces for each container, and a firewall table of the host for all of
-//! them ([`prepare_egress`]); one more for those that only fetch ([`prepare_fetching`]), since the operator allows those other things.
+//! A network that leads out and nowhere else: for root's containers a pair of interfaces each, and one firewall table of the host for all of
+//! them ([`prepare_egress`]), with one more for those that only fetch ([`prepare_fetching`]), since the operator allows those other things; for
+//! an ordinary user's see [`user`].
 //!
 //! What a container may reach is decided on the host's side, so it holds whatever happens inside: addresses of the internet, and what the operator
 //! names; not the host itself, not other containers, not private, link-local and other special addresses, and nothing over IPv6. The pair ends with
 //! the container's network, by the kernel's own doing.
+
+pub(crate) mod user;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,6 +44,7 @@ const BLOCK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const PAIR_PREFIX: u8 = 31;
 /// Where the host says whom it asks for names. The second is for hosts that ask themselves.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
 /// More networks than these are not taken.
 const MOST_ALLOWED: usize = 256;
 
@@ -128,11 +132,12 @@ impl Pair {
 }
 
 /// Makes this host ready for containers with [`crate::Network::Egress`], or changes what they may reach, at once: replaces the
-/// table `inet buildyard` of nftables, and lets the interfaces of default routes forward. Takes root and the program `nft`.
-/// `allowed` are networks such as `10.1.0.0/16` that can be reached although they are private.
+/// table `inet buildyard` of nftables, and lets the interfaces of default routes forward. Takes the program `nft`.
+/// `allowed` are networks such as `10.1.0.0/16` that can be reached although they are private. For an ordinary user there is nothing to make, and
+/// nothing to allow.
 ///
 /// # Errors
-/// [`Error::Invalid`] for what is no network, [`Error::Forbidden`] without root, [`Error::Failed`].
+/// [`Error::Invalid`] for what is no network, [`Error::Forbidden`] for an ordinary user without `slirp4netns`, [`Error::Failed`].
 pub fn prepare_egress(allowed: &[String]) -> Result<(), Error> {
     prepare(&BUILDS, allowed)
 }
@@ -142,8 +147,14 @@ pub fn prepare_egress(allowed: &[String]) -> Result<(), Error> {
 /// # Errors
 /// As [`prepare_egress`]; [`Error::Forbidden`] also where the host lets nothing through to its neighbours that it is not told of.
 pub fn prepare_fetching(allowed: &[String]) -> Result<(), Error> {
-    check_host()?;
-    match drops_what_is_forwarded(&nft(&["list", "chains"], "")?) {
+    if !rules_the_host() {
+        return Err(Error::Forbidden {
+            what: "a network of its own for fetching".into(),
+            why: "it needs interfaces and a firewall table, which take root".into(),
+            remedy: "Fetch by the host's network, or run as root".into(),
+        });
+    }
+    match drops_what_is_forwarded(&load(nft(&["list", "chains"]), "")?) {
         true => Err(Error::Forbidden {
             what: "a network of its own for fetching".into(),
             why: "another firewall of this host drops what it forwards (as Docker's and ufw's do)".into(),
@@ -156,7 +167,17 @@ pub fn prepare_fetching(allowed: &[String]) -> Result<(), Error> {
 
 fn prepare(kind: &Kind, allowed: &[String]) -> Result<(), Error> {
     check_host()?;
-    nft(&["-f", "-"], &table(kind, allowed, &resolvers())?)?;
+    if !rules_the_host() {
+        return match allowed {
+            [] => Ok(()),
+            _ => Err(Error::Forbidden {
+                what: "to allow private networks".into(),
+                why: "an ordinary user's network `egress` leads to none".into(),
+                remedy: "Leave them out, or run as root".into(),
+            }),
+        };
+    }
+    load(nft(&["-f", "-"]), &table(kind, allowed, &resolvers())?)?;
     default_interfaces().iter().try_for_each(|name| forward(name))
 }
 
@@ -166,16 +187,9 @@ fn drops_what_is_forwarded(chains: &str) -> bool {
 }
 
 /// # Errors
-/// [`Error::Forbidden`] for an ordinary user.
+/// [`Error::Forbidden`] for an ordinary user without what that takes.
 pub(crate) fn check_host() -> Result<(), Error> {
-    match rules_the_host() {
-        true => Ok(()),
-        false => Err(Error::Forbidden {
-            what: "a network that leads out".into(),
-            why: "it needs interfaces and a firewall table, which take root".into(),
-            remedy: "Choose the network `none` or `host`, or run as root".into(),
-        }),
-    }
+    if rules_the_host() { Ok(()) } else { user::check() }
 }
 
 fn forward(interface: &str) -> Result<(), Error> {
@@ -183,17 +197,18 @@ fn forward(interface: &str) -> Result<(), Error> {
     fs::write(&path, "1").doing(format!("write {path}"))
 }
 
-/// What `nft` says to this.
-fn nft(arguments: &[&str], text: &str) -> Result<String, Error> {
+/// The firewall's program, which says what it finds and reads tables from its standard input.
+fn nft(arguments: &[&str]) -> Command {
+    let mut nft = Command::new("nft");
+    nft.args(arguments).env("PATH", PROGRAM_PATH);
+    nft.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    nft
+}
+
+/// What it says to this.
+fn load(mut nft: Command, text: &str) -> Result<String, Error> {
     let doing = "use the firewall by `nft` (Debian's package nftables)";
-    let mut nft = Command::new("nft")
-        .args(arguments)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .doing(doing)?;
+    let mut nft = nft.spawn().doing(doing)?;
     if let Some(mut input) = nft.stdin.take() {
         input.write_all(text.as_bytes()).doing(doing)?;
     }
@@ -278,8 +293,13 @@ fn must_be_a_network(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Whom a container asks for names.
+pub(crate) fn resolvers_inside() -> Vec<Ipv4Addr> {
+    if rules_the_host() { resolvers() } else { vec![user::RESOLVER] }
+}
+
 /// Those that can be asked from elsewhere than this host.
-pub(crate) fn resolvers() -> Vec<Ipv4Addr> {
+fn resolvers() -> Vec<Ipv4Addr> {
     let read = |path: &&str| parse_resolvers(&fs::read_to_string(path).unwrap_or_default());
     RESOLVERS.iter().map(read).find(|found| !found.is_empty()).unwrap_or_default()
 }

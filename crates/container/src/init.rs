@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group
 
 use crate::child;
 use crate::inside::READY;
+use crate::landlock;
 use crate::late::Namespaces;
 use crate::packet;
 use crate::seccomp::Filters;
@@ -59,6 +60,7 @@ impl Init {
         sys::reset_signals();
         let signals = sys::child_signals()?;
         let namespaces = Namespaces::own()?;
+        landlock::hold()?;
         // The last thing before what is untrusted.
         filters.load()?;
         let namespaces = namespaces.each_ref().map(AsFd::as_fd);

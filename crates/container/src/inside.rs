@@ -19,6 +19,7 @@ use crate::init;
 use crate::layout::{Content, Layer, Layout, OURS};
 use crate::packet;
 use crate::privileges;
+use crate::profile::PROFILE;
 use crate::report::STANDARD_FOLDERS;
 use crate::seccomp::Filters;
 use crate::spec::Spec;
@@ -150,7 +151,9 @@ fn take_identity(setup: &Setup<'_>) -> Result<(), Error> {
 /// What is private to the container apart from files.
 fn separate(setup: &Setup<'_>) -> Result<(), Error> {
     rustix::process::setsid().doing("start a session")?;
-    sys::unshare(libc::CLONE_NEWCGROUP).doing("leave the cgroup namespace")?;
+    for (name, flag) in PROFILE.later_namespaces {
+        sys::unshare(*flag).doing(format!("leave the namespace {name}"))?;
+    }
     rustix::system::sethostname(setup.spec.hostname.as_bytes()).doing("set the host name")?;
     if setup.spec.network.is_own() {
         sys::bring_loopback_up().doing("bring the loopback interface up")?;
@@ -188,7 +191,8 @@ fn limit(setup: &Setup<'_>) -> Result<(), Error> {
 /// Makes the new root and leaves the old one.
 fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     umask(Mode::empty());
-    let kernel = KernelFileSystems::make(setup.spec.network.is_own(), setup.ids == Ids::Range)?;
+    let memory = setup.spec.limits.memory_bytes;
+    let kernel = KernelFileSystems::make(setup.spec.network.is_own(), setup.ids == Ids::Range, memory)?;
     let trees = Trees::of(setup)?;
     // Of these folders, all that was needed is in hand.
     attach(KernelFileSystems::empty_memory()?, LOWERS).doing("mount a place for lower folders")?;
@@ -534,7 +538,10 @@ fn change_root(layer: Option<&OwnedFd>) -> Result<(), Error> {
     match layer {
         Some(mount) => attach(mount, root),
         // A folder must be a mount to become the root.
-        None => detached(root).and_then(|tree| attach(tree, root)),
+        None => detached(root).and_then(|tree| {
+            sys::make_plain(tree.as_fd())?;
+            attach(tree, root)
+        }),
     }
     .doing("mount the root")?;
     chdir(root).doing("enter the root")?;

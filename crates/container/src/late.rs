@@ -23,17 +23,19 @@ use crate::sys::{self, Fork};
 /// A folder of every container, in whose place the layers show while the overlay is made. Only the fork sees that.
 const LAYERS: &str = "/proc";
 
-/// A container's user and mount namespaces.
+/// A container's namespaces that somebody enters later.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
     pub(crate) user: OwnedFd,
     pub(crate) mount: OwnedFd,
+    pub(crate) network: OwnedFd,
 }
 
 impl Namespaces {
     /// Those of this process.
-    pub(crate) fn own() -> io::Result<[OwnedFd; 2]> {
-        Ok([File::open("/proc/self/ns/user")?.into(), File::open("/proc/self/ns/mnt")?.into()])
+    pub(crate) fn own() -> io::Result<[OwnedFd; 3]> {
+        let open = |kind: &str| Ok::<OwnedFd, io::Error>(File::open(format!("/proc/self/ns/{kind}"))?.into());
+        Ok([open("user")?, open("mnt")?, open("net")?])
     }
 }
 

@@ -7,10 +7,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 
+use libc::c_int;
 use rustix::process::{Pid, getegid, geteuid};
 
 use crate::cgroup::Cgroups;
 use crate::devices::detached;
+use crate::disk;
+use crate::egress::user::Uplink;
 use crate::egress::{self, Pair};
 use crate::error::{Doing, Error};
 use crate::ids::{self, IdRange, RANGE, rules_the_host};
@@ -19,6 +22,7 @@ use crate::late::Namespaces;
 use crate::layout::{Content, Layer, Layout};
 use crate::packet;
 use crate::prepared::Prepared;
+use crate::profile::PROFILE;
 use crate::report;
 use crate::spec::{MOST_BENEATH, Network, Rootfs, Spec};
 use crate::sys;
@@ -33,6 +37,7 @@ pub(crate) struct Born {
     pub(crate) ids: Option<IdRange>,
     pub(crate) told: Told,
     pub(crate) pair: Option<Pair>,
+    pub(crate) uplink: Option<Uplink>,
 }
 
 /// What init has told of itself.
@@ -55,7 +60,10 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
         chown(&spec.scratch, Some(ids.first), Some(ids.first)).doing("hand over the scratch folder")?;
         trees = open_trees(&layout)?;
         beneath = open_beneath(spec, ids.first)?;
-        scratch = Some(detached(&spec.scratch).doing("show the scratch folder")?);
+        scratch = Some(match spec.limits.disk_bytes {
+            Some(bytes) => disk::make(bytes, &spec.scratch, ids.first)?,
+            None => detached(&spec.scratch).doing("show the scratch folder")?,
+        });
     }
     let (control, inits_control) = packet::pair().doing("make a socket")?;
     let (events, inits_events) = packet::pair().doing("make a socket")?;
@@ -79,12 +87,19 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
         events: &inits_events,
         others_ends: [control.as_raw_fd(), events.as_raw_fd()],
     };
-    let network = if spec.network.is_own() { sys::NEW_NETWORK } else { 0 };
-    let (init, pidfd) =
-        prepared.give_birth(sys::NAMESPACES | network, &setup).map_err(report::why_no_namespaces)?;
+    let network = PROFILE.network_namespace.1 * c_int::from(spec.network.is_own());
+    let namespaces = PROFILE.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
+    let (init, pidfd) = prepared.give_birth(namespaces as u64, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    match bring_up(init, control.as_fd(), (ids.as_ref(), pair.as_ref()), (cgroups, spec), (&layout, &trees)) {
-        Ok(told) => Ok(Born { init, pidfd, control, events, ids, told, pair }),
+    let told =
+        bring_up(init, control.as_fd(), (ids.as_ref(), pair.as_ref()), (cgroups, spec), (&layout, &trees));
+    let is_users = !is_root && spec.network == Network::Egress;
+    let connected = told.and_then(|told| {
+        let uplink = is_users.then(|| Uplink::connect(&told.namespaces)).transpose()?;
+        Ok((told, uplink))
+    });
+    match connected {
+        Ok((told, uplink)) => Ok(Born { init, pidfd, control, events, ids, told, pair, uplink }),
         Err(error) => {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             let _ = sys::wait_for_exit(init);
@@ -106,6 +121,12 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
     }
     if spec.network.leads_out() {
         egress::check_host()?;
+    }
+    if let Some(bytes) = spec.limits.disk_bytes {
+        disk::check(bytes)?;
+        if spec.may_lie_beneath || !spec.beneath.is_empty() {
+            return Err(Error::Invalid("what is written to a disk of a fixed size is not kept".into()));
+        }
     }
     if spec.beneath.len() > MOST_BENEATH {
         let text =
@@ -207,8 +228,8 @@ pub(crate) fn await_ready(control: BorrowedFd<'_>) -> Result<Told, Error> {
     let mut reader = Reader(&message);
     match reader.number() {
         Some(READY) => {
-            let [user, mount] = <[OwnedFd; 2]>::try_from(descriptors).map_err(|_| Error::Gone)?;
-            Ok(Told { listeners, namespaces: Namespaces { user, mount } })
+            let [user, mount, network] = <[OwnedFd; 3]>::try_from(descriptors).map_err(|_| Error::Gone)?;
+            Ok(Told { listeners, namespaces: Namespaces { user, mount, network } })
         }
         Some(errno) => {
             let what = reader.text().unwrap_or_default().to_string_lossy().into_owned();
@@ -224,7 +245,7 @@ fn files(spec: &Spec) -> Vec<(PathBuf, Vec<u8>)> {
     let mut hosts = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_vec();
     let mut resolv = b"# this container has no network\n".to_vec();
     if spec.network.leads_out() {
-        let lines = egress::resolvers().into_iter().map(|address| format!("nameserver {address}\n"));
+        let lines = egress::resolvers_inside().into_iter().map(|address| format!("nameserver {address}\n"));
         resolv = lines.collect::<String>().into_bytes();
     }
     if spec.network == Network::Host {

@@ -5,22 +5,12 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities};
 
-/// What package installers and test suites need to behave as they do as root; all of it ends at the container's own ids.
-fn kept() -> CapabilitySet {
-    CapabilitySet::CHOWN
-        | CapabilitySet::DAC_OVERRIDE
-        | CapabilitySet::FOWNER
-        | CapabilitySet::FSETID
-        | CapabilitySet::KILL
-        | CapabilitySet::SETUID
-        | CapabilitySet::SETGID
-        | CapabilitySet::SYS_CHROOT
-        | CapabilitySet::NET_BIND_SERVICE
-}
+use crate::profile::PROFILE;
 
-const OPEN_FILES: u64 = 65_536;
-const LOCKED_MEMORY_BYTES: u64 = 64 << 10;
-const MESSAGE_QUEUE_BYTES: u64 = 800 << 10;
+fn kept() -> CapabilitySet {
+    let bits = PROFILE.capabilities.iter().map(|(_, number)| 1_u64 << number);
+    CapabilitySet::from_bits_retain(bits.sum())
+}
 
 /// Drops every other capability from every set. Inheritable and ambient become empty, as programs run by root get theirs anyway.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
@@ -46,10 +36,9 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
 
 /// Lowers limits; none is raised, so no privilege is needed. `processes` stands in for a cgroup where there is none.
 pub(crate) fn limit_resources(processes: Option<u64>) -> io::Result<()> {
-    lower(Resource::Core, 0)?;
-    lower(Resource::Nofile, OPEN_FILES)?;
-    lower(Resource::Memlock, LOCKED_MEMORY_BYTES)?;
-    lower(Resource::Msgqueue, MESSAGE_QUEUE_BYTES)?;
+    for limit in PROFILE.resources {
+        lower(limit.resource, limit.most)?;
+    }
     if let Some(processes) = processes {
         lower(Resource::Nproc, processes)?;
     }

@@ -12,7 +12,7 @@ pub struct Spec {
     pub rootfs: Rootfs,
     /// An existing, empty folder of the host for this container alone. Everything written inside lands below it;
     /// [`crate::Container::destroy`] and [`crate::sweep`] empty it again. When the caller is root it is given to the container's
-    /// root user.
+    /// root user. With [`Limits::disk_bytes`] its file system only holds the file behind that disk.
     pub scratch: PathBuf,
     /// What is written shall be able to lie beneath later containers. Takes a little longer to make.
     pub may_lie_beneath: bool,
@@ -105,7 +105,8 @@ pub struct LateOverlay {
 pub enum Network {
     /// A network of its own that holds nothing but a working loopback.
     None,
-    /// A network of its own that leads out to what [`crate::prepare_egress`] says, which must have been called on this host. Takes root.
+    /// A network of its own that leads out to what [`crate::prepare_egress`] says, which must have been called on this host. An
+    /// ordinary user's takes `slirp4netns`.
     Egress,
     /// As [`Network::Egress`], but to what [`crate::prepare_fetching`] says.
     Fetching,
@@ -134,6 +135,9 @@ pub struct Limits {
     pub pids: Option<u64>,
     /// Thousandths of one processor.
     pub cpu_millis: Option<u64>,
+    /// Everything that is written below the scratch folder, on a disk of its own that goes with the container. Takes root; not with
+    /// [`Spec::may_lie_beneath`]. What is written to a [`LateOverlay`] is not on it.
+    pub disk_bytes: Option<u64>,
 }
 
 /// A function of the calling program that can run inside the container, as its root user.

@@ -1,19 +1,16 @@
 //! System calls for which there is no safe face elsewhere: clone, fork, exec, idmapped mounts, descriptors by number.
 //! The only file of the crate with `unsafe`. No policy.
 
-use std::ffi::{CString, c_int, c_void};
+use std::ffi::{CString, c_int, c_uint, c_ulong, c_void};
+use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::ptr;
 
 use rustix::process::Pid;
 
-/// The namespaces a container is born into; the cgroup namespace is left later, once the cgroup is the right one.
-pub(crate) const NAMESPACES: u64 =
-    (libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS)
-        as u64;
-pub(crate) const NEW_NETWORK: u64 = libc::CLONE_NEWNET as u64;
 pub(crate) const INTO_CGROUP: u64 = 0x2_0000_0000;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -52,6 +49,11 @@ pub(crate) fn map_ids(tree: BorrowedFd<'_>, user_namespace: BorrowedFd<'_>) -> i
     set_mount_attributes(tree, 0, libc::MOUNT_ATTR_IDMAP, Some(user_namespace))
 }
 
+/// Takes devices and set-user-id programs from a detached mount.
+pub(crate) fn make_plain(tree: BorrowedFd<'_>) -> io::Result<()> {
+    set_mount_attributes(tree, 0, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV, None)
+}
+
 /// Makes a detached mount, and those within it, read-only.
 pub(crate) fn make_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
     set_mount_attributes(
@@ -60,6 +62,68 @@ pub(crate) fn make_read_only(tree: BorrowedFd<'_>) -> io::Result<()> {
         libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         None,
     )
+}
+
+/// A loop device over a file, which frees itself once nobody uses it, and its path.
+pub(crate) fn attach_loop(file: &File) -> io::Result<(File, PathBuf)> {
+    const GET_FREE: c_ulong = 0x4C82;
+    const CONFIGURE: c_ulong = 0x4C0A;
+    const AUTOCLEAR: u32 = 4;
+    let control = File::options().read(true).write(true).open("/dev/loop-control")?;
+    loop {
+        // SAFETY: the call takes no argument.
+        let number = check(unsafe { libc::ioctl(control.as_raw_fd(), GET_FREE) }.into())?;
+        let path = PathBuf::from(format!("/dev/loop{number}"));
+        let device = File::options().read(true).write(true).open(&path)?;
+        // `struct loop_config`: descriptor, block size, `struct loop_info64` with its flags at byte 60, 64 reserved bytes.
+        let mut configuration = [0_u32; 76];
+        configuration[0] = file.as_raw_fd() as u32;
+        configuration[2 + 13] = AUTOCLEAR;
+        // SAFETY: the structure is initialised and as large as the call reads.
+        match check(unsafe { libc::ioctl(device.as_raw_fd(), CONFIGURE, configuration.as_ptr()) }.into()) {
+            // Somebody else was quicker.
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok((device, path)),
+        }
+    }
+}
+
+/// Of Landlock's interface; 0 where there is none.
+pub(crate) fn landlock_version() -> i32 {
+    const VERSION: c_uint = 1;
+    // SAFETY: asked like this, the call reads nothing.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<c_void>(), 0_usize, VERSION) };
+    version.try_into().unwrap_or(0).max(0)
+}
+
+/// Makes a Landlock domain of this process: `handled` accesses are denied, but for those `allowed` beneath a folder; `scopes` reach no
+/// further than the domain.
+pub(crate) fn landlock(handled: u64, scopes: u64, allowed: u64, beneath: &OwnedFd) -> io::Result<()> {
+    #[repr(C, packed)]
+    struct PathBeneath {
+        allowed: u64,
+        folder: RawFd,
+    }
+    const PATH_BENEATH: c_int = 1;
+    // Accesses to files, to networks, scopes. Older kernels take longer structures if the rest is zero.
+    let attributes = [handled, 0, scopes];
+    let rule = PathBeneath { allowed, folder: beneath.as_raw_fd() };
+    // SAFETY: the structures are initialised and live until the calls return; their sizes are given or known to the kernel.
+    unsafe {
+        let ruleset = check(libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+            0,
+        ))?;
+        let ruleset = OwnedFd::from_raw_fd(ruleset as RawFd);
+        let number = ruleset.as_raw_fd();
+        check(libc::syscall(libc::SYS_landlock_add_rule, number, PATH_BENEATH, &raw const rule, 0))?;
+        check(libc::syscall(libc::SYS_landlock_restrict_self, number, 0))?;
+    }
+    Ok(())
 }
 
 /// Which side of a fork this is.
@@ -223,7 +287,7 @@ pub(crate) fn take_descriptors(wanted: &[BorrowedFd<'_>]) -> io::Result<Vec<Owne
         check(unsafe { libc::dup2(*copy, number as RawFd) }.into())?;
     }
     // SAFETY: as above.
-    check(unsafe { libc::syscall(libc::SYS_close_range, count, libc::c_uint::MAX, 0) })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, count, c_uint::MAX, 0) })?;
     // SAFETY: dup2 has just made each of these numbers ours.
     Ok((3..count).map(|number| unsafe { OwnedFd::from_raw_fd(number) }).collect())
 }
@@ -231,9 +295,7 @@ pub(crate) fn take_descriptors(wanted: &[BorrowedFd<'_>]) -> io::Result<Vec<Owne
 /// Marks all descriptors from `first` on to be closed by `exec`.
 pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: only a flag changes.
-    check(unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    })?;
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) })?;
     Ok(())
 }
 

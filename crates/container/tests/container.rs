@@ -21,6 +21,9 @@ use container::{
 #[path = "container/egress.rs"]
 mod egress;
 use egress::*;
+#[path = "container/escape.rs"]
+mod escape;
+use escape::*;
 #[path = "container/isolation.rs"]
 mod isolation;
 use isolation::*;
@@ -74,6 +77,14 @@ const CASES: &[Case] = cases![
     Both folders_and_files_are_there_from_the_start,
     Both mounts_show_what_they_should,
     Both dangerous_system_calls_are_refused,
+    Both nothing_that_is_tried_gets_out_of_the_hosts_environment,
+    Both nothing_that_is_tried_gets_out_of_an_image,
+    Both images_that_lie_get_nowhere,
+    Both a_working_folder_is_one_of_the_container,
+    Both with_the_hosts_network_abstract_sockets_are_the_containers,
+    Root what_is_tried_works_outside,
+    Root the_network_that_leads_out_leads_to_no_witness,
+    Root the_checks_are_documented,
     Both init_cannot_be_looked_into,
     Both no_capability_but_the_nine_is_left,
     Both kernel_file_systems_are_masked_and_read_only,
@@ -83,7 +94,8 @@ const CASES: &[Case] = cases![
     Root what_fetches_is_led_to_public_and_named_addresses_only,
     Root neighbours_do_not_reach_each_other,
     Both ports_of_the_caller_answer_inside_whatever_the_network,
-    Both the_network_that_leads_out_takes_root,
+    Root an_ordinary_users_network_leads_out_and_nowhere_else,
+    Both the_network_that_leads_out_says_what_it_lacks,
     Both an_image_folder_is_the_root,
     Both an_image_of_links_leads_nowhere,
     Both a_fork_bomb_is_held_and_gone_after_destroy,
@@ -113,6 +125,9 @@ const CASES: &[Case] = cases![
     Root a_memory_hog_is_killed_and_told_apart,
     Both what_was_used_is_told,
     Root limits_are_what_was_asked_for,
+    Root a_disk_of_a_fixed_size_is_full_and_gone_afterwards,
+    Both a_disk_of_a_fixed_size_takes_root_and_room,
+    Both the_profile_holds,
     Root ids_of_two_containers_do_not_overlap,
 ];
 
@@ -124,6 +139,12 @@ fn main() -> ExitCode {
         && flag == "--one"
     {
         run_here(name, who);
+        return ExitCode::SUCCESS;
+    }
+    if let [flag, folder] = arguments.as_slice()
+        && flag == "--make-prober"
+    {
+        println!("{}", make_prober(Path::new(folder)).display());
         return ExitCode::SUCCESS;
     }
     let is_exact = arguments.iter().any(|a| a == "--exact");
@@ -184,6 +205,8 @@ fn run_apart(case: &Case, who: Who) -> bool {
 
 fn run_here(name: &str, who: &str) {
     if who == "User" && rustix::process::geteuid().is_root() {
+        // Where it goes is not the user's.
+        prober();
         become_user();
     }
     let case = CASES.iter().find(|case| case.name == name).unwrap();
@@ -216,11 +239,22 @@ fn place_of(process: u32) -> PathBuf {
 
 impl Place {
     fn new() -> Place {
-        let folder = place_of(std::process::id());
+        Place::at(place_of(std::process::id()), format!("test-{}", std::process::id()))
+    }
+
+    /// A second one of this process's.
+    fn new_beside() -> Place {
+        Place::at(
+            std::env::temp_dir().join(format!("container-test-{}-beside", std::process::id())),
+            format!("test-{}-beside", std::process::id()),
+        )
+    }
+
+    fn at(folder: PathBuf, name: String) -> Place {
         fs::create_dir(&folder).unwrap();
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
         fs::create_dir(folder.join("scratch")).unwrap();
-        Place { folder, name: format!("test-{}", std::process::id()) }
+        Place { folder, name }
     }
 
     fn scratch(&self) -> PathBuf {
@@ -977,11 +1011,15 @@ fn a_memory_hog_is_killed_and_told_apart() {
     assert_eq!(tester.run(&process).0, ExitStatus::Signal(9));
     assert_eq!(tester.container.oom_kills(), 1);
     assert_eq!(tester.says("echo alive"), "alive");
+    // Nor do files in memory take all of it.
+    tester.refuses("head -c 50000000 /dev/zero > /dev/shm/large");
+    assert_eq!(tester.says("stat -c %s /dev/shm/large"), (32 << 20).to_string());
     tester.end();
 }
 
 fn limits_are_what_was_asked_for() {
-    let limits = Limits { memory_bytes: Some(256 << 20), pids: Some(77), cpu_millis: Some(1500) };
+    let limits =
+        Limits { memory_bytes: Some(256 << 20), pids: Some(77), cpu_millis: Some(1500), disk_bytes: None };
     let tester = Tester::with(|spec, _| spec.limits = limits);
     let report = container::capabilities();
     assert_eq!(report.limits, ["memory", "pids", "cpu"]);
@@ -1003,6 +1041,78 @@ fn limits_are_what_was_asked_for() {
     }
     assert_eq!(value("pids.max"), "78");
     tester.end();
+}
+
+fn loop_devices() -> Vec<String> {
+    let entries = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
+    entries.filter_map(|entry| fs::read_to_string(entry.join("loop/backing_file")).ok()).collect()
+}
+
+fn a_disk_of_a_fixed_size_is_full_and_gone_afterwards() {
+    const DISK_BYTES: u64 = 64 << 20;
+    container::prepare_disk(DISK_BYTES).unwrap();
+    let is_ours = |files: Vec<String>, place: &Path| {
+        files.iter().filter(|file| file.starts_with(place.to_str().unwrap())).count()
+    };
+    let mut tester = Tester::with(|spec, _| spec.limits.disk_bytes = Some(DISK_BYTES));
+    let folder = tester.place.folder.clone();
+    assert_eq!(is_ours(loop_devices(), &folder), 1);
+    let (status, output) = tester.sh("head -c 100000000 /dev/zero > /root/large");
+    assert_ne!(status, ExitStatus::Code(0));
+    assert!(output.contains("No space left on device"), "{output}");
+    // All folders are on it; what the host has is still read, and room that was freed can be used.
+    tester.refuses("head -c 1000000 /dev/zero > /usr/share/more");
+    tester.says("rm /root/large; head -c 40000000 /dev/zero > /etc/large; rm /etc/large; cat /etc/passwd");
+    // As many files as there is room for, and no more.
+    tester
+        .refuses("cd /tmp; i=0; while [ $i -lt 100000 ]; do : > $i || exit 1; i=$((i+1)); done 2> /dev/null");
+    assert!(
+        fs::read_dir(tester.place.scratch()).unwrap().next().is_none(),
+        "nothing of it lies in the folder"
+    );
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("/dev/loop"));
+    tester.end();
+    assert!(eventually(|| is_ours(loop_devices(), &folder) == 0), "{:?}", loop_devices());
+
+    // Nor does it stay if nobody ends it.
+    let place = Place::new_beside();
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // SAFETY: this process has one thread.
+    let caller = unsafe { libc::fork() };
+    if caller == 0 {
+        let (mut spec, _output) = place.spec();
+        spec.limits.disk_bytes = Some(DISK_BYTES);
+        let _container = Container::create(spec).unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        // As a crash does.
+        rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+    }
+    drop(writer);
+    fs::File::from(reader).read_exact(&mut [0]).unwrap();
+    rustix::process::waitpid(rustix::process::Pid::from_raw(caller), rustix::process::WaitOptions::empty())
+        .unwrap();
+    assert!(eventually(|| is_ours(loop_devices(), &place.folder) == 0), "{:?}", loop_devices());
+    container::sweep(&place.name(), &place.scratch()).unwrap();
+}
+
+fn a_disk_of_a_fixed_size_takes_root_and_room() {
+    let refused = |change: fn(&mut Spec)| {
+        let place = Place::new();
+        let (mut spec, _output) = place.spec();
+        spec.limits.disk_bytes = Some(64 << 20);
+        change(&mut spec);
+        Container::create(spec).unwrap_err()
+    };
+    let error = refused(|spec| spec.limits.disk_bytes = Some(1000));
+    assert!(matches!(error, Error::Invalid(_)), "{error}");
+    if is_root() {
+        let error = refused(|spec| spec.may_lie_beneath = true);
+        assert!(matches!(error, Error::Invalid(_)), "{error}");
+    } else {
+        for error in [refused(|_| {}), container::prepare_disk(64 << 20).unwrap_err()] {
+            assert!(matches!(error, Error::Forbidden { .. }), "{error}");
+        }
+    }
 }
 
 fn ids_of_two_containers_do_not_overlap() {

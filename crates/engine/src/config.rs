@@ -154,6 +154,18 @@ impl StoreEncryption {
     }
 }
 
+/// How much of this host a compute type has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub memory_bytes: Option<u64>,
+    /// Thousandths of a processor.
+    pub cpu_millis: Option<u64>,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+    /// Of everything that a build writes; not limited if it is not said.
+    pub disk_bytes: Option<u64>,
+}
+
 #[derive(Debug, Clone)]
 pub struct Config {
     pub region: Region,
@@ -177,6 +189,8 @@ pub struct Config {
     pub concurrent_builds: usize,
     /// How many builds of a compute type, such as `BUILD_GENERAL1_LARGE`, run at once; others have no limit of their own.
     pub concurrent_builds_of: BTreeMap<String, usize>,
+    /// Sizes of compute types that are not AWS's; what of a size is not said stays as it is there.
+    pub sizes: BTreeMap<String, Size>,
     /// How many builds may wait in the queue.
     pub queued_builds: usize,
     /// The environment types whose builds can run here.
@@ -224,6 +238,7 @@ impl Config {
             log_quota_bytes: Some(LOG_QUOTA_BYTES),
             concurrent_builds: processors.max(2),
             concurrent_builds_of: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             queued_builds: 10_000,
             environment_types: vec![native_environment_type()],
             host_images: vec!["host".to_string(), "aws/codebuild/*".to_string()],

@@ -182,6 +182,7 @@ impl Build<'_> {
                 memory_bytes: Some(MEMORY_BYTES),
                 pids: Some(PROCESSES),
                 cpu_millis: None,
+                disk_bytes: None,
             },
             name,
             output: File::options().write(true).open("/dev/null")?.into(),

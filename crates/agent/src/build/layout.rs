@@ -166,6 +166,7 @@ impl Build<'_> {
                 memory_bytes: environment.limits.memory_bytes,
                 pids: environment.limits.pids,
                 cpu_millis: environment.limits.cpu_millis,
+                disk_bytes: environment.limits.disk_bytes,
             },
             name,
             output,

@@ -220,8 +220,12 @@ fn demanded(arguments: &Arguments) -> (Network, Limits) {
         NetworkChoice::Host => Network::Host,
         NetworkChoice::None => Network::None,
     };
-    let limits =
-        Limits { memory_bytes: arguments.memory, pids: Some(arguments.pids), cpu_millis: arguments.cpus };
+    let limits = Limits {
+        memory_bytes: arguments.memory,
+        pids: Some(arguments.pids),
+        cpu_millis: arguments.cpus,
+        disk_bytes: None,
+    };
     (network, limits)
 }
 

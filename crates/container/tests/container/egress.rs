@@ -213,17 +213,110 @@ pub(crate) fn ports_of_the_caller_answer_inside_whatever_the_network() {
     tester.end();
 }
 
-pub(crate) fn the_network_that_leads_out_takes_root() {
+/// Root makes what is outside, and an ordinary user, in a process apart, the container.
+pub(crate) fn an_ordinary_users_network_leads_out_and_nowhere_else() {
+    if !is_root() {
+        return as_an_ordinary_user();
+    }
+    let outside = Outside::new();
+    let listener = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    have_own_mounts();
+    give_everybody_tunnels();
+    let mut user = Command::new(std::env::current_exe().unwrap());
+    user.args(["--one", "an_ordinary_users_network_leads_out_and_nowhere_else", "User"]);
+    user.env("HOST_PORT", listener.local_addr().unwrap().port().to_string());
+    let mut user = user.spawn().unwrap();
+    let place = place_of(user.id());
+    let status = user.wait().unwrap();
+    let _ = fs::remove_dir_all(place);
+    assert!(status.success());
+    drop(outside);
+}
+
+/// As on most hosts anyway; only for this process and its children.
+fn give_everybody_tunnels() {
+    let folder = Path::new("/dev/net");
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", folder, "tmpfs", flags, None).unwrap();
+    let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::from_raw_mode(0o666));
+    rustix::fs::mknodat(rustix::fs::CWD, folder.join("tun"), kind, mode, rustix::fs::makedev(10, 200))
+        .unwrap();
+    fs::set_permissions(folder.join("tun"), fs::Permissions::from_mode(0o666)).unwrap();
+}
+
+fn as_an_ordinary_user() {
+    container::prepare_egress(&[]).unwrap();
+    let mut tester = tester();
+    assert_eq!(tries(&mut tester, OUTSIDE, 8000), "came through b'out'");
+    let port: u16 = std::env::var("HOST_PORT").unwrap().parse().unwrap();
+    TcpStream::connect((HOST, port)).unwrap();
+    TcpStream::connect((PRIVATE, 8000)).unwrap();
+    for (address, port) in [
+        (HOST, port),
+        ("127.0.0.1", port),
+        ("198.18.0.2", port),
+        (PRIVATE, 8000),
+        ("169.254.169.254", 80),
+        ("10.0.0.1", 80),
+        ("192.168.0.1", 80),
+        ("100.64.0.1", 80),
+        ("224.0.0.1", 80),
+        ("fd00:ec2::254", 80),
+        ("2001:db8::2", 80),
+    ] {
+        assert!(tries(&mut tester, address, port).starts_with("refused"), "{address}");
+    }
+    for change in ["ip link set eth0 down", "ip addr add 10.213.77.9/24 dev eth0", "nft flush ruleset"] {
+        tester.refuses(change);
+    }
+    assert_eq!(tester.says("cat /etc/resolv.conf"), "nameserver 198.18.0.3");
+    let error = container::prepare_egress(&["10.0.0.0/8".to_owned()]).unwrap_err();
+    assert!(matches!(error, Error::Forbidden { .. }), "{error}");
+    let before = carriers();
+    let place = tester.end();
+    assert_eq!(carriers(), before - 1);
+
+    // Nor does it stay if nobody ends it.
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    // SAFETY: this process has one thread.
+    let caller = unsafe { libc::fork() };
+    if caller == 0 {
+        let (mut spec, _output) = place.spec();
+        spec.network = Network::Egress;
+        let _container = Container::create(spec).unwrap();
+        rustix::io::write(&writer, b"x").unwrap();
+        // As a crash does.
+        rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).unwrap();
+    }
+    drop(writer);
+    fs::File::from(reader).read_exact(&mut [0]).unwrap();
+    let caller = rustix::process::Pid::from_raw(caller);
+    rustix::process::waitpid(caller, rustix::process::WaitOptions::empty()).unwrap();
+    assert!(eventually(|| carriers() == before - 1));
+    container::sweep(&place.name(), &place.scratch()).unwrap();
+}
+
+/// How many processes of this user's carry packets.
+fn carriers() -> usize {
+    let is_one = |process: &PathBuf| {
+        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
+        name.trim() == "slirp4netns" && fs::metadata(process).is_ok_and(|it| it.uid() == USER)
+    };
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(is_one).count()
+}
+
+pub(crate) fn the_network_that_leads_out_says_what_it_lacks() {
     if is_root() {
         return;
     }
-    let refusals = [container::prepare_egress(&[]).unwrap_err(), {
-        let place = Place::new();
-        let (mut spec, _output) = place.spec();
-        spec.network = Network::Egress;
-        Container::create(spec).unwrap_err()
-    }];
-    for error in refusals {
+    // Whether it lacks something is up to the host.
+    let prepared = container::prepare_egress(&[]);
+    let place = Place::new();
+    let (mut spec, _output) = place.spec();
+    spec.network = Network::Egress;
+    let created = Container::create(spec);
+    assert_eq!(prepared.is_ok(), created.is_ok());
+    for error in [prepared.err(), created.err()].into_iter().flatten() {
         assert!(
             matches!(error, Error::Forbidden { .. }) && error.to_string().contains("`none` or `host`"),
             "{error}"

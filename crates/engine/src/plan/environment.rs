@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use agent::plan::{Environment, Limits, Network, Rootfs};
-use api::codebuild::{ComputeType, Project};
+use api::codebuild::{ComputeType, EnvironmentType, Project};
 
 use crate::config::Config;
 use crate::error::Result;
@@ -26,7 +26,7 @@ pub(super) fn environment(settings: &Project, config: &Config) -> Result<(Enviro
         variables: if host { config.host_variables.clone() } else { BTreeMap::new() },
         shared: if host { config.host_shared.clone() } else { Vec::new() },
         network: network(settings, config),
-        limits: limits(compute),
+        limits: limits(compute, environment.r#type.as_ref(), config),
         privileged: environment.privileged_mode == Some(true),
     };
     Ok((made, (!host).then_some(image)))
@@ -46,26 +46,34 @@ pub(super) fn vpc(settings: &Project) -> Option<&str> {
     (!vpc.is_empty()).then_some(vpc)
 }
 
-fn limits(compute: &ComputeType) -> Limits {
-    let size = size(compute);
+/// The operator's size, and AWS's where that says nothing. COMPAT: EN-010, EN-016 but for the disk, which only the operator
+/// can promise.
+fn limits(compute: &ComputeType, kind: Option<&EnvironmentType>, config: &Config) -> Limits {
+    let size = config.sizes.get(compute.as_str()).copied().unwrap_or_default();
+    let (gib, processors) = on_demand(compute, kind).unzip();
     Limits {
-        memory_bytes: size.map(|(gib, _)| gib * GIB),
-        pids: Some(PROCESSES),
-        cpu_millis: size.map(|(_, processors)| processors * 1000),
+        memory_bytes: size.memory_bytes.or(gib.map(|gib: u64| gib * GIB)),
+        pids: size.processes.or(Some(PROCESSES)),
+        cpu_millis: size.cpu_millis.or(processors.map(|processors: u64| processors * 1000)),
+        disk_bytes: size.disk_bytes,
     }
 }
 
 /// Whether builds can have this kind of compute.
 pub(crate) fn is_available(compute: &ComputeType) -> bool {
-    size(compute).is_some()
+    on_demand(compute, None).is_some()
 }
 
-/// COMPAT: EN-010 memory in GiB and processors of an on-demand Linux size; none for other kinds of compute.
-fn size(compute: &ComputeType) -> Option<(u64, u64)> {
+/// COMPAT: EN-010, EN-011 memory in GiB and processors of an on-demand Linux size; none for other kinds of compute. EN-015: the
+/// sizes of today, not those of 2022.
+fn on_demand(compute: &ComputeType, kind: Option<&EnvironmentType>) -> Option<(u64, u64)> {
+    let is_arm = kind == Some(&EnvironmentType::ArmContainer);
     match compute {
         ComputeType::BuildGeneral1Small => Some((4, 2)),
         ComputeType::BuildGeneral1Medium => Some((8, 4)),
         ComputeType::BuildGeneral1Large => Some((16, 8)),
+        ComputeType::BuildGeneral1Xlarge if is_arm => Some((64, 32)),
+        ComputeType::BuildGeneral1_2xlarge if is_arm => Some((96, 48)),
         ComputeType::BuildGeneral1Xlarge => Some((72, 36)),
         ComputeType::BuildGeneral1_2xlarge => Some((144, 72)),
         _ => None,

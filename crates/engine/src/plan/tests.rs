@@ -9,6 +9,7 @@ use api::codebuild::{
 };
 
 use super::*;
+use crate::config::Size;
 use crate::error::Error;
 
 const UUID: &str = "0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1";
@@ -400,16 +401,48 @@ fn curated_images_are_the_host_and_others_are_left_to_provisioning() {
     assert_eq!(order.image.as_deref(), Some("debian:12"));
 }
 
-// EN-010, EN-011
-#[test]
-fn the_size_is_the_compute_types() {
+fn sized(compute: ComputeType, kind: EnvironmentType, config: &Config) -> agent::plan::Limits {
     let over = StartBuildInput {
-        compute_type_override: Some(ComputeType::BuildGeneral1Medium),
+        compute_type_override: Some(compute),
+        environment_type_override: Some(kind),
         ..StartBuildInput::default()
     };
-    let (_, order) = try_plan(simple(), over).unwrap();
-    let limits = order.plan.environment.limits;
-    assert_eq!((limits.memory_bytes, limits.cpu_millis), (Some(8 << 30), Some(4000)));
+    try_plan_with(simple(), over, config).unwrap().1.plan.environment.limits
+}
+
+// EN-010, EN-011, EN-015
+#[test]
+fn the_size_is_the_compute_types() {
+    let mut config = config();
+    config.environment_types = vec![EnvironmentType::LinuxContainer, EnvironmentType::ArmContainer];
+    let linux = |compute| sized(compute, EnvironmentType::LinuxContainer, &config);
+    let arm = |compute| sized(compute, EnvironmentType::ArmContainer, &config);
+    for (limits, gib, processors) in [
+        (linux(ComputeType::BuildGeneral1Small), 4, 2),
+        (linux(ComputeType::BuildGeneral1Medium), 8, 4),
+        (linux(ComputeType::BuildGeneral1Large), 16, 8),
+        (linux(ComputeType::BuildGeneral1Xlarge), 72, 36),
+        (linux(ComputeType::BuildGeneral1_2xlarge), 144, 72),
+        (arm(ComputeType::BuildGeneral1Large), 16, 8),
+        (arm(ComputeType::BuildGeneral1Xlarge), 64, 32),
+        (arm(ComputeType::BuildGeneral1_2xlarge), 96, 48),
+    ] {
+        assert_eq!((limits.memory_bytes, limits.cpu_millis), (Some(gib << 30), Some(processors * 1000)));
+        assert_eq!((limits.pids, limits.disk_bytes), (Some(4096), None));
+    }
+}
+
+// EN-010, EN-016
+#[test]
+fn the_operator_may_say_what_a_compute_type_is() {
+    let mut config = config();
+    let size = Size { memory_bytes: Some(1 << 30), disk_bytes: Some(64_000_000_000), ..Size::default() };
+    config.sizes.insert("BUILD_GENERAL1_SMALL".into(), size);
+    let limits = sized(ComputeType::BuildGeneral1Small, EnvironmentType::LinuxContainer, &config);
+    assert_eq!((limits.memory_bytes, limits.cpu_millis), (Some(1 << 30), Some(2000)));
+    assert_eq!(limits.disk_bytes, Some(64_000_000_000));
+    let limits = sized(ComputeType::BuildGeneral1Medium, EnvironmentType::LinuxContainer, &config);
+    assert_eq!((limits.memory_bytes, limits.disk_bytes), (Some(8 << 30), None));
 }
 
 #[test]

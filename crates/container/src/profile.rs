@@ -1,0 +1,234 @@
+//! The isolation profile as data: what a container has of its own, what it may do, what it sees, how much it gets. The rest of
+//! this crate goes by it, and its tests hold a running container against it, from inside. No behaviour.
+//!
+//! docs/isolation.md says the same to people.
+
+use libc::{c_int, c_long};
+
+/// Everything that holds whatever a [`crate::Spec`] says.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile {
+    /// As `/proc/self/ns` calls them, with their `CLONE_NEW*`: a container is born into these.
+    pub namespaces: &'static [(&'static str, c_int)],
+    /// Left by init itself, once it is in the cgroups that are the root of it.
+    pub later_namespaces: &'static [(&'static str, c_int)],
+    /// Besides, unless the network is [`crate::Network::Host`].
+    pub network_namespace: (&'static str, c_int),
+    /// By which `sudo` and other set-user-id programs gain nothing.
+    pub no_new_privileges: bool,
+    /// Names and numbers of those that are left in the permitted, effective and bounding sets; the others are empty.
+    pub capabilities: &'static [(&'static str, u32)],
+    /// What of system calls is refused, whoever asks.
+    pub calls: &'static [Calls],
+    /// Families of sockets that can be made; netlink only for routing.
+    pub socket_families: &'static [(&'static str, c_int)],
+    /// `ioctl`s that are refused: typing into the terminal a build was started from.
+    pub refused_ioctls: &'static [(&'static str, u64)],
+    /// What cannot be made, where the kernel has Landlock: `LANDLOCK_ACCESS_FS_*`.
+    pub refused_nodes: &'static [(&'static str, u64)],
+    /// What reaches no further than the container, where it has scopes: `LANDLOCK_SCOPE_*`.
+    pub scopes: &'static [(&'static str, u64)],
+    /// Devices that show in /dev: name, major, minor.
+    pub devices: &'static [(&'static str, u32, u32)],
+    /// Hidden where they exist: folders become empty, files read as empty.
+    pub hidden: &'static [&'static str],
+    /// Read-only where they exist.
+    pub read_only: &'static [&'static str],
+    /// `RLIMIT_*`, as `/proc/self/limits` calls them, and what they are lowered to.
+    pub resources: &'static [Resource],
+    /// In how many user namespaces a container's processes can be besides their own.
+    pub nested_user_namespaces: u32,
+    /// The host has 4,096 for everybody.
+    pub terminals: u32,
+    /// Of every size, as cgroups limit them.
+    pub huge_pages: u64,
+}
+
+/// A family of system calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    pub family: &'static str,
+    /// What they are answered with: `EPERM`; or `ENOSYS`, so that C libraries and programs fall back to what they did before the call existed.
+    pub answer: c_int,
+    pub numbers: &'static [c_long],
+}
+
+/// A limit of each process.
+#[derive(Clone, Copy, Debug)]
+pub struct Resource {
+    pub name: &'static str,
+    pub resource: rustix::process::Resource,
+    pub most: u64,
+}
+
+/// What Docker denies by default is denied here too, and more: nothing inside ever needs to mount, trace the kernel or load code
+/// into it.
+pub const PROFILE: Profile = Profile {
+    namespaces: &[
+        ("user", libc::CLONE_NEWUSER),
+        ("mnt", libc::CLONE_NEWNS),
+        ("pid", libc::CLONE_NEWPID),
+        ("ipc", libc::CLONE_NEWIPC),
+        ("uts", libc::CLONE_NEWUTS),
+    ],
+    later_namespaces: &[("cgroup", libc::CLONE_NEWCGROUP)],
+    network_namespace: ("net", libc::CLONE_NEWNET),
+    no_new_privileges: true,
+    // What package installers and test suites need to behave as they do as root; all of it ends at the container's own ids.
+    capabilities: &[
+        ("CHOWN", 0),
+        ("DAC_OVERRIDE", 1),
+        ("FOWNER", 3),
+        ("FSETID", 4),
+        ("KILL", 5),
+        ("SETGID", 6),
+        ("SETUID", 7),
+        ("NET_BIND_SERVICE", 10),
+        ("SYS_CHROOT", 18),
+    ],
+    calls: &[
+        Calls {
+            family: "mounts, and whatever changes what a path means",
+            answer: libc::EPERM,
+            numbers: MOUNTS,
+        },
+        Calls { family: "code in the kernel, and what looks into it", answer: libc::EPERM, numbers: KERNEL },
+        Calls {
+            family: "keyrings, which are not a namespace",
+            answer: libc::EPERM,
+            numbers: &[libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key],
+        },
+        Calls { family: "the machine", answer: libc::EPERM, numbers: MACHINE },
+        Calls { family: "what programs do without", answer: libc::ENOSYS, numbers: ABSENT },
+    ],
+    socket_families: &[
+        ("UNIX", libc::AF_UNIX),
+        ("INET", libc::AF_INET),
+        ("INET6", libc::AF_INET6),
+        ("NETLINK", libc::AF_NETLINK),
+    ],
+    refused_ioctls: &[("TIOCSTI", 0x5412), ("TIOCLINUX", 0x541c)],
+    refused_nodes: &[("character device", 1 << 6), ("block device", 1 << 11)],
+    scopes: &[("abstract sockets", 1), ("signals", 2)],
+    devices: &[
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ],
+    hidden: &[
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/timer_list",
+        "/proc/sched_debug",
+        "/proc/interrupts",
+        "/proc/latency_stats",
+        "/proc/scsi",
+        "/proc/acpi",
+        "/sys/firmware",
+        "/sys/devices/virtual/powercap",
+        "/sys/kernel/debug",
+    ],
+    read_only: &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+    resources: &[
+        Resource { name: "Max core file size", resource: rustix::process::Resource::Core, most: 0 },
+        Resource { name: "Max open files", resource: rustix::process::Resource::Nofile, most: 65_536 },
+        Resource { name: "Max locked memory", resource: rustix::process::Resource::Memlock, most: 64 << 10 },
+        Resource {
+            name: "Max msgqueue size",
+            resource: rustix::process::Resource::Msgqueue,
+            most: 800 << 10,
+        },
+        Resource {
+            name: "Max pending signals",
+            resource: rustix::process::Resource::Sigpending,
+            most: 16_384,
+        },
+    ],
+    // Whoever nests user namespaces meets kernel code that nobody else reaches.
+    nested_user_namespaces: 0,
+    terminals: 256,
+    huge_pages: 0,
+};
+
+const MOUNTS: &[c_long] = &[
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+];
+
+const KERNEL: &[c_long] = &[
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_syslog,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_kexec_file_load,
+];
+
+const MACHINE: &[c_long] = &[
+    libc::SYS_reboot,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_acct,
+    libc::SYS_vhangup,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_modify_ldt,
+];
+
+const ABSENT: &[c_long] = &[
+    // Its flags lie in memory, where a filter cannot look.
+    libc::SYS_clone3,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_nfsservctl,
+    STATMOUNT,
+    LISTMOUNT,
+    OPEN_TREE_ATTR,
+];
+
+// Newer than the C library's headers; the same number on every architecture.
+const STATMOUNT: c_long = 457;
+const LISTMOUNT: c_long = 458;
+const OPEN_TREE_ATTR: c_long = 467;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_is_in_two_families() {
+        let mut all: Vec<c_long> = PROFILE.calls.iter().flat_map(|calls| calls.numbers).copied().collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
+}
