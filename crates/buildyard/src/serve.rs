@@ -88,7 +88,14 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     }
 
     let keys = Keys::new();
-    let keeper = Door { vault: vault.clone(), users, first: key, keys: keys.clone(), clock: clock.clone() };
+    let keeper = Door {
+        vault: vault.clone(),
+        users,
+        first: key,
+        keys: keys.clone(),
+        clock: clock.clone(),
+        engine: engine.clone(),
+    };
     keeper.load().await?;
     let tokens = Tokens::new(&vault.derived_key("paging tokens"));
     let ready = Arc::new(AtomicBool::new(true));
