@@ -267,3 +267,43 @@ def test_caches_are_listed_counted_and_removed(project, make_project):
     assert left.endswith("k-1")
     project.say("cache", "rm", "--all").ended(0)
     assert not list((project.data / "caches").glob("*/layers/*"))
+
+
+# SA-090, SA-093, SA-095: E18
+@pytest.mark.parametrize("kind", ["S3", "LOCAL"])
+def test_a_local_build_and_the_servers_builds_share_one_cache(make_server, make_project, tmp_path, kind):
+    settings = tmp_path / "read-only.toml"
+    settings.write_text('read_only_caches = ["strangers"]\n')
+    server = make_server("--config", str(settings))
+    codebuild = Codebuild(server)
+    codebuild.s3.create_bucket(Bucket="caches")
+    cache = {"S3": {"type": "S3", "location": "caches/here"}, "LOCAL": {"type": "LOCAL", "modes": ["LOCAL_CUSTOM_CACHE"]}}[kind]
+    for project in ["ours", "strangers"]:
+        codebuild.create_project(project, cached(["true"]), cache=cache)
+    codebuild.create_project("bare", cached(["true"]))
+    folder = make_project()
+
+    def run(commands, *flags, code=0):
+        folder.buildspec(local(commands))
+        return folder.run("--data", server.data, *flags).ended(code)
+
+    succeeds(codebuild, "ours", ["mkdir -p kept /root/.kept; echo server >kept/a; echo more >/root/.kept/b"])
+    # Found, and not changed.
+    ran = run(["cat kept/a /root/.kept/b; echo poison >kept/a"], "--cache-of", "ours")
+    assert ran.output == ["server", "more"]
+    assert "Skip saving the cache due to: this build may only read it" in ran.service_lines
+    succeeds(codebuild, "ours", ["test $(cat kept/a) = server"])
+    # The other way, if one says so.
+    arn = "arn:aws:codebuild:us-east-1:123456789012:project/ours"
+    run(["test $(cat kept/a) = server; echo local >kept/a"], "--cache-of", arn, "--save-cache")
+    succeeds(codebuild, "ours", ["test $(cat kept/a) = local"])
+    # It is the project's, and nobody else's.
+    run(["test ! -e kept/a"], "--cache-of", "strangers")
+    run(["mkdir -p kept; echo poison >kept/a"], "--cache-of", "strangers", "--save-cache")
+    succeeds(codebuild, "strangers", ["test ! -e kept/a"])
+    codebuild.api.invalidate_project_cache(projectName="ours")
+    run(["test ! -e kept/a"], "--cache-of", "ours")
+    for project, why in [("bare", "project bare has no cache"), ("nobody", "account 123456789012 has no project nobody")]:
+        assert why in run(["true"], "--cache-of", project, code=2).err
+    server.stop()
+    assert "no server answers" in run(["true"], "--cache-of", "ours", code=2).err

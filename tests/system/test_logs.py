@@ -4,6 +4,8 @@ import gzip
 import json
 import subprocess
 
+import pytest
+
 from local import BINARY, spec
 from served import Codebuild
 
@@ -99,6 +101,33 @@ def test_a_log_that_cannot_be_written_to_its_bucket_is_not_named_and_changes_no_
     assert build["buildStatus"] == "SUCCEEDED"
     assert "s3LogsArn" not in build["logs"] and "s3DeepLink" not in build["logs"]
     assert "\nhi\n" in codebuild.log(build)
+
+
+# SA-117, SA-121, SA-122
+def test_a_group_that_is_missing_is_made_and_lines_are_as_clients_expect_them(codebuild, name):
+    place = {"groupName": f"made/for/{name}", "streamName": "nightly", "status": "ENABLED"}
+    codebuild.create_project(name, json.dumps(spec(build=["echo plain; printf cut"])), logsConfig={"cloudWatchLogs": place})
+
+    def groups():
+        return codebuild.logs.describe_log_groups(logGroupNamePrefix=f"made/for/{name}")["logGroups"]
+
+    assert groups() == []
+    for _ in range(2):
+        build = codebuild.run(name)
+        (group,) = groups()
+        assert group["logGroupName"] == place["groupName"] and "retentionInDays" not in group
+        stream = build["logs"]["streamName"]
+        read = {"logGroupName": place["groupName"], "logStreamName": stream, "startFromHead": True}
+        messages = [event["message"] for event in codebuild.logs.get_log_events(**read)["events"]]
+        # Jenkins strips the beginning of the service's lines, the GitHub action the newline at the end of all.
+        assert all(message.endswith("\n") for message in messages if message != "cut"), messages
+        service = [message for message in messages if "Phase complete" in message]
+        assert len(service) >= 6 and all(message.startswith("[Container] 2") for message in service)
+        assert "plain\n" in messages
+        codebuild.logs.delete_log_group(logGroupName=place["groupName"])
+        for missing in [read, read | {"logGroupName": f"/aws/codebuild/{name}"}]:
+            with pytest.raises(codebuild.logs.exceptions.ResourceNotFoundException):
+                codebuild.logs.get_log_events(**missing)
 
 
 # SA-119

@@ -211,7 +211,7 @@ def test_a_build_is_reported_as_codebuild_reports_it(codebuild, demo):
     assert build["logs"]["cloudWatchLogsArn"].endswith(f":log-group:{group}:log-stream:{uuid}")
     # BS-053.
     assert build["exportedEnvironmentVariables"] == [{"name": "VERSION", "value": "1.0.1"}]
-    # SA-066, SA-067, SA-071: the artifact is the object, to the byte.
+    # SA-061, SA-066, SA-067, SA-071: the artifact is the object, to the byte.
     key = f"builds/{uuid}/MessageUtil.zip"
     assert build["artifacts"]["location"] == f"arn:aws:s3:::{output_bucket}/{key}"
     object = codebuild.s3.get_object(Bucket=output_bucket, Key=key)

@@ -18,6 +18,22 @@ use sha2::{Digest, Sha256};
 /// Bytes of a key, once the shell has made it.
 pub const KEY_BYTES_MAX: usize = 512;
 
+/// COMPAT: BS-157 what an S3 cache holds if the buildspec has no paths: where common tools keep what they have downloaded.
+pub(crate) const COMMON_PATHS: [&str; 12] = [
+    "node_modules/**/*",
+    "vendor/bundle/**/*",
+    "/root/.cache/go-build/**/*",
+    "/root/.cache/pip/**/*",
+    "/root/.cache/yarn/**/*",
+    "/root/.cargo/registry/cache/**/*",
+    "/root/.composer/cache/**/*",
+    "/root/.gradle/caches/**/*",
+    "/root/.m2/repository/**/*",
+    "/root/.npm/_cacache/**/*",
+    "/root/.nuget/packages/**/*",
+    "/root/go/pkg/mod/**/*",
+];
+
 /// Whose cache it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Scope {

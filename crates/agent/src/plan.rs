@@ -100,6 +100,14 @@ pub enum Cache {
 }
 
 impl Cache {
+    /// The same for a build that leaves nothing there.
+    pub fn read_only(mut self) -> Cache {
+        if let Cache::Objects { trust, .. } | Cache::Layers { trust, .. } = &mut self {
+            *trust = Trust::ReadOnly;
+        }
+        self
+    }
+
     /// That of its scope; 0 without a cache.
     pub fn generation(&self) -> i64 {
         match self {

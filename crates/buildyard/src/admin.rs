@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use engine::ProjectCache;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Flags, Settings};
@@ -78,17 +79,32 @@ enum KeyCommand {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "operation", rename_all = "lowercase", deny_unknown_fields)]
 enum Request {
-    Create { user: String, account: Option<String>, policy: Option<String> },
+    Create {
+        user: String,
+        account: Option<String>,
+        policy: Option<String>,
+    },
     List,
-    Disable { id: String },
-    Enable { id: String },
-    Delete { id: String },
+    Disable {
+        id: String,
+    },
+    Enable {
+        id: String,
+    },
+    Delete {
+        id: String,
+    },
+    /// Whose cache a project's builds share.
+    Cache {
+        project: String,
+    },
 }
 
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Answer {
+    Cache(ProjectCache),
     Created { id: String, secret: String, account: String, user: String },
     Keys(Vec<Listed>),
     Done,
@@ -117,6 +133,15 @@ pub(crate) fn admin(arguments: Arguments) -> Result<(), String> {
         (answer, Format::Human) => print!("{}", answer.words()),
     }
     Ok(())
+}
+
+/// The cache of a project, by its name or ARN, of the server that runs in this data folder.
+pub(crate) fn project_cache(data: &Path, project: &str) -> Result<ProjectCache, String> {
+    match ask(data, &Request::Cache { project: project.to_owned() })? {
+        Answer::Cache(cache) => Ok(cache),
+        Answer::Refused(reason) => Err(reason),
+        _ => Err("the server answered something else".into()),
+    }
 }
 
 impl KeyCommand {
@@ -160,7 +185,7 @@ impl Answer {
                 "accessKeyId": id, "secretAccessKey": secret, "account": account, "user": user
             }),
             Answer::Keys(keys) => serde_json::json!({ "keys": keys }),
-            Answer::Done | Answer::Refused(_) => serde_json::json!({}),
+            Answer::Cache(_) | Answer::Done | Answer::Refused(_) => serde_json::json!({}),
         }
     }
 
@@ -171,7 +196,7 @@ impl Answer {
                  AWS_ACCESS_KEY_ID={id}\nAWS_SECRET_ACCESS_KEY={secret}\n"
             ),
             Answer::Keys(keys) => keys.iter().map(Listed::words).collect(),
-            Answer::Done | Answer::Refused(_) => String::new(),
+            Answer::Cache(_) | Answer::Done | Answer::Refused(_) => String::new(),
         }
     }
 }

@@ -63,6 +63,7 @@ pub(crate) struct File {
     traces_endpoint: Option<String>,
     /// What parameters and secrets are sealed with.
     secret_key: Option<PathBuf>,
+    forward_logs: Option<ForwardLogs>,
     #[serde(default)]
     references: References,
     #[serde(default)]
@@ -285,6 +286,26 @@ impl Sources {
     }
 }
 
+/// Where builds' logs are forwarded to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "to", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum ForwardLogs {
+    /// AWS's, with credentials from the usual variables and files, or what speaks like it.
+    CloudWatch {
+        /// Of AWS, if not its own.
+        endpoint: Option<String>,
+        /// Of AWS, if not what the environment or the profile says.
+        region: Option<String>,
+        /// Of AWS's credentials file.
+        profile: Option<String>,
+    },
+    /// A collector that takes OTLP over HTTP.
+    OpenTelemetry {
+        /// If the environment does not say.
+        endpoint: Option<String>,
+    },
+}
+
 /// Where builds find the parameters and secrets that they refer to.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -414,6 +435,7 @@ pub(crate) struct Settings {
     pub(crate) metrics_listen: Option<SocketAddr>,
     pub(crate) log_format: LogFormat,
     pub(crate) traces_endpoint: Option<String>,
+    pub(crate) forward_logs: Option<ForwardLogs>,
     pub(crate) host_images: Option<Vec<String>>,
     pub(crate) host_shared: Vec<PathBuf>,
     pub(crate) host_variables: BTreeMap<String, String>,
@@ -496,6 +518,7 @@ impl Settings {
                 ExecutorSetting::Embedded => None,
                 ExecutorSetting::Docker => Some(DockerSetting::new(file.docker.socket, file.docker.init)?),
             },
+            forward_logs: file.forward_logs,
             network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
             vpc_network: file.vpc_network,
             network_allow: file.network_allow,
@@ -591,6 +614,8 @@ mod tests {
             ("concurrent_builds = 0", "at least 1"),
             ("[references]\nfrom = 'there'", "here"),
             ("[references]\nregion = 'eu-west-1'", "references.region"),
+            ("[forward_logs]\nto = 'syslog'", "syslog"),
+            ("[forward_logs]\nto = 'opentelemetry'\nregion = 'eu-west-1'", "region"),
             ("concurrent_builds_of = { BUILD_GENERAL1_LARGE = 0 }", "at least 1"),
             ("concurrent_builds_of = { large = 2 }", "`large`"),
             ("compute_types.large.vcpu = 2", "`large`"),

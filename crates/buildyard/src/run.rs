@@ -97,6 +97,12 @@ pub(crate) struct Arguments {
     /// Neither find what earlier builds of the folder have cached, nor cache anything.
     #[arg(long)]
     no_cache: bool,
+    /// Find what the builds of this project have cached, by its name or ARN: one of the server that runs in the data folder.
+    #[arg(long, value_name = "PROJECT", conflicts_with = "no_cache")]
+    cache_of: Option<String>,
+    /// Save the project's cache, too, so that its builds find what this one leaves.
+    #[arg(long, requires = "cache_of")]
+    save_cache: bool,
     /// Processes and threads at once.
     #[arg(long, value_name = "NUMBER", default_value_t = 4096)]
     pids: u64,

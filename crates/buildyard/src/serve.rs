@@ -15,7 +15,11 @@ use store::records::{Records, Vault};
 
 use crate::admin::door::{self, Door};
 use crate::aws_environment::{Environment, Overrides};
-use crate::config::{self, DockerSetting, FetchingNetwork, Flags, NetworkSetting, ReferencesFrom, Settings};
+use crate::collector::Collector;
+use crate::config::{
+    self, DockerSetting, FetchingNetwork, Flags, ForwardLogs, NetworkSetting, ReferencesFrom, Settings,
+};
+use crate::forwarding::{CloudWatch, Forwarding, OpenTelemetry, Sink};
 use crate::users::Users;
 use crate::watching::{self, Watching};
 use crate::{credentials, images, store_settings};
@@ -23,12 +27,13 @@ use crate::{credentials, images, store_settings};
 /// Where agents bring their builds' connections, in the data folder.
 const BUILDS_SOCKET: &str = "builds.sock";
 /// Variables of ours that no agent is given.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "BUILDYARD_DATABASE",
     "BUILDYARD_SECRET_ACCESS_KEY",
     "OTEL_EXPORTER_OTLP_HEADERS",
+    "OTEL_EXPORTER_OTLP_LOGS_HEADERS",
     "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
 ];
 
@@ -40,7 +45,7 @@ pub(crate) fn serve(flags: Flags) -> Result<(), String> {
     // As many threads as the machine has processors, and no more: an idle server should be small.
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| e.to_string())?;
-    let collector = watching::collector(settings.traces_endpoint.as_deref())?;
+    let collector = Collector::of("traces", settings.traces_endpoint.as_deref())?;
     let (watching, sending) = Watching::start(collector)?;
     let served = runtime.block_on(serve_until_stopped(&settings, users, &watching));
     if let Some(sending) = sending {
@@ -95,14 +100,26 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     }
 
     let keys = Keys::new();
-    let keeper = Door { vault: vault.clone(), users, first: key, keys: keys.clone(), clock: clock.clone() };
+    let keeper = Door {
+        vault: vault.clone(),
+        users,
+        first: key,
+        keys: keys.clone(),
+        clock: clock.clone(),
+        engine: engine.clone(),
+    };
     keeper.load().await?;
     let tokens = Tokens::new(&vault.derived_key("paging tokens"));
     let ready = Arc::new(AtomicBool::new(true));
+    let clock_of_logs = clock.clone();
     let replayed_from = clock.now_ms().div_euclid(1_000);
     let now: server::time::Clock = Arc::new(move || clock.now_ms());
     let region = settings.region.as_str();
     let logs = Logs::new(records.clone(), data.join("logs"), region, now.clone(), bell);
+    let forwarding = forwarding(settings, &records, clock_of_logs)?;
+    if let Some(forwarding) = &forwarding {
+        watching.count_forwarded(forwarding.counts.clone());
+    }
     let services = Services {
         codebuild: CodeBuild::of(engine.clone()),
         logs: logs.clone(),
@@ -144,6 +161,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         () = server::serve(listener, Some(for_builds), Arc::new(endpoint), stop) => {}
         () = keeper.answer(admin) => {}
         () = logs.keep_retention() => {}
+        () = forward(forwarding.as_ref()) => {}
     }
     if lost.load(Ordering::Relaxed) {
         return Err("another server has taken over the database; this one leaves everything to it".into());
@@ -202,6 +220,38 @@ fn images_of_docker(docker: &Arc<Docker>, settings: &Settings) -> ResolveImage {
     })
 }
 
+/// Who forwards builds' logs, if anybody is to.
+fn forwarding(
+    settings: &Settings,
+    records: &Records,
+    clock: Arc<dyn Clock>,
+) -> Result<Option<Forwarding>, String> {
+    let sink = match settings.forward_logs.clone() {
+        None => return Ok(None),
+        Some(ForwardLogs::CloudWatch { endpoint, region, profile }) => {
+            let config = Environment::ours().config(&Overrides { endpoint, region, profile });
+            let config =
+                config.map_err(|reason| format!("forward_logs.to is \"cloudwatch\", but {reason}"))?;
+            Sink::CloudWatch(CloudWatch { client: aws::Client::new(config) })
+        }
+        Some(ForwardLogs::OpenTelemetry { endpoint }) => {
+            let collector = Collector::of("logs", endpoint.as_deref())?.ok_or(
+                "forward_logs.to is \"opentelemetry\", but neither forward_logs.endpoint nor OTEL_EXPORTER_OTLP_ENDPOINT says where",
+            )?;
+            Sink::OpenTelemetry(OpenTelemetry::new(collector)?)
+        }
+    };
+    let (records, logs) = (records.clone(), settings.data.join("logs"));
+    Ok(Some(Forwarding { records, logs, sink, clock, counts: Arc::default() }))
+}
+
+async fn forward(forwarding: Option<&Forwarding>) {
+    match forwarding {
+        Some(forwarding) => forwarding.run().await,
+        None => std::future::pending().await,
+    }
+}
+
 fn build_endpoint(socket: PathBuf, roles: Roles) -> BuildEndpoint {
     BuildEndpoint { socket, credentials: Arc::new(move |build| roles.path(build)) }
 }
@@ -255,6 +305,7 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     config.concurrent_builds_of.clone_from(&settings.concurrent_builds_of);
     config.sizes.clone_from(&settings.sizes);
     config.read_only_caches.clone_from(&settings.read_only_caches);
+    config.forward_logs = settings.forward_logs.is_some();
     if let Some(builds) = settings.queued_builds {
         config.queued_builds = builds;
     }

@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use api::codebuild::Build;
 use reqwest::blocking::Client;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use serde_json::Value;
+
+use crate::collector::Collector;
 
 /// Builds that may wait to be sent.
 const QUEUE_MAX: usize = 1_000;
@@ -32,17 +33,6 @@ const PAUSES: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];
 /// How long a server that stops waits for the last request.
 const LAST_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Where traces go.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Collector {
-    /// The whole URL, such as `http://localhost:4318/v1/traces`.
-    pub(crate) url: String,
-    /// Of every request, such as a token.
-    pub(crate) headers: Vec<(String, String)>,
-    /// What we are called there.
-    pub(crate) service: String,
-}
 
 /// Takes builds to be sent. Cheap to clone.
 #[derive(Clone)]
@@ -118,19 +108,12 @@ impl Sending {
 }
 
 fn client(collector: &Collector) -> Result<Client, String> {
-    let mut all = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
-    for (name, value) in &collector.headers {
-        let unfit = || format!("`{name}` cannot be a header of requests to the traces' collector");
-        let mut text = HeaderValue::from_str(value).map_err(|_| unfit())?;
-        text.set_sensitive(true);
-        all.insert(name.parse::<HeaderName>().map_err(|_| unfit())?, text);
-    }
     aws::use_ring();
-    let builder = Client::builder().default_headers(all).timeout(REQUEST_TIMEOUT).redirect(Policy::none());
-    let client = match collector.url.starts_with("http://") {
-        // No certificates needed, so none on the host required.
-        true => builder.tls_certs_only([]).build(),
-        false => builder.build(),
+    let builder = Client::builder().default_headers(collector.headers("traces")?).timeout(REQUEST_TIMEOUT);
+    let builder = builder.redirect(Policy::none());
+    let client = match collector.needs_certificates() {
+        true => builder.build(),
+        false => builder.tls_certs_only([]).build(),
     };
     client.map_err(|error| format!("no client for traces: {error}"))
 }

@@ -12,8 +12,10 @@ use server::{Metrics, Ready};
 use store::records::Records;
 use tracing_subscriber::EnvFilter;
 
+use crate::collector::Collector;
 use crate::config::LogFormat;
-use crate::traces::{self, Collector, Sending, Traces};
+use crate::forwarding::Counts;
+use crate::traces::{self, Sending, Traces};
 
 /// Room that there must be where the data is: a server without it accepts nothing.
 const DISK_MIN_BYTES: u64 = 64 * 1024 * 1024;
@@ -75,6 +77,15 @@ impl Watching {
         self.metrics.gauge("buildyard_agents_waiting", help, move || waiting_agents() as f64);
     }
 
+    /// What became of events that were to be forwarded.
+    pub(crate) fn count_forwarded(&self, counts: Arc<Counts>) {
+        let again = counts.clone();
+        let help = "Log events that were forwarded.";
+        self.metrics.counter("buildyard_log_events_forwarded_total", help, move || counts.forwarded() as f64);
+        let help = "Log events that were to be forwarded and will never be taken.";
+        self.metrics.counter("buildyard_log_events_refused_total", help, move || again.refused() as f64);
+    }
+
     /// Serves the metrics at an address of their own.
     ///
     /// # Errors
@@ -118,70 +129,9 @@ fn check_disk(data: &Path) -> Result<(), String> {
     }
 }
 
-/// Where traces go, as the environment of every OpenTelemetry program and our own settings say.
-pub(crate) fn collector(endpoint: Option<&str>) -> Result<Option<Collector>, String> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    collector_of(endpoint, variable)
-}
-
-fn collector_of(
-    endpoint: Option<&str>,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Result<Option<Collector>, String> {
-    let below = |endpoint: String| format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let url = variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-        .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT").map(below))
-        .or_else(|| endpoint.map(|endpoint| below(endpoint.to_owned())));
-    let Some(url) = url else { return Ok(None) };
-    if !url.starts_with("http://") && !url.starts_with("https://") {
-        return Err(format!("the traces' endpoint `{url}` must begin with http:// or https://"));
-    }
-    let headers = variable("OTEL_EXPORTER_OTLP_TRACES_HEADERS").or(variable("OTEL_EXPORTER_OTLP_HEADERS"));
-    let pair = |pair: &str| -> Result<(String, String), String> {
-        let (name, value) = pair
-            .split_once('=')
-            .ok_or("OTEL_EXPORTER_OTLP_HEADERS must be name=value pairs with commas between")?;
-        Ok((name.trim().to_owned(), value.trim().to_owned()))
-    };
-    let headers = headers.unwrap_or_default();
-    let headers =
-        headers.split(',').filter(|one| !one.trim().is_empty()).map(pair).collect::<Result<_, _>>()?;
-    let service = variable("OTEL_SERVICE_NAME").unwrap_or_else(|| "buildyard".to_owned());
-    Ok(Some(Collector { url, headers, service }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn found(endpoint: Option<&str>, variables: &[(&str, &str)]) -> Result<Option<Collector>, String> {
-        collector_of(endpoint, |name| {
-            variables.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    #[test]
-    fn traces_go_nowhere_unless_somebody_says_where() {
-        assert_eq!(found(None, &[]).unwrap(), None);
-        let base = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://one:4318/");
-        let whole = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://two:4318/here");
-        let url = |endpoint, variables: &[_]| found(endpoint, variables).unwrap().unwrap().url;
-        assert_eq!(url(None, &[base]), "http://one:4318/v1/traces");
-        assert_eq!(url(None, &[base, whole]), "http://two:4318/here");
-        assert_eq!(url(Some("https://three"), &[base]), "http://one:4318/v1/traces");
-        assert_eq!(url(Some("https://three"), &[]), "https://three/v1/traces");
-        assert!(found(Some("grpc://x"), &[]).unwrap_err().contains("http://"));
-    }
-
-    #[test]
-    fn headers_are_pairs_and_the_service_has_a_name() {
-        let headers =
-            |text| [("OTEL_EXPORTER_OTLP_ENDPOINT", "http://one"), ("OTEL_EXPORTER_OTLP_HEADERS", text)];
-        let collector = found(None, &headers("a=b, c = d=e,")).unwrap().unwrap();
-        assert_eq!(collector.headers, [("a".into(), "b".into()), ("c".into(), "d=e".into())]);
-        assert_eq!(collector.service, "buildyard");
-        assert!(found(None, &headers("nonsense")).unwrap_err().contains("name=value"));
-    }
 
     #[test]
     fn a_folder_with_room_is_fine_and_one_that_is_not_there_is_named() {

@@ -179,6 +179,8 @@ pub struct Config {
     pub logs: PathBuf,
     /// How many bytes of a build's output are kept in its log; `None`: all of them.
     pub log_quota_bytes: Option<u64>,
+    /// Whether what builds log is to be forwarded; by whom is not the engine's business.
+    pub forward_logs: bool,
     /// Folder of the local caches of builds.
     pub caches: PathBuf,
     /// Folder of the repositories that builds have fetched.
@@ -236,6 +238,7 @@ impl Config {
             elsewhere: None,
             logs,
             log_quota_bytes: Some(LOG_QUOTA_BYTES),
+            forward_logs: false,
             concurrent_builds: processors.max(2),
             concurrent_builds_of: BTreeMap::new(),
             sizes: BTreeMap::new(),

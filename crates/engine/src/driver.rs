@@ -14,7 +14,7 @@ use std::time::Duration;
 use agent::journal::{Context, Event as Report, Outcome};
 use api::codebuild::Build;
 use executor::{Adopted, Link, Signal};
-use store::logs::{SegmentReader, SegmentWriter};
+use store::logs::{Position, SegmentReader, SegmentWriter};
 use store::objects::Objects;
 use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use tokio::sync::watch;
@@ -578,6 +578,7 @@ impl Driver {
             first_event_ms: None,
             last_event_ms: None,
             stored_bytes: 0,
+            forwarding: self.shared.config.forward_logs.then(|| Position::START.to_string()),
         };
         match records.create_log_stream(scope, stream.clone()).await {
             // COMPAT: SA-117 a missing group is made, with no retention.

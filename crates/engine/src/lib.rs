@@ -34,5 +34,5 @@ pub use caller::Caller;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use operations::{FoundBuild, FoundBuilds};
+pub use operations::{FoundBuild, FoundBuilds, ProjectCache};
 pub use queue::Load;

@@ -3,6 +3,7 @@
 //! A request has been checked against the service model before it comes here.
 
 mod builds;
+mod caches;
 mod credentials;
 mod projects;
 mod public;
@@ -20,6 +21,7 @@ use api::{Arn, Region};
 use store::records::{Order, Scope};
 
 pub use builds::{FoundBuild, FoundBuilds};
+pub use caches::ProjectCache;
 
 use crate::caller::Caller;
 use crate::engine::Engine;

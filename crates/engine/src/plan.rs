@@ -29,6 +29,7 @@ mod tests;
 mod variables;
 
 pub(crate) use artifacts::expected_key;
+pub(crate) use cache::cache;
 pub(crate) use environment::is_available as is_compute_type;
 
 /// Who wants the build, and when.
@@ -127,7 +128,7 @@ pub(crate) fn draft(
         reports: Some(reports(&request.account, config)),
         snapshots: None,
         endpoint: None,
-        cache: cache::cache(&settings, &request, config)?,
+        cache: cache(&settings, &request.account, request.cache_generation, config)?,
     };
     Ok(Draft { id, settings, request, plan, image, arn })
 }

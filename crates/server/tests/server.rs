@@ -267,6 +267,7 @@ impl Server {
             first_event_ms: None,
             last_event_ms: None,
             stored_bytes: 0,
+            forwarding: None,
         };
         let group =
             LogGroup { name: group.into(), created_ms: now_ms(), retention_days: None, tags: "{}".into() };

@@ -16,7 +16,7 @@ use store::objects::Metadata;
 use super::{Build, Ended};
 use crate::cache::layers::{Layer, Layers, Written};
 use crate::cache::objects::Archives;
-use crate::cache::{Wanted, archive, check_key, digest, folder_of, outermost};
+use crate::cache::{COMMON_PATHS, Wanted, archive, check_key, digest, folder_of, outermost};
 use crate::objects::Parcel;
 use crate::plan::{self, Trust};
 use crate::session::Halt;
@@ -85,12 +85,11 @@ impl Shown {
 impl Build<'_> {
     /// Finds out which cache is meant, and restores what there is of it.
     pub(super) fn restore_cache(&mut self, spec: &Buildspec) -> Result<Ended, Halt> {
-        let Some(cache) = spec.cache.as_ref().filter(|cache| !cache.paths.is_empty()) else {
-            return Ok(Ok(()));
-        };
+        let Some(cache) = self.cache_section(spec) else { return Ok(Ok(())) };
         if self.plan.cache == plan::Cache::None {
             return self.say("Skip cache due to: the project has none").map(Ok);
         }
+        let cache = &cache;
         let wanted = match self.wanted(cache)? {
             Ok(wanted) => wanted,
             Err(why) => return self.say(&format!("Skip cache due to: {why}")).map(Ok),
@@ -105,6 +104,17 @@ impl Build<'_> {
             None => {}
         }
         Ok(Ok(()))
+    }
+
+    /// What the buildspec says about a cache, and what is cached if it does not say. COMPAT: BS-157.
+    pub(super) fn cache_section(&self, spec: &Buildspec) -> Option<buildspec::Cache> {
+        let given = spec.cache.clone();
+        if given.as_ref().is_some_and(|cache| !cache.paths.is_empty()) {
+            return given;
+        }
+        let is_archived = matches!(self.plan.cache, plan::Cache::Objects { .. });
+        let paths = COMMON_PATHS.map(str::to_owned).to_vec();
+        is_archived.then(|| buildspec::Cache { paths, ..given.unwrap_or_default() })
     }
 
     /// COMPAT: BS-152, BS-190 keys are made by the shell, with the variables of now.

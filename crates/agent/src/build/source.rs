@@ -94,7 +94,12 @@ impl Build<'_> {
         self.say(&format!("Moving to directory {source}"))?;
         if spec.cache.as_ref().is_none_or(|cache| cache.paths.is_empty()) {
             self.say("Cache is not defined in the buildspec")?;
-            self.say("Skip cache due to: no paths specified to be cached")?;
+            match self.cache_section(spec) {
+                Some(_) => {
+                    self.say("Caching folders of common tools, as no paths are specified to be cached")?
+                }
+                None => self.say("Skip cache due to: no paths specified to be cached")?,
+            }
         }
         if spec.proxy.logs || spec.proxy.upload_artifacts {
             // BS-060: there is no way to them that a proxy could stand in.

@@ -31,6 +31,7 @@ crate::cases![
     a_link_in_the_source_cannot_lead_a_local_cache_out,
     builds_that_are_not_trusted_find_and_do_not_save,
     a_cache_that_is_not_there_is_said,
+    an_s3_cache_without_paths_holds_what_common_tools_have_downloaded,
     writes_of_other_domains_are_never_seen,
 ];
 
@@ -397,11 +398,25 @@ fn a_cache_that_is_not_there_is_said() {
     let mut build = world.build(PATHS, &["true"]);
     build.plan.cache = Cache::None;
     assert!(build.run().with(Outcome::Succeeded).said("Skip cache due to: the project has none"));
-    let ended = world.run("  paths: []\n", &["true"]);
+    let ended = World::new(true).run("  paths: []\n", &["true"]);
     assert!(ended.said("Cache is not defined in the buildspec"));
     assert!(ended.said("Skip cache due to: no paths specified to be cached"));
     let ended = world.run("  key: $NOTHING\n  paths: [a]\n", &["true"]);
     assert!(ended.said("Skip cache due to: the key $NOTHING cannot be used: it is empty"), "{}", ended.log);
+}
+
+fn an_s3_cache_without_paths_holds_what_common_tools_have_downloaded() {
+    // BS-157
+    let world = World::new(false);
+    let fill = "mkdir -p node_modules/a /root/.m2/repository other && echo js >node_modules/a/b \
+        && echo jar >/root/.m2/repository/c && echo no >other/d";
+    let ended = world.run("  paths: []\n", &[fill]);
+    assert!(ended.said("Cache is not defined in the buildspec"), "{}", ended.log);
+    assert!(ended.said("Found 2 file(s) to be cached"), "{}", ended.log);
+    let find =
+        "test $(cat node_modules/a/b) = js && test $(cat /root/.m2/repository/c) = jar && test ! -e other";
+    world.run("  paths: []\n", &[find]);
+    world.run("  key: k\n", &["test ! -e node_modules"]);
 }
 
 /// T36: forty writes by builds that are of another domain, or may not write in this one, in the same place with the same names.

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::Policy;
+use api::arn::Resource;
+use api::{AccountId, Arn};
+use engine::Engine;
 use engine::clock::Clock;
 use server::{AccessKey, Caller, Keys};
 use store::records::{AccessKey as Kept, Vault};
@@ -34,6 +37,7 @@ pub(crate) struct Door {
     pub(crate) first: credentials::AccessKey,
     pub(crate) keys: Keys,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) engine: Engine,
 }
 
 impl Door {
@@ -102,6 +106,7 @@ impl Door {
         match request {
             Request::Create { user, account, policy } => self.create(user, account, policy).await,
             Request::List => Ok(Answer::Keys(self.list().await?)),
+            Request::Cache { project } => self.project_cache(&project).await,
             Request::Disable { id } => {
                 self.refuse_configured(&id)?;
                 self.found(&id, self.vault.enable_access_key(&id, false).await)?;
@@ -178,6 +183,19 @@ impl Door {
             ..listed(&kept.id, &kept.account, &kept.user)
         }));
         Ok(all)
+    }
+
+    /// Of a project's name in the default account, or its ARN in any.
+    async fn project_cache(&self, project: &str) -> Result<Answer, String> {
+        let arn: Option<Arn> = project.parse().ok();
+        let named = arn.as_ref().and_then(|arn| match arn.codebuild_resource() {
+            Some(Resource::Project(name)) => Some((arn.account(), name)),
+            _ => None,
+        });
+        let (account, name) = named.unwrap_or((&self.users.accounts[0], project));
+        let account: AccountId = account.parse().map_err(|e| format!("{project}: {e}"))?;
+        let found = self.engine.project_cache(&account, name).await;
+        found.map(Answer::Cache).map_err(|e| e.to_string())
     }
 
     fn refuse_configured(&self, id: &str) -> Result<(), String> {

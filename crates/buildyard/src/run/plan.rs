@@ -11,12 +11,14 @@ use agent::plan::{
     Rootfs, Snapshots, Ssh, Trust,
 };
 use agent::snapshots::Record;
+use engine::ProjectCache;
 use engine::clock::{Clock, SystemClock};
+use store::objects::Owner as Buckets;
 
 use super::{Arguments, NetworkChoice, Sources, variables};
 use crate::config::{DockerSetting, ExecutorSetting};
 use crate::kept::{self, Kept};
-use crate::{folders, images, terminal, toolchains};
+use crate::{admin, folders, images, terminal, toolchains};
 
 pub(super) fn plan(
     arguments: &Arguments,
@@ -39,6 +41,7 @@ pub(super) fn plan(
         None => fresh_artifacts(sources.folder().unwrap_or(Path::new(".")))?,
     };
     let place = sources.place();
+    let (cache, objects_owner) = cache(arguments, place, data)?;
     let image = arguments.image.clone().unwrap_or_else(|| "host".into());
     Ok(Plan {
         service_variables: {
@@ -70,12 +73,12 @@ pub(super) fn plan(
         references: BTreeMap::new(),
         debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
-        objects_owner: None,
+        objects_owner,
         elsewhere: None,
         reports: Some(Reports { group_arns: None, objects: None, discover: false }),
         snapshots,
         endpoint: None,
-        cache: cache(arguments, place, data),
+        cache,
         uuid,
     })
 }
@@ -98,11 +101,14 @@ fn ssh() -> Ssh {
     }
 }
 
-/// Builds of one source share a cache, as those of one project do on a server.
-fn cache(arguments: &Arguments, place: String, data: &Path) -> Cache {
+/// Builds of one source share a cache, as those of one project do on a server; or a project's, with whose buckets it may be in.
+fn cache(arguments: &Arguments, place: String, data: &Path) -> Result<(Cache, Option<Buckets>), String> {
+    if let Some(project) = &arguments.cache_of {
+        return shared_cache(arguments, data, project);
+    }
     // Cached folders are layers of containers of our own.
     if arguments.no_cache || arguments.executor == ExecutorSetting::Docker {
-        return Cache::None;
+        return Ok((Cache::None, None));
     }
     let scope = Scope {
         account: "local".into(),
@@ -111,7 +117,23 @@ fn cache(arguments: &Arguments, place: String, data: &Path) -> Cache {
         domain: "local".into(),
         generation: 0,
     };
-    Cache::Layers { folder: data.join("caches"), scope, trust: Trust::Full }
+    Ok((Cache::Layers { folder: data.join("caches"), scope, trust: Trust::Full }, None))
+}
+
+/// The server says whose it is and what may be done with it. What is built here is nobody's reviewed source, so it is saved for
+/// others only if one says so (E18).
+fn shared_cache(
+    arguments: &Arguments,
+    data: &Path,
+    project: &str,
+) -> Result<(Cache, Option<Buckets>), String> {
+    let found = admin::project_cache(data, project).map_err(|reason| format!("--cache-of: {reason}"))?;
+    let ProjectCache { cache, buckets } = found;
+    match cache {
+        Cache::None => Err(format!("--cache-of: project {project} has no cache")),
+        cache if arguments.save_cache => Ok((cache, Some(buckets))),
+        cache => Ok((cache.read_only(), Some(buckets))),
+    }
 }
 
 /// Nobody could be let into a shell without a terminal, and the build would be held for ever.

@@ -6,6 +6,8 @@ use api::Timestamp;
 use api::codebuild::{Build, BuildPhase, StatusType};
 use serde_json::{Value, json};
 
+use crate::collector::text;
+
 /// OTLP: work within one service.
 const INTERNAL: u8 = 1;
 const OK: u8 = 1;
@@ -126,10 +128,6 @@ fn status(status: Option<&StatusType>, message: &str) -> Value {
         Some(_) if message.is_empty() => json!({ "code": ERROR }),
         Some(_) => json!({ "code": ERROR, "message": message }),
     }
-}
-
-fn text(key: &str, value: &str) -> Value {
-    json!({ "key": key, "value": { "stringValue": value } })
 }
 
 /// OTLP writes 64 bits as text.

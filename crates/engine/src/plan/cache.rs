@@ -2,6 +2,7 @@
 
 use agent::cache::{Owner, Scope};
 use agent::plan::{Cache, Repositories, Trust};
+use api::AccountId;
 use api::codebuild::{CacheMode, CacheType, ComputeType, EnvironmentType, Project, ProjectCache};
 
 use super::Request;
@@ -12,9 +13,14 @@ use crate::error::{Error, Result};
 const TRUSTED: &str = "trusted";
 
 /// COMPAT: SA-090..099.
-pub(super) fn cache(settings: &Project, request: &Request, config: &Config) -> Result<Cache> {
+pub(crate) fn cache(
+    settings: &Project,
+    account: &AccountId,
+    generation: i64,
+    config: &Config,
+) -> Result<Cache> {
     let Some(cache) = &settings.cache else { return Ok(Cache::None) };
-    let (scope, trust) = (scope(settings, cache, request, config), trust(settings, config));
+    let (scope, trust) = (scope(settings, cache, (account, generation), config), trust(settings, config));
     match cache.r#type {
         Some(CacheType::S3) => {
             let (bucket, prefix) = location(cache.location.as_deref().unwrap_or_default())?;
@@ -31,8 +37,9 @@ pub(super) fn cache(settings: &Project, request: &Request, config: &Config) -> R
 pub(super) fn repositories(settings: &Project, request: &Request, config: &Config) -> Option<Repositories> {
     let cache = settings.cache.as_ref().filter(|cache| cache.r#type == Some(CacheType::Local))?;
     let is_wanted = cache.modes.iter().flatten().any(|mode| *mode == CacheMode::LocalSourceCache);
+    let scope = scope(settings, cache, (&request.account, request.cache_generation), config);
     (is_wanted && can_be_local(settings)).then(|| Repositories {
-        folder: config.repositories.join(scope(settings, cache, request, config).id()),
+        folder: config.repositories.join(scope.id()),
         trust: trust(settings, config),
     })
 }
@@ -44,13 +51,18 @@ fn trust(settings: &Project, config: &Config) -> Trust {
     }
 }
 
-fn scope(settings: &Project, cache: &ProjectCache, request: &Request, config: &Config) -> Scope {
+fn scope(
+    settings: &Project,
+    cache: &ProjectCache,
+    (account, generation): (&AccountId, i64),
+    config: &Config,
+) -> Scope {
     Scope {
-        account: request.account.to_string(),
+        account: account.to_string(),
         region: config.region.to_string(),
         owner: owner(cache, settings.name.clone().unwrap_or_default()),
         domain: TRUSTED.to_string(),
-        generation: request.cache_generation,
+        generation,
     }
 }
 

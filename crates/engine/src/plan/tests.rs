@@ -102,7 +102,7 @@ fn refusal(project: Project, over: StartBuildInput) -> String {
     }
 }
 
-// LC-060, LC-061, AP-050, AP-051, SA-110, SA-113
+// LC-060, LC-061, AP-050, AP-051, SA-110, SA-061, SA-113
 #[test]
 fn start_build_answers_the_documented_document() {
     let (build, _) = try_plan(simple(), StartBuildInput::default()).unwrap();

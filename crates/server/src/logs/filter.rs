@@ -329,6 +329,7 @@ mod tests {
             first_event_ms: first,
             last_event_ms: events.iter().map(|(time, _)| *time).max(),
             stored_bytes: 0,
+            forwarding: None,
         };
         Source::new(segment, stream)
     }

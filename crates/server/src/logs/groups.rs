@@ -51,6 +51,7 @@ impl Call {
             first_event_ms: None,
             last_event_ms: None,
             stored_bytes: 0,
+            forwarding: None,
         };
         self.logs.records.create_log_stream(&self.scope, stream).await.map_err(error)
     }

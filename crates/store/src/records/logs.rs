@@ -25,6 +25,8 @@ pub struct LogStream {
     pub first_event_ms: Option<i64>,
     pub last_event_ms: Option<i64>,
     pub stored_bytes: u64,
+    /// Where in its segment forwarding goes on; `None` if nothing of it is to be forwarded (any more).
+    pub forwarding: Option<String>,
 }
 
 /// What a list of log streams is ordered by; streams without events count as the oldest.
@@ -189,7 +191,7 @@ impl Records {
     /// `limit`.
     pub async fn expired_log_streams(&self, now_ms: i64, limit: usize) -> Result<Vec<(Scope, LogStream)>> {
         let query =
-            "SELECT log_group, s.name, s.created_ms, segment, first_event_ms, last_event_ms, stored_bytes,
+            "SELECT log_group, s.name, s.created_ms, segment, first_event_ms, last_event_ms, stored_bytes, forwarding,
                             s.account, s.region
              FROM log_groups g JOIN log_streams s
                   ON s.account = g.account AND s.region = g.region AND s.log_group = g.name
@@ -199,9 +201,49 @@ impl Records {
         let parameters: [Value; 2] = [now_ms.into(), count(limit as u64)];
         self.read(move |sql| {
             sql.rows(query, parameters, |row| {
-                let scope = Scope { account: row.get(7)?, region: row.get(8)? };
+                let scope = Scope { account: row.get(8)?, region: row.get(9)? };
                 Ok((scope, read_stream(row)?))
             })
+        })
+        .await
+    }
+
+    /// Streams, of whomever, of which something may still be to be forwarded: the oldest of them, if there are more than `limit`.
+    pub async fn log_streams_to_forward(&self, limit: usize) -> Result<Vec<(Scope, LogStream)>> {
+        let query =
+            "SELECT log_group, name, created_ms, segment, first_event_ms, last_event_ms, stored_bytes, forwarding,
+                    account, region
+             FROM log_streams WHERE forwarding IS NOT NULL ORDER BY created_ms, name LIMIT $1";
+        self.read(move |sql| {
+            sql.rows(query, [count(limit as u64)], |row| {
+                let scope = Scope { account: row.get(8)?, region: row.get(9)? };
+                Ok((scope, read_stream(row)?))
+            })
+        })
+        .await
+    }
+
+    /// Notes how far a stream was forwarded; `None` if it was in all. False if there is no such stream.
+    pub async fn forwarded_log_stream(
+        &self,
+        scope: &Scope,
+        stream: &LogStream,
+        until: Option<String>,
+    ) -> Result<bool> {
+        let parameters = [
+            until.into(),
+            text(&scope.account),
+            text(&scope.region),
+            text(&stream.group),
+            text(&stream.name),
+        ];
+        self.write(move |sql| {
+            let updated = sql.execute(
+                "UPDATE log_streams SET forwarding = $1
+                 WHERE account = $2 AND region = $3 AND log_group = $4 AND name = $5",
+                parameters,
+            )?;
+            Ok(updated == 1)
         })
         .await
     }
@@ -217,7 +259,7 @@ impl Records {
         ];
         self.write(move |sql| {
             let updated = sql.execute(
-                "UPDATE log_streams SET first_event_ms = 0, last_event_ms = 0, stored_bytes = 0
+                "UPDATE log_streams SET first_event_ms = 0, last_event_ms = 0, stored_bytes = 0, forwarding = NULL
                  WHERE account = $1 AND region = $2 AND log_group = $3 AND name = $4 AND last_event_ms = $5",
                 parameters,
             )?;
@@ -279,7 +321,7 @@ const SELECT_GROUPS: &str =
     "SELECT name, created_ms, retention_days, tags FROM log_groups WHERE account = $1 AND region = $2";
 
 const SELECT_STREAMS: &str =
-    "SELECT log_group, name, created_ms, segment, first_event_ms, last_event_ms, stored_bytes
+    "SELECT log_group, name, created_ms, segment, first_event_ms, last_event_ms, stored_bytes, forwarding
      FROM log_streams WHERE account = $1 AND region = $2 AND log_group = $3";
 
 fn read_group(row: &Columns<'_>) -> Result<LogGroup> {
@@ -301,6 +343,7 @@ fn read_stream(row: &Columns<'_>) -> Result<LogStream> {
         first_event_ms: time(4)?,
         last_event_ms: time(5)?,
         stored_bytes: row.count(6)?,
+        forwarding: row.get(7)?,
     })
 }
 
@@ -327,8 +370,9 @@ fn group_exists(sql: &Sql<'_>, scope: &Scope, name: &str) -> Result<bool> {
 fn insert_stream(sql: &Sql<'_>, scope: &Scope, stream: &LogStream) -> Result<bool> {
     let inserted = sql.execute(
         "INSERT INTO log_streams
-             (account, region, log_group, name, created_ms, segment, first_event_ms, last_event_ms, stored_bytes)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (account, region, log_group, name) DO NOTHING",
+             (account, region, log_group, name, created_ms, segment, first_event_ms, last_event_ms, stored_bytes,
+              forwarding)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (account, region, log_group, name) DO NOTHING",
         [
             text(&scope.account),
             text(&scope.region),
@@ -339,6 +383,7 @@ fn insert_stream(sql: &Sql<'_>, scope: &Scope, stream: &LogStream) -> Result<boo
             stream.first_event_ms.unwrap_or(0).into(),
             stream.last_event_ms.unwrap_or(0).into(),
             count(stream.stored_bytes),
+            stream.forwarding.clone().into(),
         ],
     )?;
     Ok(inserted == 1)

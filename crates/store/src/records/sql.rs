@@ -25,6 +25,12 @@ impl From<bool> for Value {
     }
 }
 
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Value {
+        value.map_or(Value::Null, Value::Text)
+    }
+}
+
 impl From<Option<i64>> for Value {
     fn from(value: Option<i64>) -> Value {
         value.map_or(Value::Null, Value::Integer)

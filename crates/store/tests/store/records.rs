@@ -423,6 +423,7 @@ fn stream(name: &str, last_event_ms: Option<i64>) -> LogStream {
         first_event_ms: last_event_ms,
         last_event_ms,
         stored_bytes: 0,
+        forwarding: None,
     }
 }
 

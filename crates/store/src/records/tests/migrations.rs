@@ -14,6 +14,7 @@ const EXAMPLES: &[&str] = &[
     include_str!("../migrations/3.example.sql"),
     include_str!("../migrations/4.example.sql"),
     include_str!("../migrations/5.example.sql"),
+    include_str!("../migrations/6.example.sql"),
 ];
 
 /// What is asked of the examples of each version.
@@ -39,6 +40,11 @@ async fn check(home: &Home, version: usize) {
     if version >= 5 {
         reports(&records).await;
     }
+    let forwarded = records.log_streams_to_forward(9).await.unwrap();
+    let forwarded: Vec<_> =
+        forwarded.iter().map(|(_, stream)| (&*stream.name, stream.forwarding.as_deref())).collect();
+    let expect: &[_] = if version >= 6 { &[("three", Some("4e.7"))] } else { &[] };
+    assert_eq!(forwarded, expect);
     if version >= 3 {
         let texts = async |query: &'static str| {
             records.read(move |sql| sql.rows(query, [], |row| row.get::<String>(0))).await.unwrap()
