@@ -108,7 +108,6 @@ UNSUPPORTED = {
     "fleetOverride": ({"fleetArn": f"arn:aws:codebuild:{REGION}:{ACCOUNT}:fleet/f:1"}, "fleet"),
     "environmentTypeOverride": ("WINDOWS_SERVER_2022_CONTAINER", "environment.type"),
     "computeTypeOverride": ("BUILD_LAMBDA_1GB", "computeType"),
-    "registryCredentialOverride": ({"credential": "c", "credentialProvider": "SECRETS_MANAGER"}, "registryCredential"),
     "artifactsOverride": ({"type": "CODEPIPELINE"}, "artifacts.type"),
 }
 

@@ -1,5 +1,7 @@
 """`buildyard run --image`: an OCI layout, a docker archive, and a registry, all made here from busybox."""
 
+import base64
+import contextlib
 import json
 import shutil
 import subprocess
@@ -8,25 +10,8 @@ import pytest
 
 from host import wait_until
 from local import BINARY, files, spec
-from served import ENVIRONMENT, Codebuild, free_port, outcome
-
-
-def tool(*command, **settings):
-    done = subprocess.run(command, capture_output=True, text=True, **settings)
-    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
-
-
-def busybox_root(root):
-    """A root file system that consists of busybox alone, with marks that only this image has."""
-    for folder in ["bin", "etc", "tmp", "usr/bin"]:
-        (root / folder).mkdir(parents=True)
-    busybox = shutil.which("busybox")
-    shutil.copy(busybox, root / "bin/busybox")
-    for applet in ["sh", "cat", "ls", "echo", "id", "mkdir", "rm", "wc", "head", "true"]:
-        (root / "bin" / applet).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nmaker:x:1000:1000::/:/bin/sh\n")
-    (root / "etc/mark").write_text("from the first layer\n")
-    (root / "etc/removed").write_text("hidden by the second layer\n")
+from oci import busybox_root, tool
+from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, free_port, outcome
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +47,45 @@ def archive(layout):
     return path
 
 
-@pytest.fixture(scope="module")
-def registry(layout, tmp_path_factory):
-    """Debian's registry with the image in it; answers its address."""
-    place, port = tmp_path_factory.mktemp("registry"), free_port()
+@contextlib.contextmanager
+def serving(layout, place, more="", *credentials):
+    """Debian's registry with the image in it; answers its address. `more` of its configuration."""
+    port = free_port()
     (place / "config.yml").write_text(
-        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n"
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{more}"
     )
     with open(place / "log", "wb") as log:
         process = subprocess.Popen(["docker-registry", "serve", place / "config.yml"], stdout=log, stderr=log)
 
     def pushed():
-        copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"oci:{layout}:test"]
+        copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", *credentials, f"oci:{layout}:test"]
         return subprocess.run([*copy, f"docker://127.0.0.1:{port}/team/tools:1.2"], capture_output=True).returncode == 0
 
-    wait_until(pushed, "the image in the registry", 30, 0.2)
-    yield f"127.0.0.1:{port}"
-    process.terminate()
-    process.wait()
+    try:
+        wait_until(pushed, "the image in the registry", 30, 0.2)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def registry(layout, tmp_path_factory):
+    with serving(layout, tmp_path_factory.mktemp("registry")) as address:
+        yield address
+
+
+PASSWORD = "secret"
+
+
+@pytest.fixture(scope="module")
+def locked_registry(layout, tmp_path_factory):
+    """One that lets only `user` in."""
+    place = tmp_path_factory.mktemp("locked")
+    (place / "users").write_text("user:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n")
+    more = f"auth: {{htpasswd: {{realm: test, path: {place}/users}}}}\n"
+    with serving(layout, place, more, "--dest-creds", f"user:{PASSWORD}") as address:
+        yield address
 
 
 PROBE = spec(
@@ -172,6 +178,121 @@ def test_a_server_build_runs_in_the_image_its_project_names(registry, make_serve
     assert (status, phases["PROVISIONING"]) == ("FAILED", "FAILED")
     context = next(phase for phase in gone["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"][0]
     assert context["statusCode"] == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE"
+
+
+def ended(codebuild, image, **more):
+    """Status of a build in that image, and what PROVISIONING says."""
+    environment = ENVIRONMENT | {"image": image} | more
+    if codebuild.api.batch_get_projects(names=["pulls"])["projects"]:
+        codebuild.api.update_project(name="pulls", environment=environment)
+    else:
+        codebuild.create_project("pulls", json.dumps(spec(build=["cat /etc/mark"])), environment=environment)
+    build = codebuild.run("pulls")
+    context = next(phase for phase in build["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"][0]
+    assert context.get("statusCode", "") in ("", "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE")
+    return build["buildStatus"], context.get("message", "")
+
+
+def by_login(credential):
+    login = {"credential": credential, "credentialProvider": "SECRETS_MANAGER"}
+    return {"imagePullCredentialsType": "SERVICE_ROLE", "registryCredential": login}
+
+
+# EN-023, EN-024, EN-025, LC-053
+def test_a_project_pulls_with_its_own_login_or_with_the_servers(
+    locked_registry, layout, make_server, tmp_path, monkeypatch
+):
+    logins = {"auths": {locked_registry: {"auth": base64.b64encode(f"user:{PASSWORD}".encode()).decode()}}}
+    (tmp_path / "config.json").write_text(json.dumps(logins))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    server = make_server()
+    codebuild, secrets = Codebuild(server), server.client("secretsmanager")
+    image = f"{locked_registry}/team/tools:1.2"
+    known = json.dumps({"username": "user", "password": PASSWORD})
+    arn = secrets.create_secret(Name="team/registry", SecretString=known)["ARN"]
+    secrets.create_secret(Name="wrong", SecretString=json.dumps({"username": "user", "password": "hunter2-guess"}))
+    secrets.create_secret(Name="no-json", SecretString="user:hunter2-guess")
+
+    assert ended(codebuild, image, **by_login("team/registry"))[0] == "SUCCEEDED"
+    # What came with a project's own login is here now, and opens to nobody else by its digest.
+    digest = json.loads((layout / "index.json").read_text())["manifests"][-1]["digest"]
+    pinned = f"{locked_registry}/team/tools@{digest}"
+    role = {"imagePullCredentialsType": "SERVICE_ROLE"}
+    refused = "CannotPullContainerError: cannot use the image "
+    for reference in [image, pinned]:
+        status, message = ended(codebuild, reference, **role)
+        assert status == "FAILED" and f"{refused}{reference}" in message, message
+        assert f"registry {locked_registry} refused access: 401 Unauthorized without a login" in message
+        assert ended(codebuild, reference, **by_login(arn))[0] == "SUCCEEDED"
+        assert ended(codebuild, reference, imagePullCredentialsType="CODEBUILD")[0] == "SUCCEEDED"
+    for credential, said in [
+        ("wrong", "with the login given"),
+        ("no-json", "registryCredential no-json: the secret is no JSON object with the texts username and password"),
+        ("none/such", "registryCredential none/such: ResourceNotFoundException"),
+    ]:
+        status, message = ended(codebuild, image, **by_login(credential))
+        assert status == "FAILED" and said in message, message
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "none"))
+    server.stop()
+    server.start()
+    assert ended(codebuild, image)[0] == "FAILED"
+    assert ended(codebuild, image, **by_login("team/registry"))[0] == "SUCCEEDED"
+    for file in [*server.data.rglob("*"), server.log]:
+        assert not file.is_file() or b"hunter2-guess" not in file.read_bytes(), file
+
+
+# EN-025
+def test_a_registry_login_comes_from_aws_if_references_do(locked_registry, make_server, tmp_path, monkeypatch):
+    elsewhere = make_server()
+    known = json.dumps({"username": "user", "password": PASSWORD})
+    elsewhere.client("secretsmanager").create_secret(Name="team/registry", SecretString=known)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    config = tmp_path / "buildyard.toml"
+    config.write_text(f'[references]\nfrom = "aws"\nendpoint = "{elsewhere.endpoint}"\nregion = "{REGION}"\n')
+    codebuild, image = Codebuild(make_server("--config", str(config))), f"{locked_registry}/team/tools:1.2"
+    assert ended(codebuild, image, **by_login("team/registry")) == ("SUCCEEDED", "")
+    status, message = ended(codebuild, image, **by_login("none/such"))
+    assert status == "FAILED" and "registryCredential none/such: " in message, message
+
+
+# EN-025
+def test_a_registry_login_is_refused_where_it_cannot_be_used(codebuild):
+    for image, more, said in [
+        (ENVIRONMENT["image"], by_login("c"), "curated image"),
+        ("123456789012.dkr.ecr.eu-west-1.amazonaws.com/x:1", by_login("c"), "Amazon ECR image"),
+        ("registry.example/x:1", by_login("c") | {"imagePullCredentialsType": "CODEBUILD"}, "SERVICE_ROLE"),
+    ]:
+        with pytest.raises(codebuild.api.exceptions.InvalidInputException, match=said):
+            codebuild.create_project("refused", json.dumps(PROBE), environment=ENVIRONMENT | {"image": image} | more)
+
+
+# EN-020, EN-021, EN-022, EN-033, AP-068
+def test_curated_names_mean_what_the_operator_says_and_the_list_tells(archive, make_server, tmp_path):
+    amazon = "aws/codebuild/amazonlinux{}-x86_64-standard:{}"
+    config = tmp_path / "buildyard.toml"
+    config.write_text(
+        f'[images]\n"{amazon.format(2, "5.0")}" = "{archive}"\n[host]\nimages = ["host", "aws/codebuild/standard:*"]\n'
+    )
+    codebuild = Codebuild(make_server("--config", str(config)))
+    platforms = codebuild.api.list_curated_environment_images()["platforms"]
+    listed = {one["platform"]: one["languages"][0]["images"] for one in platforms}
+    names = {platform: [image["name"] for image in images] for platform, images in listed.items()}
+    ubuntu = [f"aws/codebuild/standard:{version}" for version in ("5.0", "6.0", "7.0", "8.0")]
+    assert names == {"AMAZON_LINUX": [amazon.format("", "5.0")], "UBUNTU": ubuntu}
+    # What is listed is there, by each of its names; what is not listed is not.
+    look = spec(build=["cat /etc/mark 2>/dev/null || echo the host"])
+    codebuild.create_project("looks", json.dumps(look))
+    by_every_name = [amazon.format(age, version) for age in ("", 2) for version in ("5.0", "5.0-24.01.17")]
+    for image in by_every_name + ubuntu + [amazon.format("", "6.0"), amazon.format(2, "4.0")]:
+        build = codebuild.run("looks", imageOverride=image)
+        if image in by_every_name + ubuntu:
+            expect = "the host" if image in ubuntu else "from the first layer"
+            assert f"\n{expect}\n" in codebuild.log(build), image
+            assert build["environment"]["image"] == image
+        else:
+            context = next(phase for phase in build["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"][0]
+            assert build["buildStatus"] == "FAILED" and f"{image} is not there" in context["message"], context
 
 
 # EN-022

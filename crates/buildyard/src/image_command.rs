@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use engine::clock::{Clock, SystemClock};
+use engine::config::Puller;
 use image::{Image, Images, Stocked};
 use serde_json::json;
 
@@ -96,7 +97,7 @@ pub(crate) fn image(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn resolve(data: &Path, reference: &str) -> Result<(), String> {
-    let Image { digest, .. } = images::resolve(data, reference, &mut images::tell_progress)?;
+    let Image { digest, .. } = images::resolve(data, reference, &Puller::Server, &mut images::tell_progress)?;
     println!("{digest}");
     Ok(())
 }

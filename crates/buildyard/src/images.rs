@@ -2,23 +2,34 @@
 
 use std::path::Path;
 
-use image::{Credentials, Image, Images, Progress};
+use engine::config::Puller;
+use image::{Credentials, Image, Images, Login, Progress};
 
 /// Finds, fetches and unpacks an image; blocks. The error is for whoever named the image.
 pub(crate) fn resolve(
     data: &Path,
     reference: &str,
+    puller: &Puller,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Image, String> {
     let mut open = || -> Result<Image, image::Error> {
         let images = Images::open(&data.join("images"))?;
-        let images = match Credentials::docker_config(|name| std::env::var_os(name)) {
-            Some(file) => images.with_credentials(Credentials::read_docker_config(&file)?),
-            None => images,
-        };
-        images.resolve(reference, progress)
+        match puller {
+            Puller::Server => images.with_credentials(our_logins()?).resolve(reference, progress),
+            Puller::Project(login) => images.resolve_as(reference, login.as_ref().map(own).as_ref(), progress),
+        }
     };
     open().map_err(|e| format!("cannot use the image {reference}: {e}"))
+}
+
+/// As Docker keeps them for this user.
+fn our_logins() -> Result<Credentials, image::Error> {
+    let file = Credentials::docker_config(|name| std::env::var_os(name));
+    file.map_or_else(|| Ok(Credentials::default()), |file| Credentials::read_docker_config(&file))
+}
+
+fn own(login: &engine::config::Login) -> Login {
+    Login::Password { username: login.username.clone(), password: login.password.clone() }
 }
 
 /// Removes images that nobody has asked for longest, as far as they are beyond this many bytes and not in use.

@@ -176,6 +176,11 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
     if arguments.privileged && arguments.executor == ExecutorSetting::Embedded {
         return Err("--privileged needs --executor docker: containers of our own are never privileged".into());
     }
+    if arguments.cache_of.is_some() && arguments.executor == ExecutorSetting::Docker {
+        return Err(
+            "--cache-of needs containers of our own: the docker executor has no caches in its containers".into()
+        );
+    }
     let keeps = !arguments.no_snapshots && arguments.executor == ExecutorSetting::Embedded;
     if arguments.from.is_some() && !keeps {
         return Err(

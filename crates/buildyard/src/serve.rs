@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent::plan::Fetching;
-use engine::config::{BuildEndpoint, Config, Image, ResolveImage};
+use engine::config::{
+    BuildEndpoint, Config, Image, Puller, ResolveImage, WantedImage, is_curated, meant,
+};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::{Docker, Embedded, Executor};
@@ -210,9 +212,14 @@ impl Place {
 /// The daemon finds images and fetches them. What a project names itself is never a path there.
 fn images_of_docker(docker: &Arc<Docker>, settings: &Settings) -> ResolveImage {
     let (docker, mapped) = (Arc::downgrade(docker), settings.images.clone());
-    ResolveImage::new(move |name| {
-        let (docker, name) = (docker.clone(), mapped.get(&name).cloned().unwrap_or(name));
+    ResolveImage::new(move |WantedImage { name, puller }| {
+        let mapped = meant(&name, mapped.keys()).map(|meant| mapped[meant].clone());
+        let docker = docker.clone();
         async move {
+            if mapped.is_none() && matches!(puller, Puller::Project(Some(_))) {
+                return Err(format!("{name}: the docker executor has no use for registryCredential: its daemon pulls"));
+            }
+            let name = mapped.unwrap_or(name);
             let docker = docker.upgrade().ok_or("the server is about to end")?;
             let image = docker.image(&name).await.map_err(|e| e.to_string())?;
             Ok(Image { rootfs: agent::plan::Rootfs::Image(image.id), variables: image.variables })
@@ -399,15 +406,17 @@ fn prepare_disks(settings: &Settings) -> Result<(), String> {
 /// project names itself is looked for in a registry.
 fn resolve_image(settings: &Settings) -> ResolveImage {
     let (data, mapped, quota) = (settings.data.clone(), settings.images.clone(), settings.images_quota);
-    ResolveImage::new(move |name| {
-        let (data, mapped) = (data.clone(), mapped.get(&name).cloned());
+    ResolveImage::new(move |WantedImage { name, puller }| {
+        let mapped = meant(&name, mapped.keys()).map(|meant| mapped[meant].clone());
+        let data = data.clone();
         async move {
-            let reference = match mapped {
-                Some(reference) => images::local_first(&reference),
-                None => images::only_remote(name)?,
+            let (reference, puller) = match mapped {
+                Some(reference) => (images::local_first(&reference), Puller::Server),
+                None if is_curated(&name) => return Err(not_there(&name)),
+                None => (images::only_remote(name)?, puller),
             };
             let resolve = tokio::task::spawn_blocking(move || {
-                let image = images::resolve(&data, &reference, &mut |_| {})?;
+                let image = images::resolve(&data, &reference, &puller, &mut |_| {})?;
                 if let Some(quota) = quota
                     && let Err(error) = images::keep_to(&data, quota)
                 {
@@ -419,6 +428,11 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
             Ok(Image { rootfs: agent::plan::Rootfs::Folder(image.rootfs), variables: image.config.env })
         }
     })
+}
+
+/// No registry has CodeBuild's own images.
+fn not_there(curated: &str) -> String {
+    format!("{curated} is not there: images and host.images of the server's configuration say which curated images are")
 }
 
 /// Where builds find what they refer to.

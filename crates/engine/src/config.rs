@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use store::objects::Owner;
 
 use crate::clock::{Clock, SystemClock};
+pub use crate::curated::{is_curated, meant};
 use crate::references::{Nowhere, References};
 
 /// An image made ready to be a build's root file system.
@@ -26,22 +27,52 @@ pub struct Image {
     pub variables: BTreeMap<String, String>,
 }
 
+/// An image that a build needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedImage {
+    /// As the project names it.
+    pub name: String,
+    pub puller: Puller,
+}
+
+/// Whose logins an image is pulled with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Puller {
+    /// Those that whoever runs the server has set up.
+    Server,
+    /// The project's own, if it has one, and no other.
+    Project(Option<Login>),
+}
+
+/// A registry's user.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    pub username: String,
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
 pub type ImageFuture = Pin<Box<dyn Future<Output = Result<Image, String>> + Send>>;
 
-/// Finds, fetches and unpacks the image of that name; may take its time. The error is for the build's owner.
+/// Finds, fetches and unpacks an image; may take its time. The error is for the build's owner.
 #[derive(Clone)]
-pub struct ResolveImage(Arc<dyn Fn(String) -> ImageFuture + Send + Sync>);
+pub struct ResolveImage(Arc<dyn Fn(WantedImage) -> ImageFuture + Send + Sync>);
 
 impl ResolveImage {
-    pub fn new<F>(resolve: impl Fn(String) -> F + Send + Sync + 'static) -> ResolveImage
+    pub fn new<F>(resolve: impl Fn(WantedImage) -> F + Send + Sync + 'static) -> ResolveImage
     where
         F: Future<Output = Result<Image, String>> + Send + 'static,
     {
         ResolveImage(Arc::new(move |image| Box::pin(resolve(image))))
     }
 
-    pub(crate) fn resolve(&self, image: &str) -> ImageFuture {
-        (self.0)(image.to_string())
+    pub(crate) fn resolve(&self, image: WantedImage) -> ImageFuture {
+        (self.0)(image)
     }
 }
 
@@ -197,9 +228,9 @@ pub struct Config {
     pub queued_builds: usize,
     /// The environment types whose builds can run here.
     pub environment_types: Vec<EnvironmentType>,
-    /// Image names that mean this host's own root file system; a `*` at the end stands for anything.
+    /// Image names that mean this host's own root file system, as [`meant`] goes by them.
     pub host_images: Vec<String>,
-    /// Image names that `images` resolves although they look like a host image.
+    /// Image names that `images` resolves although they look like a host image, likewise.
     pub mapped_images: BTreeSet<String>,
     /// Variables in the environment of builds on the host's own root file system.
     pub host_variables: BTreeMap<String, String>,
@@ -253,7 +284,7 @@ impl Config {
             fetching: Fetching::default(),
             codecommit: None,
             privileged: false,
-            images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {image}")) }),
+            images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {}", image.name)) }),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,
             log_grew: LogGrew::new(|_, _, _| {}),
@@ -281,11 +312,12 @@ impl Config {
 
     /// Whether builds with this image run on the host's own root file system.
     pub(crate) fn is_host_image(&self, image: &str) -> bool {
-        !self.mapped_images.contains(image)
-            && self.host_images.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(prefix) => image.starts_with(prefix),
-                None => image == pattern,
-            })
+        !self.is_mapped_image(image) && meant(image, &self.host_images).is_some()
+    }
+
+    /// Whether `images` knows what this name means here.
+    pub(crate) fn is_mapped_image(&self, image: &str) -> bool {
+        meant(image, &self.mapped_images).is_some()
     }
 }
 

@@ -20,7 +20,7 @@ use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use tokio::sync::watch;
 
 use crate::candidate::Candidate;
-use crate::config::{BuildNews, Image};
+use crate::config::{BuildNews, Image, WantedImage};
 use crate::desk::{Ask, Mailbox};
 use crate::document;
 use crate::engine::Shared;
@@ -30,6 +30,7 @@ use crate::lifecycle::{Effect, Event, Phase, State, step, timed_out};
 use crate::log_object::LogObject;
 use crate::plan::{Order, Stream};
 use crate::references::{Lookup, References};
+use crate::registry_login;
 use crate::retry;
 
 /// How much longer than the build's own timeout an agent gets to end the build by itself.
@@ -141,7 +142,7 @@ impl Driver {
             return self.finish().await;
         }
         if let Some(image) = self.live.order.image.clone() {
-            match self.resolve_image(&image).await {
+            match self.resolve_image(image).await? {
                 Resolved::Image(image) => self.use_image(image),
                 Resolved::Failed(reason) => {
                     return self.end_unlaunched(Outcome::Failed, cannot_pull(&reason)).await;
@@ -195,20 +196,32 @@ impl Driver {
     }
 
     /// The image may take minutes: PROVISIONING is shown meanwhile, the build can be stopped, and its time runs.
-    async fn resolve_image(&mut self, image: &str) -> Resolved {
-        let resolving = self.shared.config.images.resolve(image);
+    async fn resolve_image(&mut self, image: String) -> Result<Resolved> {
+        let resolving = self.pull(image);
         tokio::pin!(resolving);
         let clock = self.shared.config.clock.clone();
         let over = clock.sleep_until(clock.uptime_ms().saturating_add(self.time_left_ms()));
         self.stream_made = self.show_provisioning().await;
         tokio::select! {
-            resolved = &mut resolving => resolved.map_or_else(Resolved::Failed, Resolved::Image),
-            () = over => Resolved::TimedOut,
+            resolved = &mut resolving => Ok(resolved?.map_or_else(Resolved::Failed, Resolved::Image)),
+            () = over => Ok(Resolved::TimedOut),
             Some(ask) = self.mailbox.recv() => {
                 self.hear(ask).await;
-                Resolved::Stopped
+                Ok(Resolved::Stopped)
             }
-            () = closed(&mut self.closing) => Resolved::Left,
+            () = closed(&mut self.closing) => Ok(Resolved::Left),
+        }
+    }
+
+    /// The image, or why there is none.
+    fn pull(&self, name: String) -> impl Future<Output = Result<std::result::Result<Image, String>>> + use<> {
+        let (references, scope) = (self.references.clone(), self.live.scope.clone());
+        let (settings, images) = (self.live.order.settings.clone(), self.shared.config.images.clone());
+        async move {
+            match registry_login::puller(&settings, &*references, &scope).await? {
+                Ok(puller) => Ok(images.resolve(WantedImage { name, puller }).await),
+                Err(reason) => Ok(Err(reason)),
+            }
         }
     }
 

@@ -26,6 +26,7 @@ mod plan;
 mod project;
 mod queue;
 pub mod references;
+mod registry_login;
 mod report_group;
 mod retry;
 mod trend;

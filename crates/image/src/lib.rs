@@ -143,7 +143,8 @@ impl Images {
         self.resolve_as(reference, None, progress)
     }
 
-    /// Like [`Images::resolve`], with a login for this image's registry that wins over those configured.
+    /// Like [`Images::resolve`], with a login for this image's registry that wins over those configured. An image that
+    /// comes this way is nobody else's: whoever names its digest is let in by the registry only, even when it is here.
     /// COMPAT: EN-025 `registryCredential` belongs to one project.
     pub fn resolve_as(
         &self,
@@ -225,10 +226,14 @@ impl Images {
         if let Some(image) = repository.digest.and_then(|digest| self.pinned(reference, &digest)) {
             return Ok(image);
         }
-        let login = login.or_else(|| self.credentials.login(&repository.registry));
-        let mut registry = registry::Registry::open(repository, login, &self.limits)?;
+        let any_login = login.or_else(|| self.credentials.login(&repository.registry));
+        let mut registry = registry::Registry::open(repository, any_login, &self.limits)?;
         let start = registry.start()?;
         let found = origin::follow(&mut registry, start, &self.limits)?;
+        if login.is_some() && self.image(&found.digest).is_none() {
+            // Before it is unpacked, for others may look for it from then on.
+            self.folder.guard_image(&found.digest)?;
+        }
         self.unpack(reference, &mut registry, &found, None, progress)
     }
 
@@ -247,7 +252,8 @@ impl Images {
     /// A digest never means anything else: neither the image's own, nor that of an index it was chosen from.
     #[cfg(feature = "registry")]
     fn pinned(&self, reference: &str, digest: &Digest) -> Option<Image> {
-        self.image(digest).or_else(|| self.known(reference))
+        let image = self.image(digest).or_else(|| self.known(reference))?;
+        (!self.folder.is_guarded(&image.digest)).then_some(image)
     }
 
     fn unpack(

@@ -27,7 +27,7 @@ struct Lock(#[allow(dead_code, reason = "the lock lives as long as the open file
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
         let folder = Folder { path: std::path::absolute(path).map_err(Error::io("resolving", path))? };
-        for part in ["rootfs", "configs", "references", "locks", "scratch", "sizes"] {
+        for part in ["rootfs", "configs", "references", "locks", "scratch", "sizes", "guarded"] {
             make_private(&folder.path.join(part))?;
         }
         Ok(folder)
@@ -54,6 +54,20 @@ impl Folder {
     /// How large an unpacked image is, once that was asked.
     pub(crate) fn size(&self, digest: &Digest) -> PathBuf {
         self.path.join("sizes").join(digest.file_name())
+    }
+
+    /// There if the image came by a login of one project's own.
+    fn guard(&self, digest: &Digest) -> PathBuf {
+        self.path.join("guarded").join(digest.file_name())
+    }
+
+    /// From now on its digest alone does not lead to the image: the registry is asked each time.
+    pub(crate) fn guard_image(&self, digest: &Digest) -> Result<(), Error> {
+        write_atomically(&self.guard(digest), b"")
+    }
+
+    pub(crate) fn is_guarded(&self, digest: &Digest) -> bool {
+        self.guard(digest).exists()
     }
 
     /// For unnamed files.
@@ -92,6 +106,7 @@ impl Folder {
         let _unused = self.nobody_uses(digest)?;
         discard(&rootfs)?;
         gone(&self.size(digest))?;
+        gone(&self.guard(digest))?;
         gone(&self.config(digest))
     }
 

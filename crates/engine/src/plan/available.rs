@@ -46,10 +46,6 @@ fn check_environment(environment: Option<&ProjectEnvironment>, config: &Config) 
     if let Some(certificate) = environment.certificate.as_deref().filter(|text| !text.is_empty()) {
         return Error::not_available("environment.certificate", certificate);
     }
-    if let Some(credential) = &environment.registry_credential {
-        let credential = credential.credential.as_deref().unwrap_or_default();
-        return Error::not_available("environment.registryCredential", credential);
-    }
     if let Some(arn) = environment.fleet.as_ref().and_then(|fleet| fleet.fleet_arn.as_deref()) {
         return Error::not_available("environment.fleet", arn);
     }

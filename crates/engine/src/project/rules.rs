@@ -144,5 +144,15 @@ pub(super) fn check_image(environment: &ProjectEnvironment) -> Result<()> {
             "Invalid input: registryCredential needs imagePullCredentialsType SERVICE_ROLE",
         );
     }
+    // COMPAT: EN-025.
+    if environment.registry_credential.is_some() && environment.image.as_deref().is_some_and(is_in_ecr) {
+        return Error::invalid("Invalid input: registryCredential cannot be used with an Amazon ECR image");
+    }
     Ok(())
+}
+
+/// An account's own registry at AWS.
+fn is_in_ecr(image: &str) -> bool {
+    let host = image.split('/').next().unwrap_or_default();
+    host.contains(".dkr.ecr.") && (host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn"))
 }

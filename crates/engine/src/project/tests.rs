@@ -288,6 +288,13 @@ fn who_pulls_an_image_must_be_able_to() {
         environment.image_pull_credentials_type = role();
     });
     assert!(try_create(sound).is_ok());
+    // EN-025
+    let of_ecr = environment(|environment| {
+        environment.image = Some("123456789012.dkr.ecr.eu-west-1.amazonaws.com/tools:1".to_string());
+        environment.registry_credential = credential();
+        environment.image_pull_credentials_type = role();
+    });
+    assert!(refusal(of_ecr).contains("cannot be used with an Amazon ECR image"));
 }
 
 // AP-037

@@ -4,10 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::answer::Answer;
 use agent::plan::Rootfs;
-use api::codebuild::StartBuildInput;
-use engine::config::{Image, ResolveImage};
+use api::codebuild::{
+    CredentialProviderType, ImagePullCredentialsType, RegistryCredential, StartBuildInput,
+};
+use engine::config::{Image, Login, Puller, ResolveImage, WantedImage};
+use engine::references::{Asked, References, Resolving};
 use executor::fake::Script;
+use store::records::Scope;
 use tokio::sync::Notify;
 
 use crate::user::*;
@@ -16,7 +21,7 @@ use crate::user::*;
 #[tokio::test]
 async fn an_image_that_cannot_be_had_fails_provisioning() {
     let tester = Tester::with(|config| {
-        config.images = ResolveImage::new(|image| async move { Err(format!("no such image: {image}")) });
+        config.images = ResolveImage::new(|image| async move { Err(format!("no such image: {}", image.name)) });
     })
     .await;
     let build = tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
@@ -122,4 +127,92 @@ async fn the_time_that_an_image_takes_is_not_the_commands() {
     tester.clock.advance(Duration::from_secs(100));
     fetched.notify_one();
     assert_eq!(plans.recv().await, Some(200));
+}
+
+/// Knows one secret of one account.
+#[derive(Debug)]
+struct OneSecret(&'static str);
+
+impl References for OneSecret {
+    fn resolve<'a>(&'a self, scope: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
+        assert_eq!((scope.account.as_str(), asked.parameters.len(), asked.git), ("123456789012", 0, false));
+        let secrets = asked.secrets.iter().map(|secret| (secret.clone(), self.0.to_string()));
+        let known = asked.secrets.iter().all(|secret| secret.id == "team/registry");
+        let answer = match known {
+            true => Answer::Values {
+                parameters: Default::default(),
+                secrets: secrets.collect(),
+                git: Vec::new(),
+            },
+            false => Answer::Refused {
+                status_code: "Secrets Manager Error Message".to_string(),
+                message: format!("{}: ResourceNotFoundException", asked.secrets[0].id),
+            },
+        };
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+/// What is asked of those who fetch images, by a build of this puller, with this login in `team/registry`.
+async fn asked_for(
+    secret: &'static str,
+    by_role: bool,
+    credential: Option<&str>,
+) -> Result<WantedImage, (String, String)> {
+    let (seen, mut wanted) = tokio::sync::mpsc::unbounded_channel();
+    let tester = Tester::with(|config| {
+        config.references = Arc::new(OneSecret(secret));
+        config.images = ResolveImage::new(move |image| {
+            seen.send(image).unwrap();
+            async { Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables: Default::default() }) }
+        });
+    })
+    .await;
+    let credential = credential.map(str::to_string);
+    let over = |input: &mut StartBuildInput| {
+        input.image_override = Some("registry.example/x:1".to_string());
+        input.image_pull_credentials_type_override = Some(match by_role {
+            true => ImagePullCredentialsType::ServiceRole,
+            false => ImagePullCredentialsType::Codebuild,
+        });
+        input.registry_credential_override = credential.map(|credential| RegistryCredential {
+            credential: Some(credential),
+            credential_provider: Some(CredentialProviderType::SecretsManager),
+        });
+    };
+    let id = tester.start_with(over).await.unwrap().id.unwrap();
+    let build = tester.done(&id).await;
+    match status(&build) {
+        "SUCCEEDED" => Ok(wanted.recv().await.unwrap()),
+        _ => Err(context_of(&build, "PROVISIONING")),
+    }
+}
+
+// EN-024, EN-025
+#[tokio::test]
+async fn an_image_is_pulled_with_the_servers_logins_or_with_the_projects_own_and_no_other() {
+    let sound = r#"{"username": "robot", "password": "s3cret", "note": "mine"}"#;
+    let puller = async |by_role, credential| asked_for(sound, by_role, credential).await.unwrap().puller;
+    assert_eq!(puller(false, None).await, Puller::Server);
+    assert_eq!(puller(true, None).await, Puller::Project(None));
+    let login = Login { username: "robot".to_string(), password: "s3cret".to_string() };
+    let project = puller(true, Some("team/registry")).await;
+    assert_eq!(project, Puller::Project(Some(login)));
+    assert!(!format!("{project:?}").contains("s3cret"));
+}
+
+// EN-025, LC-053
+#[tokio::test]
+async fn a_registry_login_that_cannot_be_had_fails_provisioning_and_is_not_shown() {
+    for (secret, credential, said) in [
+        ("", "none/such", "registryCredential none/such: ResourceNotFoundException"),
+        ("robot:s3cret", "team/registry", "registryCredential team/registry: the secret is no JSON object"),
+        (r#"{"username": "robot"}"#, "team/registry", "with the texts username and password"),
+        (r#"{"username": "robot", "password": ["s3cret"]}"#, "team/registry", "with the texts username"),
+    ] {
+        let (code, message) = asked_for(secret, true, Some(credential)).await.unwrap_err();
+        assert_eq!(code, "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE");
+        assert!(message.starts_with("Unable to pull customer's container image. CannotPullContainerError: "));
+        assert!(message.contains(said) && !message.contains("s3cret"), "{message}");
+    }
 }

@@ -114,6 +114,12 @@ fn a_registry_with_a_password_opens_only_with_it() {
     let wrong = resolve(&world.images, Some(&login("wrong"))).unwrap_err();
     assert!(matches!(wrong, Error::Denied { .. }), "{wrong:?}");
     assert_eq!(resolve(&world.images, Some(&login("secret"))).unwrap().digest, digest);
+    // That it is here now opens it to nobody else, by whichever name.
+    let pinned = format!("{}/app@{digest}", registry.address);
+    for (login, opens) in [(None, false), (Some(login("wrong")), false), (Some(login("secret")), true)] {
+        let found = world.images.resolve_as(&pinned, login.as_ref(), &mut |_| ());
+        assert_eq!(found.is_ok(), opens, "{found:?}");
+    }
 
     let config = world.path("config.json");
     let auths = format!(r#"{{"auths": {{"{}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#, registry.address);

@@ -1,0 +1,51 @@
+"""Images made by hand: a root file system that consists of busybox, and OCI layouts of folders."""
+
+import hashlib
+import json
+import platform
+import shutil
+import subprocess
+
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+APPLETS = ["sh", "cat", "ls", "echo", "id", "mkdir", "rm", "wc", "head", "true", "test", "grep", "stat"]
+
+
+def tool(*command, **settings):
+    done = subprocess.run(command, capture_output=True, text=True, **settings)
+    assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+
+def busybox_root(root):
+    """A root file system that consists of busybox alone, with marks that only this image has."""
+    for folder in ["bin", "etc", "tmp", "usr/bin"]:
+        (root / folder).mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    shutil.copy(busybox, root / "bin/busybox")
+    for applet in APPLETS:
+        (root / "bin" / applet).symlink_to("busybox")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nmaker:x:1000:1000::/:/bin/sh\n")
+    (root / "etc/mark").write_text("from the first layer\n")
+    (root / "etc/removed").write_text("hidden by the second layer\n")
+
+
+def layout_of(root, layout):
+    """An OCI layout with one image, whose only layer is the folder `root` as it is."""
+    blobs = layout / "blobs/sha256"
+    blobs.mkdir(parents=True)
+
+    def blob(content, **more):
+        digest = hashlib.sha256(content).hexdigest()
+        (blobs / digest).write_bytes(content)
+        return {"digest": f"sha256:{digest}", "size": len(content)} | more
+
+    archive = ["tar", "--create", "--numeric-owner", "--owner=0", "--group=0", "--directory", root, "."]
+    layer = blob(subprocess.run(archive, capture_output=True, check=True).stdout, mediaType=LAYER)
+    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
+    rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
+    config = {"os": "linux", "architecture": architecture, "config": {"Env": ["PATH=/bin"]}, "rootfs": rootfs}
+    config = blob(json.dumps(config).encode(), mediaType="application/vnd.oci.image.config.v1+json")
+    manifest = {"schemaVersion": 2, "config": config, "layers": [layer]}
+    manifest = blob(json.dumps(manifest).encode(), mediaType="application/vnd.oci.image.manifest.v1+json")
+    (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
+    (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return layout
