@@ -1,4 +1,4 @@
-//! Builds in containers of a Docker daemon of this host, or of Podman, which speaks the same.
+//! Builds in containers of a Docker daemon of this host.
 //!
 //! The agent is a process of this host as of [`Embedded`], with the same folder, journal and log, and so is found again in the same
 //! way. Only the container is the daemon's: its first process is `buildyard-init`, which the daemon shows inside and which comes to

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agent::brought;
 use agent::plan::{Network, Plan, Rootfs};
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 use serde_json::{Value, json};
 
@@ -116,6 +117,7 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         "CapDrop": ["ALL"],
         "CapAdd": CAPABILITIES,
         "SecurityOpt": ["no-new-privileges"],
+        "Ulimits": [{ "Name": "nofile", "Soft": open_files(), "Hard": open_files() }],
         "LogConfig": { "Type": "none", "Config": {} },
         "RestartPolicy": { "Name": "no" },
         // Memory and swap together; 0 is no limit.
@@ -129,6 +131,12 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         unconfine(&mut config);
     }
     config
+}
+
+/// As containers of our own have them, and no more than this host gives: a daemon may ask for more than it can have.
+fn open_files() -> u64 {
+    const OPEN_FILES: u64 = 65_536;
+    getrlimit(Resource::Nofile).maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES))
 }
 
 /// COMPAT: EN-090 all that a container engine inside needs. The daemon's own word for it insists on every capability there is, and
