@@ -113,6 +113,7 @@ impl Container {
             ids: None,
             listeners: met.listeners,
             namespaces: None,
+            uplink: None,
             pair: None,
             scratch: PathBuf::new(),
             functions: indexed(inside.functions),

@@ -133,6 +133,7 @@ impl World {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            elsewhere: None,
             reports: None,
             snapshots: None,
             endpoint: None,
