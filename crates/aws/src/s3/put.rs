@@ -240,7 +240,10 @@ impl Store {
     async fn abort_all(&self, begun: Vec<Begun>) {
         let aborting = begun.into_iter().map(|begun| {
             let store = self.clone();
-            async move { Ok(store.abort(&begun).await) }
+            async move {
+                store.abort(&begun).await;
+                Ok(())
+            }
         });
         each(aborting).await;
     }

@@ -338,6 +338,7 @@ fn artifacts_are_expected_where_the_layout_says() {
         zip: true,
         override_name: false,
         build_arn: String::new(),
+        encryption_key: None,
     };
     for (path, namespace, name, expect) in [
         ("MyArtifacts", false, "MyArtifact.zip", "MyArtifacts/MyArtifact.zip"),
