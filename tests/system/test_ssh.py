@@ -98,11 +98,11 @@ def test_what_is_missing_or_not_believed_is_named(ssh, public, serve, tmp_path, 
         assert told.startswith(message), told
 
 
-def local(home, location, command=(str(BINARY),), **variables):
+def local(home, location, command=(str(BINARY),), more=(), **variables):
     """`buildyard run` of somebody with this home."""
     spec = "version: 0.2\nphases: {build: {commands: [cat file.txt lib/lib.txt]}}\n"
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "BUILDYARD_DATA": str(home / "data")} | variables
-    command = [*command, "run", location, "--buildspec", spec]
+    command = [*command, "run", location, "--buildspec", spec, *more]
     return subprocess.run(command, env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
 
 
@@ -126,7 +126,7 @@ def test_run_uses_the_users_own_keys_or_agent(ssh, public, agent, tmp_path):
     done = local(home, public.url, SSH_AUTH_SOCK=agent)
     assert done.returncode == 1 and "~/.ssh/known_hosts" in done.stdout, done.stdout
     ssh.known(home / ".ssh/known_hosts", ssh.folder / "host_key.pub")
-    done = local(home, public.url, SSH_AUTH_SOCK=agent)
+    done = local(home, public.url, SSH_AUTH_SOCK=agent, more=["-s", f"again:{public.url}"])
     assert done.returncode == 0 and "over ssh\nof the submodule\n" in done.stdout, done.stdout
     key = home / ".ssh/id_ed25519"
     key.write_bytes(ssh.key.read_bytes())

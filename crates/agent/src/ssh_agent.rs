@@ -27,6 +27,8 @@ impl Relay {
         let opened = File::open(folder)?;
         // A socket's path must be short.
         let short = Path::new("/proc/self/fd").join(opened.as_raw_fd().to_string()).join(name);
+        // An earlier source's may be there.
+        let _ = fs::remove_file(&short);
         let listener = UnixListener::bind(&short)?;
         fs::set_permissions(&short, Permissions::from_mode(0o666))?;
         let (stop, stopped) = UnixStream::pair()?;
@@ -107,6 +109,7 @@ mod tests {
                 asked.write_all(&[&question[..], b"!"].concat()).unwrap();
             }
         });
+        drop(Relay::start(place.path(), "socket", agent.clone()).unwrap());
         let relay = Relay::start(place.path(), "socket", agent).unwrap();
         for question in [b"once", b"more"] {
             let mut asking = UnixStream::connect(place.path().join("socket")).unwrap();
