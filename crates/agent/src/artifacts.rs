@@ -16,6 +16,9 @@ use crate::plan::ArtifactTarget;
 use crate::stream::{Decoder, Item, Record};
 use crate::transfer::{Failure, Put};
 
+/// How hard a ZIP's files are compressed: an artifact is waited for by a build, and read soon.
+const LEVEL: i64 = 1;
+
 /// Where files go, one at a time.
 trait Destination {
     fn file(&mut self, path: &str, mode: u32) -> io::Result<()>;
@@ -246,6 +249,7 @@ struct Zip {
 impl Destination for Zip {
     fn file(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let options = SimpleFileOptions::default().unix_permissions(mode).large_file(true);
+        let options = options.compression_level(Some(LEVEL));
         Ok(self.zip.start_file(path, options)?)
     }
 
