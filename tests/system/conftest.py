@@ -19,10 +19,11 @@ ORDINARY = 64123
 
 
 def pytest_addoption(parser):
-    """For test_mutants.py and test_log_volume.py; the whole forms are in CONTRIBUTING.md."""
+    """For test_mutants.py, test_log_volume.py and test_real_builds.py; the whole forms are in CONTRIBUTING.md."""
     parser.addoption("--log-scale", type=int, default=1, help="how many times longer long logs are")
     parser.addoption("--random-requests", type=int, default=3000, help="how many random requests are made")
     parser.addoption("--seed", default="buildyard", help="what they are made from")
+    parser.addoption("--real-builds", metavar="IMAGE", help="an example image with python, nodejs and rust")
     parser.addoption("--first", type=int, default=0, help="number of the first")
 
 
