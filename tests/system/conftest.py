@@ -19,13 +19,14 @@ ORDINARY = 64123
 
 
 def pytest_addoption(parser):
-    """For test_abuse.py, test_mutants.py, test_log_volume.py and test_stores.py; the whole forms are in CONTRIBUTING.md."""
+    """For test_abuse.py, test_mutants.py, test_log_volume.py, test_real_builds.py and test_stores.py; the whole forms are in CONTRIBUTING.md."""
     parser.addoption("--abuse-rounds", type=int, default=1, help="how often each abuser is run")
     parser.addoption("--leak-builds", type=int, default=60, help="how many builds must leave nothing behind")
     parser.addoption("--transfers", type=int, default=40, help="how many transfers are made under faults")
     parser.addoption("--log-percent", type=int, default=10, help="how much of 12 GB and 60 million lines long logs have")
     parser.addoption("--random-requests", type=int, default=3000, help="how many random requests are made")
     parser.addoption("--seed", default="buildyard", help="what they are made from")
+    parser.addoption("--real-builds", metavar="IMAGE", help="an example image with python, nodejs and rust")
     parser.addoption("--first", type=int, default=0, help="number of the first")
 
 

@@ -165,7 +165,7 @@ def interrupt_when(process, log, text, number=signal.SIGINT):
 
 def zipped(folder, target):
     """The folder's files as a ZIP with nothing around them (EN-087), modes kept."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         for path in sorted(Path(folder).rglob("*")):
             if path.is_file():
                 archive.write(path, path.relative_to(folder))

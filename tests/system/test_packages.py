@@ -7,25 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 
 import pytest
 
 from local import copy_tree, files, spec
-
-
-def fetch(*command, cwd):
-    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, f"{command}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def unpack(archive, target):
-    """The archive's only folder becomes `target`."""
-    with tarfile.open(archive) as opened:
-        opened.extractall(target.parent / "unpacked", filter="data")
-    (unpacked,) = (target.parent / "unpacked").iterdir()
-    unpacked.rename(target)
+from packages import fetch, unpack
 
 
 @pytest.fixture
