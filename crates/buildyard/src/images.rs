@@ -16,7 +16,9 @@ pub(crate) fn resolve(
         let images = Images::open(&data.join("images"))?;
         match puller {
             Puller::Server => images.with_credentials(our_logins()?).resolve(reference, progress),
-            Puller::Project(login) => images.resolve_as(reference, login.as_ref().map(own).as_ref(), progress),
+            Puller::Project(login) => {
+                images.resolve_as(reference, login.as_ref().map(own).as_ref(), progress)
+            }
         }
     };
     open().map_err(|e| format!("cannot use the image {reference}: {e}"))

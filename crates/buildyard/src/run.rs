@@ -178,7 +178,8 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
     }
     if arguments.cache_of.is_some() && arguments.executor == ExecutorSetting::Docker {
         return Err(
-            "--cache-of needs containers of our own: the docker executor has no caches in its containers".into()
+            "--cache-of needs containers of our own: the docker executor has no caches in its containers"
+                .into(),
         );
     }
     let keeps = !arguments.no_snapshots && arguments.executor == ExecutorSetting::Embedded;

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent::plan::Fetching;
-use engine::config::{
-    BuildEndpoint, Config, Image, Puller, ResolveImage, WantedImage, is_curated, meant,
-};
+use engine::config::{BuildEndpoint, Config, Image, Puller, ResolveImage, WantedImage, is_curated, meant};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::{Docker, Embedded, Executor};
@@ -217,7 +215,9 @@ fn images_of_docker(docker: &Arc<Docker>, settings: &Settings) -> ResolveImage {
         let docker = docker.clone();
         async move {
             if mapped.is_none() && matches!(puller, Puller::Project(Some(_))) {
-                return Err(format!("{name}: the docker executor has no use for registryCredential: its daemon pulls"));
+                return Err(format!(
+                    "{name}: the docker executor has no use for registryCredential: its daemon pulls"
+                ));
             }
             let name = mapped.unwrap_or(name);
             let docker = docker.upgrade().ok_or("the server is about to end")?;
@@ -432,7 +432,9 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
 
 /// No registry has CodeBuild's own images.
 fn not_there(curated: &str) -> String {
-    format!("{curated} is not there: images and host.images of the server's configuration say which curated images are")
+    format!(
+        "{curated} is not there: images and host.images of the server's configuration say which curated images are"
+    )
 }
 
 /// Where builds find what they refer to.

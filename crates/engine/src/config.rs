@@ -284,7 +284,9 @@ impl Config {
             fetching: Fetching::default(),
             codecommit: None,
             privileged: false,
-            images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {}", image.name)) }),
+            images: ResolveImage::new(
+                |image| async move { Err(format!("no images are set up: {}", image.name)) },
+            ),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,
             log_grew: LogGrew::new(|_, _, _| {}),

@@ -59,7 +59,8 @@ fn cgroups_named(uuid: &str) -> Vec<String> {
 }
 
 fn a_build_that_succeeded_leaves_nothing(world: &World) {
-    let limits = Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpu_millis: Some(1000), disk_bytes: None };
+    let limits =
+        Limits { memory_bytes: Some(256 << 20), pids: Some(100), cpu_millis: Some(1000), disk_bytes: None };
     let build = world.succeeds().limited(limits);
     world.run(&build).with(Outcome::Succeeded);
     world.remove(build.uuid());
