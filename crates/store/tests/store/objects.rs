@@ -673,7 +673,8 @@ fn versions_are_listed_in_pages_with_no_key_twice() {
         }
     }
     tester.delete("b");
-    let (mut seen, mut after): (Vec<(String, String)>, Option<(String, String)>) = (Vec::new(), None);
+    let mut seen: Vec<(String, String)> = Vec::new();
+    let mut after: Option<(String, String)> = None;
     loop {
         let from = after.as_ref().map(|(key, version)| (key.as_str(), Some(version.as_str())));
         let (page, more) = tester.objects.list_versions("bucket", "", from, 4).unwrap();
