@@ -2,6 +2,7 @@
 //!
 //! Here: the order of the measurements. [`measure`] takes them, [`page`] writes them down with the budgets.
 
+mod artifacts;
 mod cache;
 mod client;
 mod history;
@@ -16,7 +17,8 @@ use std::path::PathBuf;
 
 use crate::error::{Error, at};
 
-pub(crate) const USAGE: &str = "[--quick] [--history|--caches]    measure the release binary and write docs/benchmarks.md, or print what history or restored caches cost";
+pub(crate) const USAGE: &str = "[--quick] [--history|--caches|--artifacts] | --full [PERCENT]    measure the release binary and write docs/benchmarks.md, or print what history, \
+     restored caches or ZIP artifacts cost; --full: logs of 12 GB and 60 million lines (T12), or so much of it";
 
 /// How often each thing is measured.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,7 @@ struct Effort {
     log_bytes: u64,
     history: history::Amount,
     caches: cache::Amount,
+    artifacts: artifacts::Amount,
 }
 
 const FULL: Effort = Effort {
@@ -39,6 +42,7 @@ const FULL: Effort = Effort {
     log_bytes: 100_000_000,
     history: history::Amount { few: 1_000, many: 100_000, requests: 1_000 },
     caches: cache::Amount { few: 1_000, many: 20_000, restores: 30 },
+    artifacts: artifacts::Amount { files: 20_000, uploads: 5 },
 };
 /// Shows that the benchmark works; its numbers mean little and are not written down.
 const QUICK: Effort = Effort {
@@ -49,28 +53,24 @@ const QUICK: Effort = Effort {
     log_bytes: 1_000_000,
     history: history::Amount { few: 1_000, many: 2_000, requests: 20 },
     caches: cache::Amount { few: 100, many: 1_000, restores: 2 },
+    artifacts: artifacts::Amount { files: 1_000, uploads: 1 },
 };
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    if let Some(("--full", percent)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return logs_in_full(percent);
+    }
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let history = arguments.iter().any(|argument| argument == "--history");
-    let caches = arguments.iter().any(|argument| argument == "--caches");
-    if arguments.len() != usize::from(quick) + usize::from(history || caches) || history && caches {
-        return Err(Error::Usage(format!("  cargo xtask bench {USAGE}")));
-    }
     let effort = if quick { QUICK } else { FULL };
-    if history {
-        let answers = release_binary().and_then(|binary| history::measure(&binary, effort.history));
-        print!("{}", page::history(effort.history, &answers.map_err(Error::Bench)?));
-        return Ok(());
-    }
-    if caches {
-        let restored = release_binary().and_then(|binary| {
-            let server = served::Server::start(&binary)?;
-            cache::measure(&server, effort.caches)
-        });
-        print!("{}", page::caches(effort.caches, &restored.map_err(Error::Bench)?));
-        return Ok(());
+    let parts: Vec<&str> = arguments.iter().map(String::as_str).filter(|part| *part != "--quick").collect();
+    match parts.as_slice() {
+        [] => {}
+        [part] if arguments.len() == 1 + usize::from(quick) => {
+            let text = section(part, effort).ok_or_else(usage)?;
+            print!("{}", text.map_err(Error::Bench)?);
+            return Ok(());
+        }
+        _ => return Err(usage()),
     }
     let results = measure_all(effort).map_err(Error::Bench)?;
     let text = page::text(&results);
@@ -80,6 +80,48 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
     }
     let path = crate::root().join("docs/benchmarks.md");
     std::fs::write(&path, text).map_err(at(&path))
+}
+
+fn usage() -> Error {
+    Error::Usage(format!("  cargo xtask bench {USAGE}"))
+}
+
+/// One section of the page, measured alone; none if there is no such part.
+fn section(part: &str, effort: Effort) -> Option<Result<String, String>> {
+    let on_server = |measure: &dyn Fn(&served::Server) -> Result<String, String>| {
+        measure(&served::Server::start(&release_binary()?)?)
+    };
+    Some(match part {
+        "--history" => release_binary()
+            .and_then(|binary| history::measure(&binary, effort.history))
+            .map(|answers| page::history(effort.history, &answers)),
+        "--caches" => {
+            on_server(&|server| Ok(page::caches(effort.caches, &cache::measure(server, effort.caches)?)))
+        }
+        "--artifacts" => on_server(&|server| {
+            Ok(page::artifacts(effort.artifacts, &artifacts::measure(server, effort.artifacts)?))
+        }),
+        _ => return None,
+    })
+}
+
+/// T12: the system test of long logs, which is in Python as its clients are; it prints what it measured.
+fn logs_in_full(percent: &[String]) -> Result<(), Error> {
+    let percent = match percent {
+        [] => "100",
+        [percent] if percent.parse::<u32>().is_ok() => percent,
+        _ => return Err(usage()),
+    };
+    let python = crate::root().join("target/python/bin/python3");
+    let python = if python.is_file() { python } else { PathBuf::from("python3") };
+    let test = ["-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "tests/system/test_log_volume.py"];
+    let mut command = std::process::Command::new(&python);
+    command.args(test).args(["--log-percent", percent]).current_dir(crate::root());
+    let status = command.status().map_err(at(&python))?;
+    match status.success() {
+        true => Ok(()),
+        false => Err(Error::Check { command: format!("python3 {}", test.join(" ")), status }),
+    }
 }
 
 fn measure_all(effort: Effort) -> Result<page::Results, String> {
@@ -99,6 +141,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
     let log = measure::log(&server, effort.logs, effort.log_bytes)?;
     eprintln!("caches of {} and {} files", effort.caches.few, effort.caches.many);
     let restored = cache::measure(&server, effort.caches)?;
+    eprintln!("a ZIP artifact of {} files", effort.artifacts.files);
+    let zipped = artifacts::measure(&server, effort.artifacts)?;
     server.stop()?;
     eprintln!("containers alone, {} times", effort.containers);
     let containers = measure::containers(effort.containers)?;
@@ -116,6 +160,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
         history: effort.history,
         caches: effort.caches,
         restored,
+        artifacts: effort.artifacts,
+        zipped,
         answers,
     })
 }

@@ -14,6 +14,9 @@ use crate::journal::UploadedArtifact;
 use crate::plan::ArtifactTarget;
 use crate::stream::{Decoder, Item, Record};
 
+/// How hard a ZIP's files are compressed: an artifact is waited for by a build, and read soon.
+const LEVEL: i64 = 1;
+
 /// Where files go, one at a time.
 trait Destination {
     fn file(&mut self, path: &str, mode: u32) -> io::Result<()>;
@@ -237,6 +240,7 @@ struct Zip {
 impl Destination for Zip {
     fn file(&mut self, path: &str, mode: u32) -> io::Result<()> {
         let options = SimpleFileOptions::default().unix_permissions(mode).large_file(true);
+        let options = options.compression_level(Some(LEVEL));
         Ok(self.zip.start_file(path, options)?)
     }
 

@@ -4,6 +4,8 @@
 //! container's own file system. What they return crosses a pipe and is checked again outside.
 
 mod discover;
+#[cfg(test)]
+mod hostile;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -25,6 +27,8 @@ pub(crate) use discover::Discover;
 const ENTRY_LIMIT: usize = 1_000_000;
 /// Bytes that one source archive may unpack to (EN-010: the smallest documented disk).
 const UNPACKED_LIMIT: u64 = 64 << 30;
+/// Bytes of one artifact's files, by their lengths: a sparse file may have any.
+const COLLECTED_LIMIT: u64 = 64 << 30;
 const CHUNK: usize = 256 << 10;
 
 /// All functions, for [`container::Spec::functions`].
@@ -331,9 +335,10 @@ impl Base {
 }
 
 fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
+    let mut left = COLLECTED_LIMIT;
     if args.named {
         let base = Rc::new(Base::open(args, &args.base_directory)?);
-        return args.files.iter().try_for_each(|name| send(&named(&base, name), out));
+        return args.files.iter().try_for_each(|name| send(&named(&base, name), &mut left, out));
     }
     tell_expansion(args, out)?;
     let bases = base_folders(args)?;
@@ -353,7 +358,7 @@ fn collect(args: &Collect, out: &mut impl Write) -> Result<(), String> {
     if !found.is_empty() {
         say(out, format!("Found {} file(s)", found.len()))?;
     }
-    found.iter().try_for_each(|file| send(file, out))
+    found.iter().try_for_each(|file| send(file, &mut left, out))
 }
 
 fn say(out: &mut dyn Write, text: String) -> Result<(), String> {
@@ -511,7 +516,8 @@ fn arranged(found: Vec<Found>, discard_paths: bool) -> Result<Vec<Found>, String
     Ok(by_name.into_values().collect())
 }
 
-fn send(file: &Found, out: &mut impl Write) -> Result<(), String> {
+/// `left` is how many bytes may still be sent.
+fn send(file: &Found, left: &mut u64, out: &mut impl Write) -> Result<(), String> {
     let told = |e: io::Error| format!("cannot read {}: {e}", file.base.path.join(&file.path).display());
     if let Some(target) = &file.link {
         let link = Record::Link { path: file.relative.clone(), target: target.clone() };
@@ -525,6 +531,8 @@ fn send(file: &Found, out: &mut impl Write) -> Result<(), String> {
         Err(e) => return Err(told(e)),
     };
     let found = input.metadata().map_err(told)?;
+    let too_much = || format!("the files have more than {COLLECTED_LIMIT} bytes, with `{}`", file.relative);
+    *left = left.checked_sub(found.len()).ok_or_else(too_much)?;
     let mode = found.mode() & 0o777;
     // Not more than there is now: somebody may go on writing for ever.
     let mut input = input.take(found.len());

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::measure::finished;
+use super::measure::{finished, phase_length};
 use super::served::Server;
 use super::statistics::Sample;
 
@@ -115,9 +115,5 @@ fn build(client: &mut Client, name: &str, cache: &Value, buildspec: &Value) -> R
     let answer = client.codebuild("StartBuild", &request)?;
     let id = answer["build"]["id"].as_str().ok_or("no build id")?;
     let build = finished(client, id)?;
-    let phases = build["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let phase =
-        phases.iter().find(|phase| phase["phaseType"] == "DOWNLOAD_SOURCE").ok_or("no DOWNLOAD_SOURCE")?;
-    let time = |member: &str| phase[member].as_f64().unwrap_or_default() * 1e3;
-    Ok(time("endTime") - time("startTime"))
+    phase_length(&build, "DOWNLOAD_SOURCE")
 }

@@ -130,6 +130,14 @@ pub(super) fn finished(client: &mut Client, id: &str) -> Result<Value, String> {
     }
 }
 
+/// How long a phase of a build took.
+pub(super) fn phase_length(build: &Value, name: &str) -> Result<f64, String> {
+    let phases = build["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let phase = phases.iter().find(|phase| phase["phaseType"] == name).ok_or_else(|| format!("no {name}"))?;
+    let time = |member: &str| phase[member].as_f64().unwrap_or_default() * 1e3;
+    Ok(time("endTime") - time("startTime"))
+}
+
 /// From the start of bubblewrap, which makes the same namespaces without an overlay, to its first command.
 pub(super) fn bubblewrap_first(count: usize) -> Option<Sample> {
     let command = bubblewrap(&["bash", "-c", TELL_TIME])?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::artifacts::{self, Zipped};
 use super::cache::{self, Pair, Restored};
 use super::history::{Amount, Answers};
 use super::measure::{Containers, First, Log, Running, Throughput};
@@ -24,6 +25,9 @@ pub(super) struct Results {
     pub(super) answers: Vec<Answers>,
     pub(super) caches: cache::Amount,
     pub(super) restored: Restored,
+    pub(super) artifacts: artifacts::Amount,
+    /// Ours first.
+    pub(super) zipped: Vec<Zipped>,
 }
 
 /// One thing that has a budget.
@@ -47,6 +51,7 @@ pub(super) fn text(results: &Results) -> String {
     memory(&mut text, results);
     text.push_str(&history(results.history, &results.answers));
     text.push_str(&caches(results.caches, &results.restored));
+    text.push_str(&artifacts(results.artifacts, &results.zipped));
     text
 }
 
@@ -104,6 +109,7 @@ fn budget_lines(results: &Results) -> Vec<Line> {
         },
     ];
     lines.extend(restore_lines(results.caches, &results.restored));
+    lines.extend(zip_line(results.artifacts, &results.zipped));
     lines.extend(results.answers.iter().map(|answers| history_line(results.history, answers)));
     lines
 }
@@ -178,6 +184,42 @@ pub(super) fn caches(amount: cache::Amount, restored: &Restored) -> String {
             pair.many.percentile(99),
             pair.growth()
         );
+    }
+    text
+}
+
+/// Ours beside `zip -1`, if it is here.
+fn zip_line(amount: artifacts::Amount, zipped: &[Zipped]) -> Option<Line> {
+    let [ours, zip, ..] = zipped else { return None };
+    let (ours, zip) = (ours.sample.as_ref()?.0.median(), zip.sample.as_ref()?.0.median());
+    Some(Line {
+        what: format!("ZIP artifact of {} files, against `zip -1`", amount.files),
+        measured: format!("{ours:.0} ms, {:.2} ×", ours / zip),
+        budget: "≤ 1 ×",
+        held: ours <= zip,
+    })
+}
+
+/// The section about artifacts.
+pub(super) fn artifacts(amount: artifacts::Amount, zipped: &[Zipped]) -> String {
+    let mut text = format!(
+        "\n## A ZIP artifact\n\n{} files of some 2 KB of text, {} times: a build's UPLOAD_ARTIFACTS, to the stored object with its digests, and \
+         what other programs take for the same tree.\n\n| | median | best | bytes | against ours |\n|---|---|---|---|---|\n",
+        amount.files, amount.uploads
+    );
+    let ours = zipped.first().and_then(|ours| ours.sample.as_ref());
+    let ours = ours.map_or(f64::NAN, |(sample, _)| sample.median());
+    for Zipped { what, sample } in zipped {
+        let _ = match sample {
+            Some((sample, bytes)) => writeln!(
+                text,
+                "| {what} | {:.0} ms | {:.0} ms | {bytes} | {:.2} × |",
+                sample.median(),
+                sample.least(),
+                sample.median() / ours
+            ),
+            None => writeln!(text, "| {what} | not installed here | | | |"),
+        };
     }
     text
 }

@@ -70,8 +70,9 @@ fn pack(args: &Pack, out: &mut impl Write) -> Result<(), String> {
     let told = |e: io::Error| format!("cannot pack the cache: {e}");
     let mut archive = tar::Builder::new(parts::Writer::new(Framed(out)).map_err(told)?);
     archive.sparse(false);
+    let mut left = UNPACKED_BYTES_MAX;
     for (name, (path, kind)) in &found {
-        match append(&mut archive, name, path, *kind) {
+        match append(&mut archive, name, path, *kind, &mut left) {
             // Gone since the walk, as a background process may do.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             other => other.map_err(|e| format!("cannot pack {}: {e}", path.display()))?,
@@ -128,7 +129,14 @@ fn find(args: &Pack, out: &mut impl Write) -> Result<Found, String> {
     Ok(found)
 }
 
-fn append(archive: &mut tar::Builder<impl Write>, name: &Path, path: &Path, kind: Kind) -> io::Result<()> {
+/// `left` is how many bytes of content may still be packed: a sparse file may have any length.
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    name: &Path,
+    path: &Path,
+    kind: Kind,
+    left: &mut u64,
+) -> io::Result<()> {
     // Opened first: what is told of it and what is read are then the same file.
     let content = match kind {
         Kind::File => Some(open_unlinked(path)?),
@@ -151,6 +159,8 @@ fn append(archive: &mut tar::Builder<impl Write>, name: &Path, path: &Path, kind
         (Kind::File, Some(file)) => {
             header.set_entry_type(tar::EntryType::Regular);
             header.set_size(metadata.len());
+            let too_much = || io::Error::other(format!("there are more than {UNPACKED_BYTES_MAX} bytes"));
+            *left = left.checked_sub(metadata.len()).ok_or_else(too_much)?;
             // A file that shrinks while it is read must not take the archive with it.
             let content = file.take(metadata.len()).chain(io::repeat(0)).take(metadata.len());
             archive.append_data(&mut header, name, content)
@@ -359,6 +369,10 @@ mod tests {
         )
         .unwrap();
         let (_, notes) = packed(folder.path(), &["**/*"]);
+        let sparse = tempfile::tempdir().unwrap();
+        File::create(sparse.path().join("a")).unwrap().set_len(1 << 40).unwrap();
+        let args = Pack { root: sparse.path().to_owned(), paths: vec!["*".into()] };
+        assert!(pack(&args, &mut Vec::new()).unwrap_err().contains("more than"));
         assert_eq!(notes, ["Expanding cache path **/*", "Found 1 file(s) to be cached"]);
         let (archive, notes) = packed(folder.path(), &["nothing/**/*"]);
         assert_eq!(

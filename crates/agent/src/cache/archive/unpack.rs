@@ -22,11 +22,14 @@ const THREADS_MAX: usize = 8;
 
 pub(super) fn unpack(args: &Unpack, archive: &File) -> Result<(), String> {
     let parts = parts::find(archive).map_err(damaged)?;
-    let work = Work { root: &args.root, archive, parts: &parts, unpacked: AtomicU64::new(0) };
+    let work = Work {
+        root: &args.root,
+        archive,
+        parts: &parts,
+        unpacked: AtomicU64::new(0),
+        entries: AtomicUsize::new(0),
+    };
     let seen: Vec<Seen> = work.each_part(|part| work.look_at(part))?.into_iter().flatten().collect();
-    if seen.len() > ENTRIES_MAX {
-        return Err(format!("the archive has more than {ENTRIES_MAX} entries"));
-    }
     check(&seen)?;
     make_folders(&seen)?;
     work.unpacked.store(0, Ordering::Relaxed);
@@ -71,6 +74,8 @@ struct Work<'a> {
     archive: &'a File,
     parts: &'a [Part],
     unpacked: AtomicU64,
+    /// Those seen so far, in whatever part.
+    entries: AtomicUsize,
 }
 
 impl Work<'_> {
@@ -114,8 +119,8 @@ impl Work<'_> {
             parts::read(self.archive, part, &self.unpacked, UNPACKED_BYTES_MAX).map_err(damaged)?;
         let mut seen = Vec::new();
         for entry in tar::Archive::new(&mut stream).entries().map_err(damaged)? {
-            if seen.len() > ENTRIES_MAX {
-                break;
+            if self.entries.fetch_add(1, Ordering::Relaxed) >= ENTRIES_MAX {
+                return Err(format!("the archive has more than {ENTRIES_MAX} entries"));
             }
             seen.push(self.seen(&mut entry.map_err(damaged)?)?);
         }
