@@ -20,6 +20,8 @@ use crate::{Digest, Error, Limits, Progress, Select, layout};
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 /// `docker save` once stored shared layers as links to links.
 const LINKS: usize = 8;
+/// What the index needs for each entry beside its names.
+const SLOT_BYTES: u64 = 128;
 
 /// An indexed archive.
 #[derive(Debug)]
@@ -191,12 +193,14 @@ fn index(file: &mut File, path: &Path, limits: &Limits) -> Result<HashMap<Vec<u8
     file.seek(SeekFrom::Start(0)).map_err(Error::io("reading", path))?;
     let length = file.metadata().map_err(Error::io("examining", path))?.len();
     let mut allowance = Allowance::new("entries", limits.entries);
+    let mut memory = Allowance::new("archive_index_bytes", limits.archive_index_bytes);
     let blob = Blob::new(file.try_clone().map_err(Error::io("reading", path))?, 0, length);
     let mut tarball = Tarball::new(blob, limits.entry_metadata_bytes);
     let mut slots = HashMap::new();
     while let Some(entry) = tarball.next()? {
         allowance.take(1)?;
         let name = normal(&entry.name);
+        memory.take(SLOT_BYTES + (name.len() + entry.link.len()) as u64)?;
         if let Some(slot) = slot(entry) {
             slots.insert(name, slot);
         }

@@ -9,6 +9,8 @@ use crate::Error;
 /// Output below this is harmless, whatever it was made from.
 const RATIO_FLOOR_BYTES: u64 = 32 << 20;
 const BUFFER_BYTES: usize = 64 << 10;
+/// How far back a zstd stream may refer, all of which is held in memory: 2^25 = 32 MiB. What builders of images write needs 8.
+const ZSTD_WINDOW_LOG: u32 = 25;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
@@ -28,7 +30,9 @@ pub(crate) fn reader<'a>(input: impl Read + 'a, ratio: u64) -> io::Result<Box<dy
     let inner: Box<dyn Read + 'a> = if beginning.starts_with(GZIP) {
         Box::new(flate2::bufread::MultiGzDecoder::new(input))
     } else if beginning.starts_with(ZSTD) {
-        Box::new(zstd::Decoder::with_buffer(input)?)
+        let mut decoder = zstd::Decoder::with_buffer(input)?;
+        decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+        Box::new(decoder)
     } else {
         return Ok(Box::new(input));
     };

@@ -18,6 +18,8 @@ pub struct Limits {
     pub layers: u64,
     /// Bytes of one tar entry's name, link target and attributes.
     pub entry_metadata_bytes: u64,
+    /// Bytes that the index of an archive (not of a layer) may take up in memory.
+    pub archive_index_bytes: u64,
     /// Folders inside each other.
     pub depth: u64,
 }
@@ -32,6 +34,7 @@ impl Default for Limits {
             document_bytes: 4 << 20,
             layers: 1024,
             entry_metadata_bytes: 1 << 20,
+            archive_index_bytes: 32 << 20,
             depth: 256,
         }
     }

@@ -6,6 +6,8 @@
 mod hostile;
 #[path = "image/layers.rs"]
 mod layers;
+#[path = "image/malicious.rs"]
+mod malicious;
 #[path = "image/once.rs"]
 mod once;
 #[path = "image/places.rs"]

@@ -21,7 +21,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        let folder = tempfile::tempdir().unwrap();
+        World::at(tempfile::tempdir().unwrap())
+    }
+
+    /// Where writing out costs nothing, for those who unpack hundreds of images.
+    pub(crate) fn in_memory() -> World {
+        World::at(tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap())
+    }
+
+    fn at(folder: tempfile::TempDir) -> World {
         let images = Images::open(&folder.path().join("images")).unwrap();
         World { folder, images }
     }
@@ -178,6 +186,17 @@ impl Tar {
     pub(crate) fn bytes(mut self) -> Vec<u8> {
         self.bytes.extend([0; 1024]);
         self.bytes
+    }
+
+    /// Without the end of an archive.
+    pub(crate) fn unended(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// Bytes that no header announces.
+    pub(crate) fn append(mut self, bytes: &[u8]) -> Tar {
+        self.bytes.extend(bytes);
+        self
     }
 
     pub(crate) fn layer(self) -> Layer {
