@@ -81,8 +81,10 @@ def serving(daemon, init, data, more=""):
     (data / "buildyard.toml").write_text(config)
     server = Server(data)
     server.start()
-    yield Codebuild(server)
-    server.stop()
+    try:
+        yield Codebuild(server)
+    finally:
+        server.stop()
     wait_until(lambda: not daemon.containers(), "no container is left")
     assert not processes(f"{data}/builds/") and not mounts(str(data))
 
