@@ -19,9 +19,6 @@ use crate::transfer::{Failure, Put};
 /// How hard a ZIP's files are compressed: an artifact is waited for by a build, and read soon.
 const LEVEL: i64 = 1;
 
-/// How hard a ZIP's files are compressed: an artifact is waited for by a build, and read soon.
-const LEVEL: i64 = 1;
-
 /// Where files go, one at a time.
 trait Destination {
     fn file(&mut self, path: &str, mode: u32) -> io::Result<()>;
