@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use engine::config::{
-    BuildEndpoint, Config, Image, Puller, ResolveImage, WantedImage, is_curated, meant,
-};
+use engine::config::{BuildEndpoint, Config, Image, Puller, ResolveImage, WantedImage, is_curated, meant};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::Embedded;
@@ -255,7 +253,12 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
                 None => (images::only_remote(name)?, puller),
             };
             let resolve = tokio::task::spawn_blocking(move || {
-                let image = images::resolve(&data, &reference, &puller, &mut |_| {})?;
+                let mut tell = |progress| {
+                    if let Some(told) = images::said(progress) {
+                        tracing::info!(image = %reference, "{told}");
+                    }
+                };
+                let image = images::resolve(&data, &reference, &puller, &mut tell)?;
                 if let Some(quota) = quota
                     && let Err(error) = images::keep_to(&data, quota)
                 {
@@ -271,7 +274,9 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
 
 /// No registry has CodeBuild's own images.
 fn not_there(curated: &str) -> String {
-    format!("{curated} is not there: images and host.images of the server's configuration say which curated images are")
+    format!(
+        "{curated} is not there: images and host.images of the server's configuration say which curated images are"
+    )
 }
 
 /// Where builds find what they refer to.

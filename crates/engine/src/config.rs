@@ -218,7 +218,9 @@ impl Config {
             network: Network::Host,
             vpc_network: None,
             fetching: Fetching::default(),
-            images: ResolveImage::new(|image| async move { Err(format!("no images are set up: {}", image.name)) }),
+            images: ResolveImage::new(
+                |image| async move { Err(format!("no images are set up: {}", image.name)) },
+            ),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,
             log_grew: LogGrew::new(|_, _, _| {}),

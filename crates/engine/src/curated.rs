@@ -113,8 +113,10 @@ mod tests {
         let check = |image: &str, names: &[&str], expect: Option<&str>| {
             assert_eq!(meant(image, names).copied(), expect, "{image} among {names:?}");
         };
-        let (old, new) =
-            ("aws/codebuild/amazonlinux2-x86_64-standard:5.0", "aws/codebuild/amazonlinux-x86_64-standard:5.0");
+        let (old, new) = (
+            "aws/codebuild/amazonlinux2-x86_64-standard:5.0",
+            "aws/codebuild/amazonlinux-x86_64-standard:5.0",
+        );
         for (one, other) in [(old, new), (new, old)] {
             check(one, &[other], Some(other));
             check(one, &[other, one], Some(one));
@@ -123,7 +125,11 @@ mod tests {
         }
         check(old, &["aws/*", "aws/codebuild/amazonlinux-*"], Some("aws/codebuild/amazonlinux-*"));
         check(new, &["aws/codebuild/amazonlinux2-*"], Some("aws/codebuild/amazonlinux2-*"));
-        check("aws/codebuild/standard:5.0", &["aws/codebuild/standard:5.0-1.0.0"], Some("aws/codebuild/standard:5.0-1.0.0"));
+        check(
+            "aws/codebuild/standard:5.0",
+            &["aws/codebuild/standard:5.0-1.0.0"],
+            Some("aws/codebuild/standard:5.0-1.0.0"),
+        );
         check("aws/codebuild/standard:7.0", &["aws/codebuild/standard:5.0", "host"], None);
         check("aws/codebuild/windows-base:2019-1.0", &["aws/codebuild/windows-base:2019-3.0"], None);
         check("registry.example/a:5.0-1.0.0", &["registry.example/a:5.0"], None);

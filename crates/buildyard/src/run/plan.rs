@@ -216,12 +216,8 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
     let Some(reference) = &arguments.image else {
         return Ok(host_environment(network, limits));
     };
-    let image = images::resolve(
-        data,
-        &images::local_first(reference),
-        &Puller::Server,
-        &mut images::tell_progress,
-    )?;
+    let image =
+        images::resolve(data, &images::local_first(reference), &Puller::Server, &mut images::tell_progress)?;
     Ok(Environment {
         rootfs: Rootfs::Folder(image.rootfs),
         variables: image.config.env,

@@ -378,7 +378,7 @@ fn curated_images_are_the_host_and_others_are_left_to_provisioning() {
     assert_eq!(order.image.as_deref(), Some("debian:12"));
 }
 
-// EN-010, EN-011
+// EN-010, EN-011, EN-015
 #[test]
 fn the_size_is_the_compute_types() {
     let over = StartBuildInput {

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use agent::answer::Answer;
 use agent::plan::Rootfs;
-use api::codebuild::{
-    CredentialProviderType, ImagePullCredentialsType, RegistryCredential, StartBuildInput,
-};
+use api::codebuild::{CredentialProviderType, ImagePullCredentialsType, RegistryCredential, StartBuildInput};
 use engine::config::{Image, Login, Puller, ResolveImage, WantedImage};
 use engine::references::{Asked, References, Resolving};
 use executor::fake::Script;
@@ -21,7 +19,8 @@ use crate::user::*;
 #[tokio::test]
 async fn an_image_that_cannot_be_had_fails_provisioning() {
     let tester = Tester::with(|config| {
-        config.images = ResolveImage::new(|image| async move { Err(format!("no such image: {}", image.name)) });
+        config.images =
+            ResolveImage::new(|image| async move { Err(format!("no such image: {}", image.name)) });
     })
     .await;
     let build = tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
@@ -139,11 +138,9 @@ impl References for OneSecret {
         let secrets = asked.secrets.iter().map(|secret| (secret.clone(), self.0.to_string()));
         let known = asked.secrets.iter().all(|secret| secret.id == "team/registry");
         let answer = match known {
-            true => Answer::Values {
-                parameters: Default::default(),
-                secrets: secrets.collect(),
-                git: Vec::new(),
-            },
+            true => {
+                Answer::Values { parameters: Default::default(), secrets: secrets.collect(), git: Vec::new() }
+            }
             false => Answer::Refused {
                 status_code: "Secrets Manager Error Message".to_string(),
                 message: format!("{}: ResourceNotFoundException", asked.secrets[0].id),
