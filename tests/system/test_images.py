@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 
@@ -10,7 +11,7 @@ import pytest
 
 from host import wait_until
 from local import BINARY, files, spec
-from oci import busybox_root, tool
+from oci import busybox_root, layout_of, tool
 from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, free_port, outcome
 
 
@@ -303,8 +304,9 @@ def test_images_are_fetched_listed_and_removed_but_not_under_a_build(layout, arc
         done = subprocess.run([BINARY, "image", *arguments, "--data", data], capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    code, out, _ = image("pull", f"{registry}/team/tools:1.2")
+    code, out, told = image("pull", f"{registry}/team/tools:1.2")
     assert code == 0 and out.startswith("sha256:")
+    assert told.count("fetched sha256:") == 2 and "unpacking layer 2 of 2\n" in told
     digest = out.strip()
     # The same image by another way, and another one: an archive of Docker's has no manifest.
     assert image("import", f"{layout}:test")[:2] == (0, out)
@@ -338,6 +340,39 @@ def test_images_are_fetched_listed_and_removed_but_not_under_a_build(layout, arc
     ]:
         code, _, err = image(*arguments)
         assert code != 0 and said in err, err
+
+
+def test_images_beyond_the_quota_go_when_another_comes_but_not_under_a_build(
+    layout, archive, registry, make_server, tmp_path
+):
+    config, root = tmp_path / "buildyard.toml", tmp_path / "root"
+    busybox_root(root)
+    third = layout_of(root, tmp_path / "third")
+    config.write_text(f'images_quota = "1KB"\n[images]\nthird = "{third}"\nsecond = "{archive}"\n')
+    server = make_server("--config", str(config))
+    codebuild, used = Codebuild(server), ENVIRONMENT | {"image": f"{registry}/team/tools:1.2"}
+
+    def there():
+        listed = subprocess.run([BINARY, "image", "ls", "--json", "--data", server.data], capture_output=True, check=True)
+        return {one["digest"]: one for one in json.loads(listed.stdout)}
+
+    waits = spec(build=["while ! cat /tmp/go 2>/dev/null; do true; done"])
+    codebuild.create_project("waits", json.dumps(waits), environment=used)
+    codebuild.create_project("quick", json.dumps(spec(build=["cat /etc/mark"])), environment=used | {"image": "second"})
+    started = codebuild.start("waits")
+    wait_until(lambda: codebuild.build(started["id"])["currentPhase"] == "BUILD", "the build runs", 60)
+    (in_use,) = there()
+    assert outcome(codebuild.run("quick"))[0] == "SUCCEEDED"
+    (other,) = set(there()) - {in_use}
+    # As if nobody had asked for either since yesterday.
+    for digest in (in_use, other):
+        os.utime(server.data / "images/configs" / digest.replace(":", "-"), (0, 0))
+    assert outcome(codebuild.run("quick", imageOverride="third"))[0] == "SUCCEEDED"
+    left = there()
+    assert in_use in left and other not in left and len(left) == 2
+    assert "unpacking layer 1 of 1" in server.log.read_text()
+    codebuild.api.stop_build(id=started["id"])
+    codebuild.wait(started["id"])
 
 
 def image_removed(digest, listed):

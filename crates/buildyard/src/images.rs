@@ -5,6 +5,9 @@ use std::path::Path;
 use engine::config::Puller;
 use image::{Credentials, Image, Images, Login, Progress};
 
+/// A smaller blob comes fast enough.
+const TOLD_BYTES: u64 = 20 << 20;
+
 /// Finds, fetches and unpacks an image; blocks. The error is for whoever named the image.
 pub(crate) fn resolve(
     data: &Path,
@@ -42,15 +45,32 @@ pub(crate) fn keep_to(data: &Path, quota_bytes: u64) -> Result<(), String> {
 
 /// For people who wait.
 pub(crate) fn tell_progress(progress: Progress) {
+    if let Some(text) = said(progress) {
+        eprintln!("{text}");
+    }
+}
+
+/// What is worth a line: of a blob, each tenth of it that has come.
+pub(crate) fn said(progress: Progress) -> Option<String> {
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
     match progress {
         Progress::Fetching { digest, bytes, total } if bytes == total => {
-            eprintln!("fetched {digest} ({:.1} MB)", total as f64 / 1e6);
+            Some(format!("fetched {digest} ({:.1} MB)", megabytes(total)))
         }
-        Progress::Unpacking { layer, layers } => eprintln!("unpacking layer {layer} of {layers}"),
-        Progress::Waiting => eprintln!("waiting for another build that is unpacking the same image"),
-        Progress::Note(text) => eprintln!("{text}"),
-        _ => {}
+        Progress::Fetching { digest, bytes, total } if is_a_tenth(bytes, total) => {
+            Some(format!("fetching {digest} ({:.1} of {:.1} MB)", megabytes(bytes), megabytes(total)))
+        }
+        Progress::Unpacking { layer, layers } => Some(format!("unpacking layer {layer} of {layers}")),
+        Progress::Waiting => Some("waiting for another build that is unpacking the same image".into()),
+        Progress::Note(text) => Some(text),
+        _ => None,
     }
+}
+
+/// Whether the last mebibyte, which is how often it is reported, brought it past a tenth.
+fn is_a_tenth(bytes: u64, total: u64) -> bool {
+    let tenths = |bytes: u64| bytes.saturating_mul(10) / total.max(1);
+    total > TOLD_BYTES && tenths(bytes) > tenths(bytes.saturating_sub(1 << 20))
 }
 
 /// A file or folder that is there is meant, even without `./` before it; registries do not have such names.
@@ -76,6 +96,23 @@ pub(crate) fn only_remote(reference: String) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_large_blob_is_told_of_each_tenth_and_a_small_one_when_it_is_there() {
+        let told = |total: u64| {
+            let digest = image::Digest::of(b"");
+            let steps = (1..=total >> 20).map(|mebibytes| Progress::Fetching {
+                digest,
+                bytes: mebibytes << 20,
+                total,
+            });
+            steps.filter_map(said).collect::<Vec<_>>()
+        };
+        assert_eq!(told(4 << 20).len(), 1);
+        let large = told(400 << 20);
+        assert_eq!(large.len(), 10, "{large:?}");
+        assert!(large[0].contains("(41.9 of 419.4 MB)") && large[9].starts_with("fetched "), "{large:?}");
+    }
 
     #[test]
     fn a_project_cannot_name_files_of_the_build_host() {

@@ -416,7 +416,12 @@ fn resolve_image(settings: &Settings) -> ResolveImage {
                 None => (images::only_remote(name)?, puller),
             };
             let resolve = tokio::task::spawn_blocking(move || {
-                let image = images::resolve(&data, &reference, &puller, &mut |_| {})?;
+                let mut tell = |progress| {
+                    if let Some(told) = images::said(progress) {
+                        tracing::info!(image = %reference, "{told}");
+                    }
+                };
+                let image = images::resolve(&data, &reference, &puller, &mut tell)?;
                 if let Some(quota) = quota
                     && let Err(error) = images::keep_to(&data, quota)
                 {

@@ -179,3 +179,19 @@ async fn changes_of_different_members_at_the_same_time_are_all_kept() {
         assert_eq!(project.description, Some(value.to_string()));
     }
 }
+
+// EN-006
+#[tokio::test]
+async fn the_hosts_kernel_may_be_chosen_and_is_shown() {
+    let tester = Tester::new().await;
+    let chosen = |environment: Option<ProjectEnvironment>| environment.unwrap().host_kernel.unwrap();
+    let made = tester.create_project("kernel", |input| {
+        input.environment.as_mut().unwrap().host_kernel = Some(HostKernel::LinuxKernel4);
+    });
+    assert_eq!(chosen(made.await.unwrap().environment), HostKernel::LinuxKernel4);
+    let build = tester.start_with(|input| {
+        input.project_name = Some("kernel".to_string());
+        input.host_kernel_override = Some(HostKernel::LinuxKernel6);
+    });
+    assert_eq!(chosen(build.await.unwrap().environment), HostKernel::LinuxKernel6);
+}

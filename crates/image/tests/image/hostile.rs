@@ -208,8 +208,10 @@ fn limited(limits: Limits, layers: &[Layer]) -> Error {
     error
 }
 
+// EN-016
 #[test]
 fn every_limit_has_a_name_and_holds() {
+    assert_eq!(Limits::default().unpacked_bytes, 100_000_000_000);
     let deep = || Tar::new().file(&("d/".repeat(20) + "x"), "").layer();
     let zeros = "\0".repeat(40 << 20);
     let links =

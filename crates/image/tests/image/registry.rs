@@ -234,6 +234,37 @@ fn a_download_that_breaks_off_is_taken_up_where_it_was() {
 }
 
 #[test]
+fn many_builds_that_want_an_image_at_once_fetch_each_blob_once() {
+    let layers = [big_layer(), Tar::new().file("a", "").layer().gzip()];
+    let (digest, paths) = served(&layers);
+    let wanted: Vec<String> = paths.keys().filter(|path| path.contains("/blobs/")).cloned().collect();
+    let registry = OwnRegistry::start(|_| Box::new(move |path, _| response("200 OK", "", &paths[path])));
+    let (world, reference) = (World::new(), format!("{}/app", registry.address));
+    let start = std::sync::Barrier::new(8);
+    let resolve = || {
+        let images = Images::open(&world.path("images")).unwrap();
+        let (mut fetched, mut unpacked) = (0, 0);
+        start.wait();
+        let image = images.resolve(&reference, &mut |progress| match progress {
+            Progress::Fetching { bytes, total, .. } if bytes == total => fetched += 1,
+            Progress::Unpacking { .. } => unpacked += 1,
+            _ => {}
+        });
+        assert_eq!(image.unwrap().digest, digest);
+        (fetched, unpacked)
+    };
+    let counts: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(resolve)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(counts.iter().filter(|counts| **counts == (2, 2)).count(), 1, "{counts:?}");
+    assert_eq!(counts.iter().filter(|counts| **counts == (0, 0)).count(), 7, "{counts:?}");
+    for path in wanted {
+        assert_eq!(registry.asked().iter().filter(|asked| **asked == path).count(), 1, "{path}");
+    }
+}
+
+#[test]
 fn a_token_is_fetched_with_the_login_and_sent_to_the_registry_only() {
     let (digest, mut paths) = served(&[big_layer()]);
     let layer = format!("/v2/app/blobs/{}", big_layer().diff_id);
