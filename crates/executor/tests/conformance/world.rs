@@ -25,7 +25,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(crate) struct World {
     pub(crate) subject: Subject,
     runtime: tokio::runtime::Runtime,
-    executor: RefCell<Arc<dyn Executor>>,
+    executor: RefCell<Option<Arc<dyn Executor>>>,
     folder: tempfile::TempDir,
     image: Rootfs,
 }
@@ -50,7 +50,7 @@ impl World {
         fs::create_dir_all(folder.path().join("builds")).unwrap();
         let executor = runtime.block_on(subject.open(&folder.path().join("builds")));
         let image = subject.image(&folder.path().join("image"));
-        World { subject, runtime, executor: RefCell::new(executor), folder, image }
+        World { subject, runtime, executor: RefCell::new(Some(executor)), folder, image }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -63,15 +63,26 @@ impl World {
     }
 
     pub(crate) fn executor(&self) -> Arc<dyn Executor> {
-        self.executor.borrow().clone()
+        self.executor.borrow().clone().expect("it is open")
     }
 
     /// The executor is gone, and with it whoever was connected; another is opened in its place. The scripted one's agents are
     /// tasks of its own, so there it is the same.
     pub(crate) fn restart(&self) {
         if self.subject.is_real() {
-            *self.executor.borrow_mut() = self.block_on(self.subject.open(&self.folder().join("builds")));
+            self.close();
+            self.open();
         }
+    }
+
+    /// There is one server at a time.
+    fn close(&self) {
+        drop(self.executor.take());
+    }
+
+    fn open(&self) {
+        let opened = self.block_on(self.subject.open(&self.folder().join("builds")));
+        self.executor.replace(Some(opened));
     }
 
     // ---- builds ---------------------------------------------------------------------------------------------
@@ -200,6 +211,7 @@ impl World {
 
     /// Launches the build by a server in a process of its own, which is killed once `until` is in the build's log.
     pub(crate) fn launch_by_a_server_killed_at(&self, build: &Build, until: &str) {
+        self.close();
         let plan = self.folder().join("plan");
         fs::write(&plan, serde_json::to_vec(&build.finished()).unwrap()).unwrap();
         let spawned = Command::new("/proc/self/exe")
@@ -212,6 +224,8 @@ impl World {
         let told = BufReader::new(server.0.stdout.take().unwrap());
         let found = told.lines().any(|line| line.unwrap().contains(until));
         assert!(found, "the server ended without {until:?}");
+        drop(server);
+        self.open();
     }
 }
 
