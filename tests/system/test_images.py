@@ -343,8 +343,9 @@ def test_images_are_fetched_listed_and_removed_but_not_under_a_build(layout, arc
 
 
 def test_images_beyond_the_quota_go_when_another_comes_but_not_under_a_build(
-    layout, archive, registry, make_server, tmp_path
+    archive, registry, make_server, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("BUILDYARD_LOG", "info")
     config, root = tmp_path / "buildyard.toml", tmp_path / "root"
     busybox_root(root)
     third = layout_of(root, tmp_path / "third")
