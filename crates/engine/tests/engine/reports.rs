@@ -170,7 +170,7 @@ async fn reports_are_listed_compared_expired_and_deleted() {
     assert!(trend(ReportGroupTrendFieldType::Total).await.is_err());
 }
 
-// AP-090, AP-091, AP-095, AP-102, AP-113
+// AP-090, AP-091, AP-093, AP-095, AP-102, AP-113
 #[tokio::test]
 async fn a_report_group_is_made_changed_shared_and_listed() {
     let tester = Tester::new().await;
