@@ -15,13 +15,13 @@ def tool(*command, **settings):
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
 
-def busybox_root(root):
-    """A root file system that consists of busybox alone, with marks that only this image has."""
+def busybox_root(root, *applets):
+    """A root file system that consists of busybox alone, with these applets too, and marks that only this image has."""
     for folder in ["bin", "etc", "tmp", "usr/bin"]:
         (root / folder).mkdir(parents=True)
     busybox = shutil.which("busybox")
     shutil.copy(busybox, root / "bin/busybox")
-    for applet in APPLETS:
+    for applet in {*APPLETS, *applets}:
         (root / "bin" / applet).symlink_to("busybox")
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nmaker:x:1000:1000::/:/bin/sh\n")
     (root / "etc/mark").write_text("from the first layer\n")

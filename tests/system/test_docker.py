@@ -17,8 +17,8 @@ import pytest
 from gitserver import GitServer
 from host import mounts, processes, wait_until
 from local import BINARY, REPOSITORY, spec
+from oci import busybox_root
 from served import Codebuild, ENVIRONMENT, Server, contexts, outcome
-from test_images import busybox_root
 
 IMAGE = "buildyard-test/tiny:1"
 DOCKER_IMAGE = "buildyard-test/docker:1"
@@ -55,9 +55,7 @@ def daemon(tmp_path_factory):
     """With one image, whose entry point and user would not do."""
     daemon = Daemon()
     root = tmp_path_factory.mktemp("image") / "root"
-    busybox_root(root)
-    for applet in ["sleep", "wget", "env", "touch", "printf", "hostname", "find", "grep"]:
-        (root / "bin" / applet).symlink_to("busybox")
+    busybox_root(root, "sleep", "wget", "env", "touch", "printf", "hostname", "find", "grep")
     archive = root.parent / "root.tar"
     subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
     changes = ["ENV IMAGE_SAYS=hello", "USER maker", 'ENTRYPOINT ["/no/such/program"]', "ENV PATH=/bin:/usr/bin"]

@@ -60,7 +60,9 @@ impl Init {
         sys::reset_signals();
         let signals = sys::child_signals()?;
         let namespaces = Namespaces::own()?;
-        landlock::hold()?;
+        if !filters.are_none() {
+            landlock::hold()?;
+        }
         // The last thing before what is untrusted.
         filters.load()?;
         let namespaces = namespaces.each_ref().map(AsFd::as_fd);

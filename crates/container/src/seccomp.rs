@@ -33,6 +33,11 @@ impl Filters {
         Filters(Vec::new())
     }
 
+    /// Whether they are for who may do everything.
+    pub(crate) fn are_none(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Loads them into the calling process for ever, and with them `no_new_privs`.
     pub(crate) fn load(&self) -> std::io::Result<()> {
         self.0
