@@ -173,9 +173,9 @@ impl Container {
         }
         self.send(message, descriptors)?;
         if !packet::comes_within(self.control.as_fd(), PATIENCE) {
-            // A build can stop a process that is about to start; it must not stop its caller as well.
+            // A build can stop a process that is about to start, or leave init no time; it must not stop its caller as well.
             let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-            return Err(io::Error::from(io::ErrorKind::TimedOut)).doing("start a process in the container");
+            return Err(Error::Gone);
         }
         let reply = packet::receive(self.control.as_fd());
         // A reset means that init died with the request unread.

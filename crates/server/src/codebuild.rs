@@ -13,7 +13,7 @@ use access::{Principal, Rights};
 use api::ServiceError;
 use api::codebuild::Operation;
 use api::publicbuilds;
-use engine::Engine;
+use engine::{Engine, FoundBuilds};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -129,7 +129,10 @@ async fn perform(
 ) -> Result<Members, ServiceError> {
     match operation {
         Operation::BatchDeleteBuilds => answer(engine.batch_delete_builds(caller, typed(request)?).await),
-        Operation::BatchGetBuilds => answer(engine.batch_get_builds(caller, typed(request)?).await),
+        Operation::BatchGetBuilds => {
+            let found = engine.batch_get_builds(caller, typed(request)?).await;
+            found.and_then(FoundBuilds::into_json).map_err(refusal).map(Members::written)
+        }
         Operation::BatchGetProjects => answer(engine.batch_get_projects(caller, typed(request)?).await),
         Operation::CreateProject => answer(engine.create_project(caller, typed(request)?).await),
         Operation::DeleteProject => answer(engine.delete_project(caller, typed(request)?).await),

@@ -47,6 +47,11 @@ impl Members {
         Members(Form::Written(text))
     }
 
+    /// Those of this JSON object.
+    pub(crate) fn written(text: String) -> Members {
+        Members(Form::Written(text))
+    }
+
     pub(crate) fn value(&mut self) -> &mut Value {
         if let Form::Written(text) = &self.0 {
             self.0 = Form::Read(serde_json::from_str(text).expect("it was written as JSON"));

@@ -9,8 +9,6 @@ use api::codebuild::{
     ListBuildsForProjectInput, ListBuildsForProjectOutput, ListBuildsInput, ListBuildsOutput, Operation,
     StopBuildInput, StopBuildOutput,
 };
-use serde::Serialize;
-use serde_json::value::RawValue;
 use store::records::{Deletion, Order};
 use tokio::sync::oneshot;
 
@@ -24,20 +22,30 @@ use crate::paging::{self, PAGE};
 use crate::project::required;
 
 /// What BatchGetBuilds answers.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug)]
 pub struct FoundBuilds {
     pub builds: Vec<FoundBuild>,
     /// As they were asked for.
     pub builds_not_found: Vec<String>,
 }
 
+impl FoundBuilds {
+    /// The answer as JSON. Builds that are stored as it shows them are not read for that.
+    ///
+    /// # Errors
+    /// [`Error::Internal`], which no build gives cause for.
+    pub fn into_json(self) -> Result<String> {
+        let builds = self.builds.into_iter().map(FoundBuild::into_json).collect::<Result<Vec<String>>>()?;
+        let missing = serde_json::to_string(&self.builds_not_found)?;
+        Ok(format!(r#"{{"builds":[{}],"buildsNotFound":{missing}}}"#, builds.join(",")))
+    }
+}
+
 /// A build, which is read only if that is needed.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum FoundBuild {
-    /// Its JSON.
-    AsStored(Box<RawValue>),
+    /// Its JSON, as this server has written it.
+    AsStored(String),
     Waiting(Box<Build>),
 }
 
@@ -46,8 +54,15 @@ impl FoundBuild {
     /// [`Error::Internal`] if a record cannot be read.
     pub fn build(self) -> Result<Build> {
         match self {
-            FoundBuild::AsStored(text) => Ok(serde_json::from_str(text.get())?),
+            FoundBuild::AsStored(text) => Ok(serde_json::from_str(&text)?),
             FoundBuild::Waiting(build) => Ok(*build),
+        }
+    }
+
+    fn into_json(self) -> Result<String> {
+        match self {
+            FoundBuild::AsStored(text) => Ok(text),
+            FoundBuild::Waiting(build) => Ok(serde_json::to_string(&build)?),
         }
     }
 }
@@ -121,7 +136,7 @@ impl Engine {
     /// A build as it is now. Why it waits is known here and not stored; all others are shown as they are stored.
     fn shown(&self, id: &str, document: String) -> Result<FoundBuild> {
         let Some(standing) = self.shared.desk().standing(id) else {
-            return Ok(FoundBuild::AsStored(RawValue::from_string(document)?));
+            return Ok(FoundBuild::AsStored(document));
         };
         let mut build = serde_json::from_str(&document)?;
         document::explain_waiting(&mut build, &standing);

@@ -1,7 +1,9 @@
 //! Builds: accepted once, updated while they run, never changed again once complete.
 
+use std::collections::HashMap;
+
 use super::page::{self, Order, Page, Paged};
-use super::sql::{Columns, Sql, Value, count, in_order, one_of, text};
+use super::sql::{Columns, Sql, Value, count, one_of, text};
 use super::{Records, Scope};
 use crate::error::{Error, Result};
 
@@ -145,7 +147,7 @@ impl Records {
         self.read(move |sql| get(sql, &scope, &id)).await
     }
 
-    /// Those of the builds that exist, in the order asked.
+    /// Those of the builds that exist, in the order asked, each once.
     pub async fn get_builds(&self, scope: &Scope, ids: &[String]) -> Result<Vec<Build>> {
         let (scope, ids) = (scope.clone(), ids.to_vec());
         self.read(move |sql| {
@@ -153,7 +155,10 @@ impl Records {
             let one_of = one_of(&ids, &mut parameters);
             let query =
                 format!("SELECT {COLUMNS} FROM builds WHERE account = $1 AND region = $2 AND id IN {one_of}");
-            Ok(in_order(&ids, sql.rows(&query, parameters, read)?, |build| &build.id))
+            let mut found = sql.rows(&query, parameters, read)?;
+            let places: HashMap<&String, usize> = ids.iter().zip(0..).collect();
+            found.sort_by_key(|build| places.get(&build.id).copied());
+            Ok(found)
         })
         .await
     }
