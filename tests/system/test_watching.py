@@ -191,5 +191,8 @@ def refuses(port):
     try:
         socket.create_connection(("127.0.0.1", port), 5).close()
         return False
+    except ConnectionResetError:
+        # It waited to be let in when the door closed.
+        return False
     except ConnectionRefusedError:
         return True
