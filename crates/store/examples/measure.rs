@@ -67,7 +67,7 @@ async fn measure_records(folder: &std::path::Path, builds: usize) -> Outcome {
     let far = records.list_builds(&scope, Order::Ascending, None, 1000).await?.next;
     for (name, ids) in [("oldest", &ids), ("scattered", &scattered)] {
         measure(&format!("get 100 builds, {name}"), async || {
-            records.get_builds(&scope, ids).await.map(|_| ())
+            records.get_documents(&scope, ids).await.map(|_| ())
         })
         .await?;
     }

@@ -31,8 +31,20 @@ pub(super) struct Amount {
 pub(super) struct Answers {
     pub(super) database: &'static str,
     pub(super) what: &'static str,
-    pub(super) few: Sample,
-    pub(super) many: Sample,
+    pub(super) few: Times,
+    /// Over all of the many.
+    pub(super) many: Times,
+    /// Over as many builds among the many as the few are, so that caches hold as much of them as of those.
+    pub(super) among_many: Times,
+}
+
+/// Of the same requests.
+#[derive(Debug)]
+pub(super) struct Times {
+    /// From the signing of a request to the last byte of its answer.
+    pub(super) client: Sample,
+    /// From a request's head to the beginning of its answer, as the server says.
+    pub(super) server: Sample,
 }
 
 /// Where the records are.
@@ -75,10 +87,20 @@ fn measure_on(place: &Place, binary: &Path, amount: Amount) -> Result<Vec<Answer
     let server = Server::start_on(binary, &place.folder, place.url.as_deref())?;
     (0..PROJECTS).try_for_each(|project| run_one(&server, project))?;
     server.stop()?;
-    let few = measure_with(place, binary, amount.few, amount.requests)?;
-    let many = measure_with(place, binary, amount.many, amount.requests)?;
-    let pairs = few.into_iter().zip(many);
-    Ok(pairs.map(|((what, few), (_, many))| Answers { database: place.name, what, few, many }).collect())
+    fill(place, amount.few)?;
+    let few = measure_with(place, binary, (amount.few, amount.few), amount.requests)?;
+    fill(place, amount.many)?;
+    let many = measure_with(place, binary, (amount.many, amount.many), amount.requests)?;
+    let among_many = measure_with(place, binary, (amount.many, amount.few), amount.requests)?;
+    let all = few.into_iter().zip(many).zip(among_many);
+    let answers = |(((what, few), (_, many)), (_, among_many))| Answers {
+        database: place.name,
+        what,
+        few,
+        many,
+        among_many,
+    };
+    Ok(all.map(answers).collect())
 }
 
 /// The first build of a project, which others will be copies of.
@@ -95,23 +117,24 @@ fn run_one(server: &Server, project: usize) -> Result<(), String> {
     })
 }
 
+/// Over so many stored builds, of which so many are asked for.
 fn measure_with(
     place: &Place,
     binary: &Path,
-    builds: usize,
+    (builds, asked): (usize, usize),
     requests: usize,
-) -> Result<Vec<(&'static str, Sample)>, String> {
-    eprintln!("{}: answers over {builds} builds", place.name);
-    fill(place, builds)?;
+) -> Result<Vec<(&'static str, Times)>, String> {
+    eprintln!("{}: answers about {asked} of {builds} builds", place.name);
     let server = Server::start_on(binary, &place.folder, place.url.as_deref())?;
     let mut client = server.client()?;
-    let ids = ids(&mut client, builds)?;
+    let ids: Vec<String> = ids(&mut client, builds)?.into_iter().step_by(builds / asked).collect();
     let token = page_token(&mut client)?;
     let mut taken = Vec::new();
     let mut ask = |what, operation, input: &dyn Fn(usize) -> Value| -> Result<(), String> {
         let times =
             (0..requests).map(|round| client.timed(operation, &input(round))).collect::<Result<_, _>>()?;
-        taken.push((what, Sample::of(times).ok_or("nothing was measured")?));
+        let sample = |times| Sample::of(times).ok_or("nothing was measured");
+        taken.push((what, Times { client: sample(times)?, server: sample(server.took(requests)?)? }));
         Ok(())
     };
     ask(

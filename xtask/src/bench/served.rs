@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::sign;
 
+/// A server's own log, in its folder.
+const NOTES: &str = "server.log";
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Without a change for this long nothing is on its way.
 const REST: Duration = Duration::from_secs(1);
@@ -19,6 +21,11 @@ pub(super) struct Server {
     process: Child,
     folder: PathBuf,
     host: String,
+}
+
+/// How a server is started whose log is read.
+struct Noting<'a> {
+    database: Option<&'a str>,
 }
 
 /// KiB. `server` is the server's own process, `beside` all other processes of our binary.
@@ -34,35 +41,39 @@ pub(super) struct Memory {
 impl Server {
     pub(super) fn start(binary: &Path) -> Result<Server, String> {
         let folder = own_folder();
-        Server::start_in(folder.clone(), binary, &folder.join("data"), None)
+        let data = folder.join("data");
+        Server::start_in(folder, binary, &data, None)
     }
 
-    /// On a data folder that stays when it ends, and with the records in a database, if it is said which.
+    /// On a data folder that stays when it ends, and with the records in a database, if it is said which. It notes what it
+    /// answers: see [`Server::took`].
     pub(super) fn start_on(binary: &Path, data: &Path, database: Option<&str>) -> Result<Server, String> {
-        Server::start_in(own_folder(), binary, data, database)
+        Server::start_in(own_folder(), binary, data, Some(Noting { database }))
     }
 
     fn start_in(
         folder: PathBuf,
         binary: &Path,
         data: &Path,
-        database: Option<&str>,
+        noting: Option<Noting<'_>>,
     ) -> Result<Server, String> {
         std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let own = folder.join("buildyard");
         std::fs::copy(binary, &own).map_err(|e| format!("{}: {e}", binary.display()))?;
         let mut command = Command::new(&own);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
-        if let Some(url) = database {
-            command.args(["--database", url]);
+        // What the server complains about explains a measurement that stops.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        if let Some(Noting { database }) = noting {
+            command.args(database.iter().flat_map(|url| ["--database", url]));
+            let notes = std::fs::File::create(folder.join(NOTES)).map_err(|e| e.to_string())?;
+            command
+                .envs([("BUILDYARD_LOG", "warn,request=info"), ("BUILDYARD_LOG_FORMAT", "json")])
+                .stderr(notes);
         }
         let process = command
             .env("BUILDYARD_ACCESS_KEY_ID", sign::KEY_ID)
             .env("BUILDYARD_SECRET_ACCESS_KEY", sign::SECRET)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            // What the server complains about explains a measurement that stops.
-            .stderr(Stdio::inherit())
             .spawn()
             .map_err(|e| format!("{}: {e}", own.display()))?;
         let host = host(&data.join("endpoint"))?;
@@ -95,6 +106,19 @@ impl Server {
             }),
         )?;
         Ok(client)
+    }
+
+    /// How many milliseconds each of its last `count` answers took the server itself, from a request's head to the beginning
+    /// of its answer, by its log.
+    pub(super) fn took(&self, count: usize) -> Result<Vec<f64>, String> {
+        let notes = std::fs::read_to_string(self.folder.join(NOTES)).map_err(|e| e.to_string())?;
+        let lines = notes.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let micros = lines.filter_map(|line| line["micros"].as_f64());
+        let took: Vec<f64> = micros.take(count).map(|micros| micros / 1e3).collect();
+        match took.len() == count {
+            true => Ok(took),
+            false => Err(format!("the server notes {} answers, not {count}", took.len())),
+        }
     }
 
     /// Resident memory of the server and of everything it started from our binary.

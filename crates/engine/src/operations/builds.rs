@@ -100,9 +100,9 @@ impl Engine {
                 ids.push(id);
             }
         }
-        let found = self.shared.records.get_builds(&self.scope(caller), &ids).await?;
-        let own: HashSet<String> = found.iter().map(|build| build.id.clone()).collect();
-        let builds = found.into_iter().map(|build| self.shown(&build.id, build.document));
+        let found = self.shared.records.get_documents(&self.scope(caller), &ids).await?;
+        let own: HashSet<String> = found.iter().map(|(id, _)| id.clone()).collect();
+        let builds = found.into_iter().map(|(id, document)| self.shown(&id, document));
         let mut builds = builds.collect::<Result<Vec<FoundBuild>>>()?;
         let (mut foreign, mut missing) = (HashSet::new(), Vec::new());
         for text in asked {

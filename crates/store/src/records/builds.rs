@@ -147,17 +147,18 @@ impl Records {
         self.read(move |sql| get(sql, &scope, &id)).await
     }
 
-    /// Those of the builds that exist, in the order asked, each once.
-    pub async fn get_builds(&self, scope: &Scope, ids: &[String]) -> Result<Vec<Build>> {
+    /// Ids and documents of those of the builds that exist, in the order asked, each once.
+    pub async fn get_documents(&self, scope: &Scope, ids: &[String]) -> Result<Vec<(String, String)>> {
         let (scope, ids) = (scope.clone(), ids.to_vec());
         self.read(move |sql| {
             let mut parameters = vec![text(&scope.account), text(&scope.region)];
             let one_of = one_of(&ids, &mut parameters);
-            let query =
-                format!("SELECT {COLUMNS} FROM builds WHERE account = $1 AND region = $2 AND id IN {one_of}");
-            let mut found = sql.rows(&query, parameters, read)?;
+            let query = format!(
+                "SELECT id, document FROM builds WHERE account = $1 AND region = $2 AND id IN {one_of}"
+            );
+            let mut found = sql.rows(&query, parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
             let places: HashMap<&String, usize> = ids.iter().zip(0..).collect();
-            found.sort_by_key(|build| places.get(&build.id).copied());
+            found.sort_by_key(|(id, _)| places.get(id).copied());
             Ok(found)
         })
         .await

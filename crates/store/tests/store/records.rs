@@ -381,8 +381,8 @@ fn only_complete_builds_are_deleted_and_each_is_answered_for() {
         let deleted = tester.records.delete_builds(&tester.scope, &ids).await.unwrap();
         let outcomes: Vec<_> = deleted.into_iter().map(|(_, deletion)| deletion).collect();
         assert_eq!(outcomes, [Deletion::Deleted, Deletion::InProgress, Deletion::Unknown, Deletion::Unknown]);
-        let left = tester.records.get_builds(&tester.scope, &ids).await.unwrap();
-        assert_eq!(left.iter().map(|build| build.id.as_str()).collect::<Vec<_>>(), ["p:2"]);
+        let left = tester.records.get_documents(&tester.scope, &ids).await.unwrap();
+        assert_eq!(left.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["p:2"]);
     });
 }
 

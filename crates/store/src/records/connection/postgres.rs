@@ -42,9 +42,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 const LOCK: &str = "pg_try_advisory_lock(1114207300, hashtext(current_schema()))";
 
 /// Every query of ours has an index that gives its rows in order. The planner shall not guess otherwise from
-/// statistics that are old. No time limit of the server's may end a connection, for it holds the lock.
+/// statistics that are old, nor plan the same text again. No time limit of the server's may end a connection, for it holds the lock.
 const SESSION: &str =
     "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off;
+     SET plan_cache_mode = force_generic_plan;
      SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0;
      SET idle_session_timeout = 0; SET client_min_messages = warning;
      SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3";
