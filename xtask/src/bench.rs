@@ -9,6 +9,7 @@ mod history;
 mod host;
 mod measure;
 mod page;
+mod rootfs;
 mod served;
 mod sign;
 mod statistics;
@@ -130,6 +131,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
     let idle = server.memory()?;
     eprintln!("StartBuild to first command, {} builds", effort.first_commands);
     let first = measure::first_commands(&server, effort.first_commands)?;
+    eprintln!("the same in an image of {} bytes", rootfs::IMAGE_BYTES);
+    let in_image = measure::first_commands_in_image(&binary, effort.first_commands)?;
     eprintln!("the same inside bubblewrap and docker");
     let bubblewrap = measure::bubblewrap_first(effort.first_commands);
     let docker = measure::docker_first(effort.containers.min(20));
@@ -151,6 +154,7 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
         host: host::describe(),
         idle,
         first,
+        in_image,
         bubblewrap,
         docker,
         running,

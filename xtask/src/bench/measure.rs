@@ -1,13 +1,14 @@
 //! The measurements themselves. Times are milliseconds.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::host;
+use super::rootfs;
 use super::served::{Memory, Server, wait};
 use super::statistics::Sample;
 
@@ -59,6 +60,22 @@ pub(super) fn first_commands(server: &Server, count: usize) -> Result<First, Str
         phases: phases(&rows),
         without_rest: of(&hurried, |row| row.first - row.answered)?,
     })
+}
+
+/// From the answer to StartBuild to the first command, in an unpacked image of [`rootfs::IMAGE_BYTES`].
+pub(super) fn first_commands_in_image(binary: &Path, count: usize) -> Result<Sample, String> {
+    let folder = temporary("image")?;
+    let measured = rootfs::large_image(&folder)
+        .and_then(|image| Server::start_with_image(binary, &image))
+        .and_then(|server| first_commands(&server, count));
+    let _ = std::fs::remove_dir_all(&folder);
+    measured.map(|first| first.after_answer)
+}
+
+fn temporary(what: &str) -> Result<PathBuf, String> {
+    let folder = std::env::temp_dir().join(format!("buildyard-bench-{what}-{}", std::process::id()));
+    std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(folder)
 }
 
 #[derive(Debug)]
@@ -144,24 +161,31 @@ pub(super) fn bubblewrap_first(count: usize) -> Option<Sample> {
     first_of(count, &command)
 }
 
-/// From `docker run` to its first command, where a Docker daemon answers. The image holds bash and nothing else.
+/// From `docker run` to its first command, where a Docker daemon answers: the host's, or that of `tests/docker`. The image holds bash
+/// and nothing else.
 pub(super) fn docker_first(count: usize) -> Option<Sample> {
-    host::output(&["docker", "info"]).ok()?;
-    let image = bash_image().ok()?;
-    let command = ["docker", "run", "--rm", &image, "/bin/bash", "-c", TELL_TIME].map(str::to_owned);
-    let sample = first_of(count, &command);
-    let _ = host::output(&["docker", "rmi", &image]);
+    let socket = std::env::var("BUILDYARD_TEST_DOCKER").ok();
+    let docker = socket.map_or_else(|| "docker".into(), |path| format!("docker --host unix://{path}"));
+    let docker: Vec<&str> = docker.split(' ').collect();
+    host::output(&[&docker[..], &["version", "--format", "{{.Server.Version}}"]].concat()).ok()?;
+    let folder = temporary("docker").ok()?;
+    let image = import_bash(&docker, &folder);
+    let _ = std::fs::remove_dir_all(&folder);
+    image.ok()?;
+    let run = [&docker[..], &["run", "--rm", BASH_IMAGE, "/bin/bash", "-c", TELL_TIME]].concat();
+    let sample = first_of(count, &run.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+    let _ = host::output(&[&docker[..], &["rmi", BASH_IMAGE]].concat());
     sample
 }
 
-fn bash_image() -> Result<String, String> {
-    let libraries = host::output(&["ldd", "/bin/bash"])?;
-    let paths =
-        libraries.split_whitespace().filter(|word| word.starts_with('/')).collect::<Vec<_>>().join(" ");
-    let make =
-        format!("tar --dereference -c /bin/bash {paths} 2>/dev/null | docker import - buildyard-bench:bash");
-    host::output(&["sh", "-c", &make])?;
-    Ok("buildyard-bench:bash".into())
+const BASH_IMAGE: &str = "buildyard-bench:bash";
+
+fn import_bash(docker: &[&str], folder: &Path) -> Result<(), String> {
+    let (root, archive) = (folder.join("root"), folder.join("root.tar"));
+    rootfs::with_programs(&root, &["/bin/bash"])?;
+    let archive = archive.to_string_lossy();
+    host::output(&["tar", "-C", &root.to_string_lossy(), "-cf", &archive, "."])?;
+    host::output(&[docker, &["import", &archive, BASH_IMAGE]].concat()).map(drop)
 }
 
 fn bubblewrap(inside: &[&str]) -> Option<Vec<String>> {
@@ -329,7 +353,19 @@ pub(super) fn containers(count: usize) -> Result<Containers, String> {
     let namespaces = ["--user", "--map-root-user", "--pid", "--fork", "--mount", "--net", "--uts", "--ipc"];
     add("unshare: namespaces only", owned(&[&["unshare"][..], &namespaces, &["/bin/true"]].concat()));
     add("bubblewrap: namespaces, bind mounts, no overlay, no cgroup", bubblewrap(&["/bin/true"]));
+    let bundle = temporary("bundle")?;
+    if rootfs::bundle(&bundle).is_ok() {
+        for (name, runtime) in [("crun: an OCI bundle", "crun"), ("runc: the same", "runc")] {
+            add(name, host::has(runtime).then(|| run_bundle(runtime, &bundle)));
+        }
+    }
+    let _ = std::fs::remove_dir_all(&bundle);
     Ok(Containers { ours, others })
+}
+
+fn run_bundle(runtime: &str, bundle: &Path) -> Vec<String> {
+    let (bundle, id) = (bundle.to_string_lossy(), format!("buildyard-bench-{}", std::process::id()));
+    [runtime, "run", "--bundle", &bundle, &id].map(str::to_owned).into()
 }
 
 /// `all      p50   5.01 ms   p90   5.90 ms   p99   7.00 ms` as name, p50 and p99.

@@ -15,6 +15,8 @@ pub(super) struct Results {
     /// Right after the start, before anything ran.
     pub(super) idle: Memory,
     pub(super) first: First,
+    /// From StartBuild's answer to the first command, in an unpacked image of [`rootfs::IMAGE_BYTES`](super::rootfs::IMAGE_BYTES).
+    pub(super) in_image: Sample,
     pub(super) bubblewrap: Option<Sample>,
     pub(super) docker: Option<Sample>,
     pub(super) running: Running,
@@ -72,7 +74,13 @@ fn budget_lines(results: &Results) -> Vec<Line> {
             held: first.median() <= 10.0,
         },
         Line {
-            what: "the same, p99".into(),
+            what: "the same in an unpacked image of 1 GB, p50".into(),
+            measured: format!("{:.1} ms", results.in_image.median()),
+            budget: "≤ 10 ms",
+            held: results.in_image.median() <= 10.0,
+        },
+        Line {
+            what: "StartBuild answered → first command, p99".into(),
             measured: format!("{:.1} ms", first.percentile(99)),
             budget: "≤ 40 ms",
             held: first.percentile(99) <= 40.0,
@@ -297,6 +305,7 @@ fn first(text: &mut String, results: &Results) {
         );
     };
     row("StartBuild answered → command", &first.after_answer);
+    row("the same in an unpacked image of 1 GB and 10,000 files", &results.in_image);
     row("StartBuild sent → command", &first.after_request);
     row("StartBuild answered → command, builds without a rest between them", &first.without_rest);
     row("StartBuild's answer, durable before it is given", &first.answer);

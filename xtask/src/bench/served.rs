@@ -23,9 +23,13 @@ pub(super) struct Server {
     host: String,
 }
 
-/// How a server is started whose log is read.
-struct Noting<'a> {
-    database: Option<&'a str>,
+/// What is not as usual about a server.
+enum Extra<'a> {
+    /// It notes what it answers.
+    Noting {
+        database: Option<&'a str>,
+    },
+    Image(&'a Path),
 }
 
 /// KiB. `server` is the server's own process, `beside` all other processes of our binary.
@@ -45,17 +49,24 @@ impl Server {
         Server::start_in(folder, binary, &data, None)
     }
 
+    /// All curated images are that one.
+    pub(super) fn start_with_image(binary: &Path, image: &Path) -> Result<Server, String> {
+        let folder = own_folder();
+        let data = folder.join("data");
+        Server::start_in(folder, binary, &data, Some(Extra::Image(image)))
+    }
+
     /// On a data folder that stays when it ends, and with the records in a database, if it is said which. It notes what it
     /// answers: see [`Server::took`].
     pub(super) fn start_on(binary: &Path, data: &Path, database: Option<&str>) -> Result<Server, String> {
-        Server::start_in(own_folder(), binary, data, Some(Noting { database }))
+        Server::start_in(own_folder(), binary, data, Some(Extra::Noting { database }))
     }
 
     fn start_in(
         folder: PathBuf,
         binary: &Path,
         data: &Path,
-        noting: Option<Noting<'_>>,
+        extra: Option<Extra<'_>>,
     ) -> Result<Server, String> {
         std::fs::create_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         let own = folder.join("buildyard");
@@ -64,12 +75,21 @@ impl Server {
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
         // What the server complains about explains a measurement that stops.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
-        if let Some(Noting { database }) = noting {
-            command.args(database.iter().flat_map(|url| ["--database", url]));
-            let notes = std::fs::File::create(folder.join(NOTES)).map_err(|e| e.to_string())?;
-            command
-                .envs([("BUILDYARD_LOG", "warn,request=info"), ("BUILDYARD_LOG_FORMAT", "json")])
-                .stderr(notes);
+        match extra {
+            Some(Extra::Noting { database }) => {
+                command.args(database.iter().flat_map(|url| ["--database", url]));
+                let notes = std::fs::File::create(folder.join(NOTES)).map_err(|e| e.to_string())?;
+                command
+                    .envs([("BUILDYARD_LOG", "warn,request=info"), ("BUILDYARD_LOG_FORMAT", "json")])
+                    .stderr(notes);
+            }
+            Some(Extra::Image(image)) => {
+                let config = folder.join("buildyard.toml");
+                let text = format!("[images]\n\"aws/codebuild/*\" = \"{}\"\n", image.display());
+                std::fs::write(&config, text).map_err(|e| e.to_string())?;
+                command.arg("--config").arg(config);
+            }
+            None => {}
         }
         let process = command
             .env("BUILDYARD_ACCESS_KEY_ID", sign::KEY_ID)
