@@ -6,6 +6,8 @@
 mod promises;
 mod survey;
 
+use std::time::Instant;
+
 use super::ledger::{Entry, Ledger};
 use super::yard::Yard;
 
@@ -63,11 +65,11 @@ fn make(yard: &Yard, ledger: &Ledger, survey: &Survey) {
     });
 }
 
-/// Holds an answer of BatchGetBuilds against what was seen before (P2), and remembers it.
-pub(super) fn observe(ledger: &Ledger, answer: &serde_json::Value) {
+/// Holds an answer of BatchGetBuilds, asked for at a time, against what had been seen by then (P2), and remembers it.
+pub(super) fn observe(ledger: &Ledger, answer: &serde_json::Value, asked: Instant) {
     let builds = answer["builds"].as_array().map(Vec::as_slice).unwrap_or_default();
     for build in builds {
-        let wrong = promises::went_back(ledger, build);
+        let wrong = promises::went_back(ledger, build, asked);
         wrong.into_iter().for_each(|what| ledger.violation("P2", what));
         let (id, status) =
             (build["id"].as_str().unwrap_or_default(), build["buildStatus"].as_str().unwrap_or_default());

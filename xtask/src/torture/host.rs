@@ -44,28 +44,31 @@ pub(super) fn build_of(agent: u32, builds: &Path) -> Option<String> {
 
 /// The first process of the container that an agent made: the only one below it that is number 1 of its own world.
 pub(super) fn init_of(agent: u32) -> Option<u32> {
-    let mut open = vec![agent];
-    while let Some(process) = open.pop() {
-        for child in children(process) {
-            if is_first(child) {
-                return Some(child);
-            }
-            open.push(child);
-        }
-    }
-    None
+    let firsts = processes().into_iter().filter(|process| is_first(*process));
+    firsts.into_iter().find(|process| ancestors(*process).contains(&agent))
 }
 
-fn children(process: u32) -> Vec<u32> {
-    let text =
-        std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+/// Whose child a process is, whose that is, and so on.
+pub(super) fn ancestors(process: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    let mut next = process;
+    while let Some(parent) =
+        status(next, "PPid:").and_then(|word| word.parse().ok()).filter(|parent| *parent > 1)
+    {
+        found.push(parent);
+        next = parent;
+    }
+    found
 }
 
 fn is_first(process: u32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-    numbers.split_whitespace().skip(1).last() == Some("1")
+    status(process, "NSpid:").is_some_and(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
+}
+
+/// A line of what /proc says about a process; none if it is gone.
+fn status(process: u32, name: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
 }
 
 /// Mounts of this namespace that mention a text.
@@ -110,9 +113,7 @@ pub(super) fn cgroups(agents: &BTreeSet<u32>, builds: &BTreeSet<String>) -> Vec<
 
 /// KiB of resident memory; nothing if it has gone.
 pub(super) fn resident(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    status(process, "VmRSS:").and_then(|line| line.trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 /// Files below a folder; links are not followed.

@@ -1,5 +1,6 @@
 //! T01: `kill -9` at random moments under load, of the server and of what belongs to builds, and processes that stand still for a while.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -136,11 +137,14 @@ impl Run<'_> {
         host::signal(process, Signal::SIGCONT);
     }
 
-    /// An agent that has a build, and the build.
+    /// An agent that has a build, and the build. What else runs of the program is below an agent.
     fn agent(&mut self) -> Option<(u32, String)> {
         let (builds, server) = (self.yard.data().join("builds"), self.yard.server_id());
-        let agents = self.yard.processes().into_iter().filter(|process| Some(*process) != server);
-        let busy: Vec<_> = agents.filter_map(|agent| Some((agent, self.build(agent, &builds)?))).collect();
+        let ours: BTreeSet<u32> =
+            self.yard.processes().into_iter().filter(|one| Some(*one) != server).collect();
+        let agents =
+            ours.iter().filter(|one| !host::ancestors(**one).iter().any(|above| ours.contains(above)));
+        let busy: Vec<_> = agents.filter_map(|agent| Some((*agent, self.build(*agent, &builds)?))).collect();
         self.chance.one_of(&busy).cloned()
     }
 

@@ -64,17 +64,17 @@ pub(super) enum Entry {
 pub(super) struct Known {
     pub(super) kind: Kind,
     pub(super) number: i64,
-    pub(super) accepted: Instant,
     /// When StopBuild was answered.
     pub(super) stopped: Option<Instant>,
     /// A stop was asked for: whether it came in time, only its end tells.
     pub(super) may_be_stopped: bool,
     /// Its own processes were hurt: it may end as a fault of ours, but only once.
     pub(super) was_hurt: bool,
-    /// The furthest that was seen of it: place of its phase.
-    pub(super) phase: usize,
+    /// The furthest that was seen of it: place of its phase, and when.
+    pub(super) phase: (usize, Instant),
     /// What it ended as.
     pub(super) ended: Option<String>,
+    pub(super) ended_at: Option<Instant>,
     /// Its log, artifact and witnesses were looked at after its end.
     pub(super) is_audited: bool,
 }
@@ -135,12 +135,6 @@ impl Ledger {
             self.write(Entry::Violation { promise, what });
         }
     }
-
-    pub(super) fn hurt(&self, build: &str) {
-        if let Some(known) = self.book().builds.get_mut(build) {
-            known.was_hurt = true;
-        }
-    }
 }
 
 impl Book {
@@ -166,6 +160,7 @@ impl Book {
             Entry::Ended { build, status } => {
                 if let Some(known) = self.builds.get_mut(&build) {
                     known.ended = Some(status);
+                    known.ended_at = Some(Instant::now());
                 }
             }
             Entry::Violation { promise, what } => self.violations.push((promise, what)),
@@ -179,12 +174,12 @@ impl Book {
         let known = Known {
             kind,
             number,
-            accepted: Instant::now(),
             stopped: None,
             may_be_stopped: false,
             was_hurt: false,
-            phase: 0,
+            phase: (0, Instant::now()),
             ended: None,
+            ended_at: None,
             is_audited: false,
         };
         self.builds.insert(build, known);

@@ -194,16 +194,25 @@ impl Client {
                 self.ledger.violation("P4", what);
             }
         }
-        let other = json!({
-            "projectName": Kind::Quick.project(),
-            "idempotencyToken": token,
-            "environmentVariablesOverride": [{ "name": "OTHER", "value": token }],
-        });
-        if let Answer::Done(second) = self.api.ask("StartBuild", &other) {
+        let Some(other) = self.with_other_parameters(operation, token, input) else { return };
+        if let Answer::Done(second) = self.api.ask(operation, &other) {
             let what =
                 format!("token {token} of {build} is taken for another request: {}", second["build"]["id"]);
             self.ledger.violation("P4", what);
         }
+    }
+
+    /// A request of the same operation that is not the one the token was given for.
+    fn with_other_parameters(&self, operation: &str, token: &str, input: &Value) -> Option<Value> {
+        if operation == "RetryBuild" {
+            let other = self.over.iter().find(|build| input["id"] != **build)?;
+            return Some(json!({ "id": other, "idempotencyToken": token }));
+        }
+        Some(json!({
+            "projectName": Kind::Quick.project(),
+            "idempotencyToken": token,
+            "environmentVariablesOverride": [{ "name": "OTHER", "value": token }],
+        }))
     }
 
     /// Looks how far the client's builds are, and stops those that are to be stopped.
@@ -219,11 +228,12 @@ impl Client {
             return;
         }
         let ids: Vec<&String> = self.open.iter().map(|(build, _)| build).collect();
+        let asked = Instant::now();
         let Answer::Done(answer) = self.api.ask("BatchGetBuilds", &json!({ "ids": ids })) else {
             self.api = self.yard.api();
             return;
         };
-        check::observe(&self.ledger, &answer);
+        check::observe(&self.ledger, &answer, asked);
         let book = self.ledger.book();
         let (over, open) = std::mem::take(&mut self.open)
             .into_iter()
@@ -269,8 +279,9 @@ pub(super) fn ended(yard: &Yard, ledger: &Ledger, build: &str) -> Result<(), Str
     let deadline = Instant::now() + DRAIN_PATIENCE;
     let mut api = yard.api();
     while Instant::now() < deadline {
+        let asked = Instant::now();
         if let Answer::Done(answer) = api.ask("BatchGetBuilds", &json!({ "ids": [build] })) {
-            check::observe(ledger, &answer);
+            check::observe(ledger, &answer, asked);
         }
         if ledger.book().builds.get(build).is_none_or(|known| known.ended.is_some()) {
             return Ok(());

@@ -135,8 +135,9 @@ fn place(phase: &str) -> usize {
     PHASES.iter().position(|name| *name == phase).unwrap_or(PHASES.len())
 }
 
-/// What says that a build went back since it was last seen; remembers how far it is.
-pub(super) fn went_back(ledger: &Ledger, build: &Value) -> Vec<String> {
+/// What says that a build went back since it was last seen; remembers how far it is. What was asked for before something was seen, and answered later,
+/// may be older.
+pub(super) fn went_back(ledger: &Ledger, build: &Value, asked: Instant) -> Vec<String> {
     let id = build["id"].as_str().unwrap_or_default();
     let (status, complete) =
         (build["buildStatus"].as_str().unwrap_or_default(), build["buildComplete"] == true);
@@ -146,18 +147,20 @@ pub(super) fn went_back(ledger: &Ledger, build: &Value) -> Vec<String> {
         return vec![format!("{id} is shown and was never accepted")];
     };
     let mut wrong = Vec::new();
-    if let Some(ended) = &known.ended
+    if let (Some(ended), Some(at)) = (&known.ended, known.ended_at)
+        && asked > at
         && (!complete || ended != status)
     {
         wrong.push(format!("{id} had ended {ended} and is {status}, complete: {complete}"));
     }
-    if phase < known.phase {
-        wrong.push(format!("{id} was in {} and is in {}", PHASES[known.phase], PHASES[phase]));
+    let (furthest, at) = known.phase;
+    if phase < furthest && asked > at {
+        wrong.push(format!("{id} was in {} and is in {}", PHASES[furthest], PHASES[phase]));
     }
     if phase == PHASES.len() {
         wrong.push(format!("{id} is in {}", build["currentPhase"]));
-    } else {
-        known.phase = known.phase.max(phase);
+    } else if phase > furthest {
+        known.phase = (phase, Instant::now());
     }
     wrong
 }

@@ -1,6 +1,7 @@
 //! What the server says of its builds at one time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -56,8 +57,9 @@ impl Survey {
         let mut api = yard.api();
         let ids: Vec<&String> = wanted.iter().collect();
         for page in ids.chunks(PAGE) {
+            let asked = Instant::now();
             let answer = api.ask("BatchGetBuilds", &json!({ "ids": page })).done()?;
-            super::observe(ledger, &answer);
+            super::observe(ledger, &answer, asked);
             survey.learn(&answer);
         }
         survey.audited = survey.to_audit(ledger);
