@@ -11,7 +11,9 @@ mod kills;
 mod kind;
 mod ledger;
 mod load;
+mod points;
 mod report;
+mod tracer;
 mod witness;
 mod yard;
 
@@ -22,7 +24,7 @@ use crate::error::Error;
 use report::Figures;
 
 pub(crate) const USAGE: &str = "[--short | --percent N] [--seed N] [--ledgers FOLDER] [FAMILY...]    break promises P1 to P12 by kills and other faults \
-     (families: kills, ready)";
+     (families: kills, points, ready)";
 
 /// What all families are told.
 #[derive(Debug, Clone)]
@@ -55,6 +57,7 @@ struct Family {
 
 const FAMILIES: &[Family] = &[
     Family { name: "kills", run: kills, is_in_short: true },
+    Family { name: "points", run: points, is_in_short: true },
     Family { name: "ready", run: ready, is_in_short: false },
 ];
 
@@ -67,6 +70,16 @@ fn kills(setting: &Setting) -> Result<Figures, String> {
         whole_every: 25,
     };
     kills::run(setting, amount)
+}
+
+/// All points, or a few of each.
+fn points(setting: &Setting) -> Result<Figures, String> {
+    let most = match setting.percent {
+        Some(100..) => None,
+        Some(percent) => Some(3 * percent),
+        None => Some(6),
+    };
+    points::run(setting, most)
 }
 
 fn ready(setting: &Setting) -> Result<Figures, String> {
@@ -106,7 +119,7 @@ fn read(arguments: &[String]) -> Result<(Setting, Vec<&'static Family>), Error> 
         seed: chance::Chance::seed(),
         ledgers: crate::root().join("target/torture"),
         percent: Some(100),
-        pause_max: Duration::from_millis(1500),
+        pause_max: Duration::from_millis(4000),
     };
     let mut names = Vec::new();
     let mut words = arguments.iter();

@@ -31,8 +31,12 @@ pub(super) fn with_environment(text: &str) -> Vec<u32> {
     processes().into_iter().filter(has).collect()
 }
 
-/// The uuid of the build whose journal or folder an agent has open.
+/// The uuid of the build whose journal or folder an agent has open. One that is only just being started has the server's command line, and what
+/// the server has open.
 pub(super) fn build_of(agent: u32, builds: &Path) -> Option<String> {
+    if !std::fs::read(format!("/proc/{agent}/cmdline")).is_ok_and(|words| contains(&words, b"\0agent\0")) {
+        return None;
+    }
     let descriptors = std::fs::read_dir(format!("/proc/{agent}/fd")).ok()?;
     descriptors.flatten().find_map(|descriptor| {
         let path = std::fs::read_link(descriptor.path()).ok()?;
@@ -59,6 +63,11 @@ pub(super) fn ancestors(process: u32) -> Vec<u32> {
         next = parent;
     }
     found
+}
+
+/// Gone, or waiting to be reaped.
+pub(super) fn is_dead(process: u32) -> bool {
+    status(process, "State:").is_none_or(|state| state.starts_with(['Z', 'X']))
 }
 
 fn is_first(process: u32) -> bool {

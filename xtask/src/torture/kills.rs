@@ -110,25 +110,38 @@ impl Run<'_> {
     }
 
     fn hurt(&mut self, victim: Victim) {
-        let (what, process, build) = match victim {
-            Victim::Server => return,
-            Victim::StoppedServer => ("SIGSTOP of the server", self.yard.server_id(), None),
-            Victim::Agent | Victim::StoppedAgent | Victim::Init => {
-                let Some((agent, build)) = self.agent() else { return };
-                match victim {
-                    Victim::Agent => ("kill -9 of an agent", Some(agent), Some(build)),
-                    Victim::Init => ("kill -9 of a container's init", host::init_of(agent), Some(build)),
-                    _ => ("SIGSTOP of an agent", Some(agent), None),
+        match victim {
+            Victim::Server => {}
+            Victim::StoppedServer => {
+                self.ledger.write(Entry::Fault { what: "SIGSTOP of the server".into(), build: None });
+                self.yard.server_id().into_iter().for_each(|server| self.stand_still(server));
+            }
+            _ => {
+                if let Some((agent, build)) = self.agent() {
+                    self.hurt_build(victim, agent, build);
                 }
             }
-        };
-        let Some(process) = process else { return };
-        // Before it is done: what it leads to may be seen at once.
-        self.ledger.write(Entry::Fault { what: what.into(), build });
-        match victim {
-            Victim::StoppedServer | Victim::StoppedAgent => self.stand_still(process),
-            _ => host::signal(process, Signal::SIGKILL),
         }
+    }
+
+    fn hurt_build(&self, victim: Victim, agent: u32, build: String) {
+        let process = if victim == Victim::Init { host::init_of(agent) } else { Some(agent) };
+        let Some(process) = process else { return };
+        // Looking takes its time: it must still be this build's.
+        if self.build(agent, &self.yard.data().join("builds")).as_ref() != Some(&build) {
+            return;
+        }
+        // Written before it is done: what it leads to may be seen at once.
+        let fault = |what: &str, build| self.ledger.write(Entry::Fault { what: what.into(), build });
+        match victim {
+            Victim::StoppedAgent => {
+                fault("SIGSTOP of an agent", None);
+                return self.stand_still(process);
+            }
+            Victim::Init => fault("kill -9 of a container's init", Some(build)),
+            _ => fault("kill -9 of an agent", Some(build)),
+        }
+        host::signal(process, Signal::SIGKILL);
     }
 
     fn stand_still(&self, process: u32) {

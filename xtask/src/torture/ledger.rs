@@ -128,6 +128,15 @@ impl Ledger {
         self.book().learn(entry);
     }
 
+    /// Something was done that may have hurt any of the builds that are not over.
+    pub(super) fn hurt_open(&self) {
+        self.book()
+            .builds
+            .values_mut()
+            .filter(|known| known.ended.is_none())
+            .for_each(|known| known.was_hurt = true);
+    }
+
     /// The same is said once.
     pub(super) fn violation(&self, promise: &'static str, what: String) {
         if self.book().said.insert(what.clone()) {

@@ -116,7 +116,9 @@ impl Yard {
             .spawn()
             .map_err(|e| format!("{}: {e}", words[0]))?;
         let id = child.id();
-        *self.process() = Some(child);
+        if let Some(mut before) = self.process().replace(child) {
+            let _ = before.wait();
+        }
         Ok(id)
     }
 
@@ -149,8 +151,9 @@ impl Yard {
         self.process().as_ref().map(Child::id)
     }
 
+    /// Asked of /proc: waiting for it would take its stops from whoever traces it.
     pub(super) fn has_ended(&self) -> bool {
-        self.process().as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
+        self.server_id().is_none_or(super::host::is_dead)
     }
 
     /// Processes of the program, the server's among them, that run now.
