@@ -6,14 +6,20 @@
 mod api;
 mod chance;
 mod check;
+mod clock;
+mod database;
+mod disk;
+mod elsewhere;
 mod host;
 mod kills;
 mod kind;
 mod ledger;
 mod load;
 mod points;
+mod queue;
 mod report;
 mod tracer;
+mod windows;
 mod witness;
 mod yard;
 
@@ -24,7 +30,7 @@ use crate::error::Error;
 use report::Figures;
 
 pub(crate) const USAGE: &str = "[--short | --percent N] [--seed N] [--ledgers FOLDER] [FAMILY...]    break promises P1 to P12 by kills and other faults \
-     (families: kills, points, ready)";
+     (families: kills, points, ready, disk, full, clock, sqlite, postgres, queue, transfers, logs)";
 
 /// What all families are told.
 #[derive(Debug, Clone)]
@@ -58,8 +64,45 @@ struct Family {
 const FAMILIES: &[Family] = &[
     Family { name: "kills", run: kills, is_in_short: true },
     Family { name: "points", run: points, is_in_short: true },
-    Family { name: "ready", run: ready, is_in_short: false },
+    Family { name: "ready", run: ready, is_in_short: true },
+    Family {
+        name: "disk",
+        run: |setting| disk::failing(setting, setting.scaled(200, 12)),
+        is_in_short: true,
+    },
+    Family { name: "full", run: |setting| disk::full(setting, setting.scaled(200, 5)), is_in_short: true },
+    Family { name: "clock", run: clock, is_in_short: true },
+    Family {
+        name: "sqlite",
+        run: |setting| database::sqlite(setting, setting.scaled(200, 8)),
+        is_in_short: true,
+    },
+    Family {
+        name: "postgres",
+        run: |setting| database::postgres(setting, setting.scaled(100, 2)),
+        is_in_short: true,
+    },
+    Family { name: "queue", run: queue, is_in_short: true },
+    Family {
+        name: "transfers",
+        run: |setting| elsewhere::transfers(setting, setting.scaled(2_000, 40)),
+        is_in_short: false,
+    },
+    Family {
+        name: "logs",
+        run: |setting| elsewhere::logs(setting, setting.scaled(100, 1)),
+        is_in_short: false,
+    },
 ];
+
+fn clock(setting: &Setting) -> Result<Figures, String> {
+    clock::run(setting, setting.scaled(200, 8), setting.percent.is_some())
+}
+
+fn queue(setting: &Setting) -> Result<Figures, String> {
+    let amount = queue::Amount { builds: setting.scaled(10_000, 200), projects: setting.scaled(50, 10) };
+    queue::run(setting, amount)
+}
 
 fn kills(setting: &Setting) -> Result<Figures, String> {
     let amount = kills::Amount {

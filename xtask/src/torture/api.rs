@@ -1,6 +1,8 @@
 //! Requests whose answer may never come: what was answered, what was refused, and what nobody knows.
 
 use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde_json::{Value, json};
 
@@ -20,6 +22,11 @@ pub(super) enum Answer {
 }
 
 impl Answer {
+    /// Refused because the clocks of the two sides were not alike.
+    pub(super) fn is_skew(&self) -> bool {
+        matches!(self, Answer::Refused { status: 400 | 403, message, .. } if message.contains("Signature expired") || message.contains("Signature not yet current"))
+    }
+
     pub(super) fn done(self) -> Result<Value, String> {
         match self {
             Answer::Done(value) => Ok(value),
@@ -32,12 +39,13 @@ impl Answer {
 /// One connection, made again after it was lost.
 pub(super) struct Api {
     host: String,
-    ahead: i64,
+    /// Seconds by which the server's clock is ahead.
+    ahead: Arc<AtomicI64>,
     client: Option<Client>,
 }
 
 impl Api {
-    pub(super) fn new(host: &str, ahead: i64) -> Api {
+    pub(super) fn new(host: &str, ahead: Arc<AtomicI64>) -> Api {
         Api { host: host.to_owned(), ahead, client: None }
     }
 
@@ -80,11 +88,10 @@ impl Api {
 
     fn exchange(&mut self, service: &str, target: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
         if self.client.is_none() {
-            let mut client = Client::connect(&self.host)?;
-            client.set_ahead(self.ahead);
-            self.client = Some(client);
+            self.client = Some(Client::connect(&self.host)?);
         }
         let client = self.client.as_mut().expect("was just made");
+        client.set_ahead(self.ahead.load(Ordering::Relaxed));
         client.bytes(service, target, body)
     }
 }

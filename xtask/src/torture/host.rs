@@ -52,6 +52,11 @@ pub(super) fn init_of(agent: u32) -> Option<u32> {
     firsts.into_iter().find(|process| ancestors(*process).contains(&agent))
 }
 
+/// Processes that a process started, and those that these did.
+pub(super) fn descendants(process: u32) -> Vec<u32> {
+    processes().into_iter().filter(|one| ancestors(*one).contains(&process)).collect()
+}
+
 /// Whose child a process is, whose that is, and so on.
 pub(super) fn ancestors(process: u32) -> Vec<u32> {
     let mut found = Vec::new();

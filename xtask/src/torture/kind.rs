@@ -19,9 +19,13 @@ pub(super) enum Kind {
     Stubborn,
     /// Succeeds with nothing but its witness.
     Quick,
+    /// Nobody stops it: its time runs out.
+    Endless,
 }
 
-pub(super) const ALL: [Kind; 4] = [Kind::Steady, Kind::Failing, Kind::Stubborn, Kind::Quick];
+pub(super) const ALL: [Kind; 5] = [Kind::Steady, Kind::Failing, Kind::Stubborn, Kind::Quick, Kind::Endless];
+/// The least there is.
+pub(super) const TIMEOUT_MINUTES: u64 = 5;
 pub(super) const BUCKET: &str = "torture-made";
 pub(super) const PARAMETER: &str = "/torture/secret";
 /// Stands in no file, log, answer or process of ours, but for the commands it is meant for.
@@ -35,6 +39,7 @@ impl Kind {
             Kind::Failing => "failing",
             Kind::Stubborn => "stubborn",
             Kind::Quick => "quick",
+            Kind::Endless => "endless",
         }
     }
 
@@ -50,6 +55,7 @@ impl Kind {
             Kind::Steady | Kind::Quick => "SUCCEEDED",
             Kind::Failing => "FAILED",
             Kind::Stubborn => "STOPPED",
+            Kind::Endless => "TIMED_OUT",
         }
     }
 
@@ -58,7 +64,7 @@ impl Kind {
         match self {
             Kind::Steady => 4,
             Kind::Failing => 2,
-            Kind::Stubborn | Kind::Quick => 1,
+            Kind::Stubborn | Kind::Quick | Kind::Endless => 1,
         }
     }
 
@@ -79,7 +85,7 @@ impl Kind {
                 "computeType": "BUILD_GENERAL1_SMALL",
             },
             "serviceRole": "arn:aws:iam::123456789012:role/torture",
-            "timeoutInMinutes": 5,
+            "timeoutInMinutes": TIMEOUT_MINUTES,
         })
     }
 
@@ -95,7 +101,7 @@ impl Kind {
                 "pre_build": { "commands": [tell(1, "echo begun")] },
                 "build": { "commands": [tell(2, "exit 3"), tell(3, "echo never")] },
             }),
-            Kind::Stubborn => json!({
+            Kind::Stubborn | Kind::Endless => json!({
                 "build": { "commands": [tell(1, "trap '' TERM INT HUP; while :; do sleep 0.2; done")] },
             }),
             Kind::Quick => json!({ "build": { "commands": [tell(1, "echo quick")] } }),
@@ -118,7 +124,7 @@ impl Kind {
                 lines
             }
             Kind::Failing => vec!["begun".to_owned()],
-            Kind::Stubborn => Vec::new(),
+            Kind::Stubborn | Kind::Endless => Vec::new(),
             Kind::Quick => vec!["quick".to_owned()],
         }
     }

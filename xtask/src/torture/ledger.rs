@@ -90,6 +90,8 @@ pub(super) struct Book {
     said: BTreeSet<String>,
     pub(super) refusals: BTreeMap<String, usize>,
     pub(super) repeated: usize,
+    /// Tokens that were asked for outside of any load, and not answered.
+    pub(super) pending: Vec<String>,
     pub(super) faults: BTreeMap<String, usize>,
     pub(super) ready_ms: Vec<f64>,
 }

@@ -28,10 +28,18 @@ pub(super) struct Mix {
     pub(super) open_max: usize,
     /// Before the next one.
     pub(super) pause_max: Duration,
+    /// Tokens are asked for again, which is the same build for five minutes of the server's clock.
+    pub(super) repeats: bool,
 }
 
-pub(super) const MIX: Mix =
-    Mix { failing: 10, stubborn: 15, quick: 10, open_max: 2, pause_max: Duration::from_millis(1500) };
+pub(super) const MIX: Mix = Mix {
+    failing: 10,
+    stubborn: 15,
+    quick: 10,
+    open_max: 2,
+    pause_max: Duration::from_millis(1500),
+    repeats: true,
+};
 
 #[derive(Debug)]
 pub(super) struct Load {
@@ -156,7 +164,7 @@ impl Client {
         let stop =
             (kind == Kind::Stubborn).then(|| Instant::now() + self.chance.up_to(Duration::from_millis(2500)));
         self.open.push((build.clone(), stop));
-        if self.chance.percent(10) {
+        if self.mix.repeats && self.chance.percent(10) {
             self.repeat(operation, input, token, &build);
         }
     }
@@ -168,6 +176,7 @@ impl Client {
             match self.api.ask(operation, input) {
                 Answer::Done(value) => return Some(value),
                 Answer::Lost(_) => {}
+                refused if refused.is_skew() => {}
                 Answer::Refused { status, code, .. } if status >= 500 && !code.is_empty() => {
                     self.ledger.write(Entry::Refused { token: token.to_owned(), status, code });
                 }

@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::bench::sign;
 
@@ -31,7 +31,7 @@ pub(super) struct Yard {
     /// Processes of the program that were ever seen.
     agents: Mutex<BTreeSet<u32>>,
     /// Seconds by which the server's clock is ahead.
-    ahead: AtomicI64,
+    ahead: Arc<AtomicI64>,
 }
 
 /// What is not the same for all servers.
@@ -75,11 +75,6 @@ impl Yard {
 
     pub(super) fn server_log(&self) -> PathBuf {
         self.folder.join("server.log")
-    }
-
-    /// `address:port`, the same after each start.
-    pub(super) fn host(&self) -> &str {
-        &self.host
     }
 
     /// The command line that starts the server, before anything that is put around it.
@@ -196,16 +191,12 @@ impl Yard {
     }
 
     pub(super) fn api(&self) -> Api {
-        Api::new(&self.host, self.ahead.load(Ordering::Relaxed))
+        Api::new(&self.host, self.ahead.clone())
     }
 
     /// Requests made from now on are signed for a clock that is so far ahead.
     pub(super) fn set_ahead(&self, seconds: i64) {
         self.ahead.store(seconds, Ordering::Relaxed);
-    }
-
-    pub(super) fn ahead(&self) -> i64 {
-        self.ahead.load(Ordering::Relaxed)
     }
 
     /// Bucket, parameter and projects.
@@ -223,15 +214,6 @@ impl Yard {
     pub(super) fn last_words(&self) -> String {
         let text = std::fs::read(self.server_log()).unwrap_or_default();
         String::from_utf8_lossy(&text[text.len().saturating_sub(2000)..]).into_owned()
-    }
-
-    /// One build's document.
-    pub(super) fn build(&self, id: &str) -> Result<Value, String> {
-        let answer = self.api().ask("BatchGetBuilds", &json!({ "ids": [id] })).done()?;
-        match answer["builds"].get(0) {
-            Some(build) => Ok(build.clone()),
-            None => Err(format!("{id} is not found")),
-        }
     }
 
     fn process(&self) -> std::sync::MutexGuard<'_, Option<Child>> {

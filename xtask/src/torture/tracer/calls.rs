@@ -14,6 +14,8 @@ pub(in crate::torture) enum Calls {
     Changing,
     /// Those that change files and folders; of a file, if it lies below this path.
     Files(PathBuf),
+    /// Those that change files below this path, by their descriptors alone.
+    Writes(PathBuf),
     /// Those that ask for files below this path to be kept.
     Syncs(PathBuf),
     /// Locks on files below this path.
@@ -111,6 +113,7 @@ impl Calls {
                 .or_else(copies)
                 .or_else(syncs)
                 .map_or_else(|| by_name(call, &arguments), |written| below(written, folder)),
+            Calls::Writes(folder) => below(writes().or_else(copies)?, folder),
             Calls::Syncs(folder) => below(syncs()?, folder),
             Calls::Locks(folder) => below(locks(call, &arguments)?, folder),
         }
