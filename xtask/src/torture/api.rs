@@ -3,10 +3,15 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::bench::client::Client;
+
+/// How often something is read whose answer is lost.
+const READS: usize = 5;
+const CODEBUILD: &str = "CodeBuild_20161006.";
 
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -50,7 +55,12 @@ impl Api {
     }
 
     pub(super) fn ask(&mut self, operation: &str, input: &Value) -> Answer {
-        self.of("codebuild", &format!("CodeBuild_20161006.{operation}"), input)
+        self.of("codebuild", &format!("{CODEBUILD}{operation}"), input)
+    }
+
+    /// [`Api::read`] of CodeBuild.
+    pub(super) fn get(&mut self, operation: &str, input: &Value) -> Result<Value, String> {
+        self.read("codebuild", &format!("{CODEBUILD}{operation}"), input)
     }
 
     pub(super) fn of(&mut self, service: &str, target: &str, input: &Value) -> Answer {
@@ -67,6 +77,17 @@ impl Api {
         }
     }
 
+    /// What changes nothing may be asked for again: a connection that was not used for a while is closed.
+    pub(super) fn read(&mut self, service: &str, target: &str, input: &Value) -> Result<Value, String> {
+        for _ in 1..READS {
+            match self.of(service, target, input) {
+                Answer::Lost(_) => std::thread::sleep(Duration::from_millis(20)),
+                answer => return answer.done(),
+            }
+        }
+        self.of(service, target, input).done()
+    }
+
     /// All of a build's log.
     pub(super) fn log(&mut self, build: &Value) -> Result<String, String> {
         let mut input = json!({
@@ -76,7 +97,7 @@ impl Api {
         });
         let mut log = String::new();
         loop {
-            let page = self.of("logs", "Logs_20140328.GetLogEvents", &input).done()?;
+            let page = self.read("logs", "Logs_20140328.GetLogEvents", &input)?;
             let events = page["events"].as_array().map(Vec::as_slice).unwrap_or_default();
             events.iter().filter_map(|event| event["message"].as_str()).for_each(|text| log.push_str(text));
             if input["nextToken"] == page["nextForwardToken"] {

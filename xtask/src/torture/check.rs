@@ -9,6 +9,7 @@ mod survey;
 use std::time::Instant;
 
 use super::ledger::{Entry, Ledger};
+use super::load;
 use super::yard::Yard;
 
 pub(super) use promises::PROMISES;
@@ -42,8 +43,10 @@ pub(super) fn after_fault(yard: &Yard, ledger: &Ledger) -> Result<(), String> {
     Ok(())
 }
 
-/// Of everything, when no build runs any more: the server is stopped for the part that concerns the host, and stays so.
+/// Of everything, once no build runs any more: the server is stopped for the part that concerns the host, and stays so.
 pub(super) fn at_the_end(yard: &Yard, ledger: &Ledger) -> Result<(), String> {
+    let open = ledger.book().open();
+    open.iter().try_for_each(|build| load::ended(yard, ledger, build))?;
     let survey = Survey::of_all(yard, ledger)?;
     make(yard, ledger, &survey);
     yard.stop()?;

@@ -9,8 +9,9 @@ use nix::sys::signal::Signal;
 
 use super::chance::Chance;
 use super::host;
+use super::kind::Kind;
 use super::ledger::{Entry, Ledger};
-use super::load::{CLIENTS, Load, MIX, Mix};
+use super::load::{self, CLIENTS, Load, MIX, Mix};
 use super::report::Figures;
 use super::yard::{Options, Yard};
 use super::{Setting, check};
@@ -181,16 +182,18 @@ pub(super) fn ready_with_history(
     let ledger = Ledger::open(&setting.ledger("ready"))?;
     yard.start()?;
     yard.furnish()?;
-    for kind in super::kind::ALL {
-        let id = super::load::start_one(&yard, &ledger, kind, &format!("first-{}", kind.project()))?;
-        super::load::ended(&yard, &ledger, &id)?;
+    for kind in [Kind::Steady, Kind::Failing, Kind::Quick] {
+        let id = load::start_one(&yard, &ledger, kind, &format!("first-{}", kind.project()))?;
+        load::ended(&yard, &ledger, &id)?;
     }
-    yard.stop()?;
-    crate::bench::history::fill_folder(&yard.data(), stored)?;
-    yard.start()?;
-    let blocker = super::load::start_one(&yard, &ledger, super::kind::Kind::Stubborn, "blocker")?;
+    if stored > 0 {
+        yard.stop()?;
+        crate::bench::history::fill_folder(&yard.data(), stored)?;
+        yard.start()?;
+    }
+    let blocker = load::start_one(&yard, &ledger, Kind::Stubborn, "blocker")?;
     for number in 0..queued {
-        super::load::start_one(&yard, &ledger, super::kind::Kind::Stubborn, &format!("queued-{number}"))?;
+        load::start_one(&yard, &ledger, Kind::Stubborn, &format!("queued-{number}"))?;
     }
     for _ in 0..kills {
         ledger.write(Entry::Fault { what: "kill -9 of the server".into(), build: None });
@@ -200,10 +203,10 @@ pub(super) fn ready_with_history(
     }
     let begun = Instant::now();
     for id in ledger.book().open().iter().filter(|id| **id != blocker).chain([&blocker]) {
-        super::load::stop(&yard, &ledger, id)?;
+        load::stop(&yard, &ledger, id)?;
     }
     for id in ledger.book().open() {
-        super::load::ended(&yard, &ledger, &id)?;
+        load::ended(&yard, &ledger, &id)?;
     }
     eprintln!("torture: {queued} queued builds were stopped within {:.1} s", begun.elapsed().as_secs_f64());
     check::after_fault(&yard, &ledger)?;

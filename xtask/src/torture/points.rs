@@ -52,8 +52,8 @@ pub(super) fn run(setting: &Setting, points_max: Option<usize>) -> Result<Figure
     yard.furnish()?;
     yard.stop()?;
     let mut lines = Vec::new();
-    for scenario in [Scenario::Succeed, Scenario::Stop] {
-        for role in [Role::Server, Role::Agent] {
+    for scenario in [Scenario::Stop, Scenario::Succeed] {
+        for role in [Role::Agent, Role::Server] {
             let killed_at = BTreeMap::new();
             let mut run = Run { yard: &yard, ledger: &ledger, scenario, role, number: 0, killed_at };
             let covered = run.all(points_max)?;
@@ -77,28 +77,28 @@ pub(super) fn run(setting: &Setting, points_max: Option<usize>) -> Result<Figure
 
 impl Run<'_> {
     fn all(&mut self, points_max: Option<usize>) -> Result<Covered, String> {
-        // One walk without a fault says how many there are.
+        // One walk without a fault says how many there are; some walks are longer.
         let mut total = self.count()?;
         let (mut killed, mut points, mut point) = (0, 0, 1);
         let step = points_max.map_or(1, |most| (total / most).max(1));
         while point <= total {
             points += 1;
-            let mut is_killed = false;
-            for _ in 0..TRIES {
-                let seen = self.walk(Some(point))?;
-                is_killed = !seen.done.is_empty();
-                if is_killed {
-                    break;
-                }
-            }
-            killed += usize::from(is_killed);
-            // Some walks are longer than the first.
-            if is_killed && point == total && points_max.is_none() {
-                total += 1;
-            }
+            killed += usize::from(self.is_killed_at(point)?);
             point += step;
         }
+        while points_max.is_none() && self.is_killed_at(total + 1)? {
+            (killed, points, total) = (killed + 1, points + 1, total + 1);
+        }
         Ok(Covered { points, killed, total })
+    }
+
+    fn is_killed_at(&mut self, point: usize) -> Result<bool, String> {
+        for _ in 0..TRIES {
+            if !self.walk(Some(point))?.done.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn count(&mut self) -> Result<usize, String> {

@@ -1,6 +1,6 @@
 //! What a run comes to, printed for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::bench::statistics::Sample;
@@ -14,6 +14,8 @@ pub(super) struct Figures {
     family: String,
     lines: Vec<String>,
     violations: Vec<(&'static str, String)>,
+    /// How many promises were looked at.
+    promises: usize,
 }
 
 impl Figures {
@@ -36,12 +38,22 @@ impl Figures {
             ));
         }
         lines.push(format!("ledger: {}", ledger.path().display()));
-        Figures { family: family.to_owned(), lines, violations: book.violations.clone() }
+        Figures {
+            family: family.to_owned(),
+            lines,
+            violations: book.violations.clone(),
+            promises: PROMISES.len(),
+        }
     }
 
     /// Of what is checked elsewhere, by a test of its own.
     pub(super) fn told(family: &str, lines: Vec<String>) -> Figures {
-        Figures { family: family.to_owned(), lines, violations: Vec::new() }
+        Figures { family: family.to_owned(), lines, violations: Vec::new(), promises: 1 }
+    }
+
+    /// Not all of them, but so many.
+    pub(super) fn of_promises(self, promises: usize) -> Figures {
+        Figures { promises, ..self }
     }
 
     pub(super) fn with(mut self, line: String) -> Figures {
@@ -49,8 +61,10 @@ impl Figures {
         self
     }
 
-    pub(super) fn broken(&self) -> usize {
-        self.violations.len()
+    /// Promises that were kept, and those that were not.
+    pub(super) fn kept_and_broken(&self) -> (usize, usize) {
+        let broken: BTreeSet<_> = self.violations.iter().map(|(promise, _)| promise).collect();
+        (self.promises.saturating_sub(broken.len()), broken.len())
     }
 
     pub(super) fn text(&self) -> String {
@@ -60,13 +74,12 @@ impl Figures {
         }
         let mut count: BTreeMap<&str, usize> = BTreeMap::new();
         self.violations.iter().for_each(|(promise, _)| *count.entry(promise).or_default() += 1);
-        let each = PROMISES.iter().map(|p| format!("{} {}", p.name, count.get(p.name).unwrap_or(&0)));
-        let _ = writeln!(
-            text,
-            "  violations: {} ({})",
-            self.violations.len(),
-            each.collect::<Vec<_>>().join(", ")
-        );
+        let _ = writeln!(text, "  violations: {}", self.violations.len());
+        for promise in &PROMISES {
+            if let Some(count) = count.get(promise.name) {
+                let _ = writeln!(text, "  {} of {}: {}", count, promise.name, promise.what);
+            }
+        }
         for (promise, what) in self.violations.iter().take(20) {
             let _ = writeln!(text, "    {promise}: {what}");
         }

@@ -6,7 +6,7 @@
 mod calls;
 mod machine;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -69,6 +69,8 @@ struct Shared {
     seen: Mutex<Seen>,
     /// Calls that were meant, of each process, since the fault was given.
     counts: Mutex<HashMap<Pid, usize>>,
+    /// All that were ever traced.
+    processes: Mutex<HashSet<Pid>>,
     is_over: AtomicBool,
 }
 
@@ -87,6 +89,7 @@ impl Tracer {
         let server = Pid::from_raw(yard.launch(&around)?.cast_signed());
         await_stopped(server)?;
         let shared = Arc::new(Shared { fault: Mutex::new(fault), ..Shared::default() });
+        lock(&shared.processes).insert(server);
         let (told, seized) = mpsc::channel();
         let of_thread = shared.clone();
         let thread = std::thread::spawn(move || {
@@ -115,12 +118,18 @@ impl Tracer {
 }
 
 impl Drop for Tracer {
-    /// The kernel lets go of what is traced when the thread ends.
+    /// The kernel lets go of what is traced when the thread ends; until then it waits for somebody to stop, which a signal without a meaning makes them do.
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        while !thread.is_finished() {
+            let processes = lock(&self.shared.processes).clone();
+            processes
+                .iter()
+                .for_each(|process| host::signal(process.as_raw().cast_unsigned(), Signal::SIGCONT));
+            std::thread::sleep(Duration::from_millis(2));
         }
+        let _ = thread.join();
     }
 }
 
@@ -169,14 +178,14 @@ struct Watch {
 impl Watch {
     fn run(&mut self) {
         // Not what other threads of ours have started.
-        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD | WaitPidFlag::WNOHANG;
+        let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
         while !self.shared.is_over.load(Ordering::Relaxed) {
             match waitpid(None, Some(flags)) {
-                Ok(WaitStatus::StillAlive) => std::thread::sleep(Duration::from_micros(50)),
                 Ok(status) => self.take_in(status),
                 Err(Errno::EINTR) => {}
                 // Nobody is left.
-                Err(_) => return,
+                Err(Errno::ECHILD) => return,
+                Err(_) => {}
             }
         }
     }
@@ -215,6 +224,7 @@ impl Watch {
         };
         let task = Task { process, role, failing: None };
         self.tasks.insert(id, task);
+        lock(&self.shared.processes).insert(process);
         Some(task)
     }
 

@@ -73,7 +73,7 @@ impl<'a> Windows<'a> {
         self.revive()?;
         let load = self.load(setting);
         let outcome = (0..windows).try_for_each(|number| {
-            self.window(&failures[number % failures.len()], number / failures.len() % 2 == 0)
+            self.window(&failures[number % failures.len()], (number / failures.len()).is_multiple_of(2))
         });
         self.tracer.iter().for_each(|tracer| tracer.set(None));
         load.finish()?;

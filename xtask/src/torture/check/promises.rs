@@ -226,8 +226,7 @@ fn logs_are_whole(evidence: &Evidence) -> Vec<String> {
 }
 
 fn wrong_log(id: &str, known: &Known, status: &str, log: &str) -> Option<String> {
-    let said: Vec<&str> =
-        log.lines().filter(|line| !line.starts_with("[Container]") && !line.is_empty()).collect();
+    let said: Vec<&str> = log.lines().filter(|line| is_printed_by_commands(line)).collect();
     let expected = known.kind.lines();
     // Of a build that ended as it should, all; of another, what there was before.
     let is_right = match status == "SUCCEEDED" || (status == known.kind.end() && !known.was_hurt) {
@@ -249,6 +248,11 @@ fn wrong_log(id: &str, known: &Known, status: &str, log: &str) -> Option<String>
             last_of(&said)
         )
     })
+}
+
+/// Neither ours nor the shell's, which says it of a full disk.
+fn is_printed_by_commands(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with("[Container]") && !line.ends_with(": No space left on device")
 }
 
 fn last_of<'a>(lines: &'a [&'a str]) -> &'a [&'a str] {

@@ -115,7 +115,7 @@ impl Calls {
                 .map_or_else(|| by_name(call, &arguments), |written| below(written, folder)),
             Calls::Writes(folder) => below(writes().or_else(copies)?, folder),
             Calls::Syncs(folder) => below(syncs()?, folder),
-            Calls::Locks(folder) => below(locks(call, &arguments)?, folder),
+            Calls::Locks(folder) => below(locks(registers)?, folder),
         }
     }
 }
@@ -144,9 +144,12 @@ fn starts(call: i64, arguments: &[u64; 4]) -> Option<&'static str> {
     is_process.then_some("clone")
 }
 
-fn locks(call: i64, arguments: &[u64; 4]) -> Option<(&'static str, u64)> {
-    let is_lock = call == libc::SYS_fcntl && arguments[1] == libc::F_SETLK as u64;
-    is_lock.then_some(("fcntl", arguments[0]))
+/// Asks for a lock. Giving one up never fails.
+fn locks(registers: &Registers) -> Option<(&'static str, u64)> {
+    let arguments = registers.arguments();
+    let is_lock = registers.call() == libc::SYS_fcntl && arguments[1] == libc::F_SETLK as u64;
+    let kind = if is_lock { registers.short_at(arguments[2])? } else { return None };
+    (i32::from(kind) != libc::F_UNLCK).then_some(("fcntl", arguments[0]))
 }
 
 /// Files and sockets; not a process's own pipes and events.

@@ -14,6 +14,13 @@ impl Registers {
     pub(super) fn of(task: Pid) -> nix::Result<Registers> {
         Ok(Registers { task, all: ptrace::getregs(task)? })
     }
+
+    /// The first two bytes of what an argument points to.
+    pub(super) fn short_at(&self, argument: u64) -> Option<i16> {
+        let word = ptrace::read(self.task, argument as ptrace::AddressType).ok()?;
+        let bytes = word.to_ne_bytes();
+        Some(i16::from_ne_bytes([bytes[0], bytes[1]]))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
