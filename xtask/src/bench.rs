@@ -4,15 +4,15 @@
 
 mod artifacts;
 mod cache;
-mod client;
-mod history;
+pub(crate) mod client;
+pub(crate) mod history;
 mod host;
 mod measure;
 mod page;
 mod rootfs;
 mod served;
-mod sign;
-mod statistics;
+pub(crate) mod sign;
+pub(crate) mod statistics;
 
 use std::path::PathBuf;
 

@@ -24,6 +24,9 @@ pub(crate) enum Error {
     Check { command: String, status: std::process::ExitStatus },
     #[error("{0}")]
     Bench(String),
+    /// The evidence could not be taken, or is against us.
+    #[error("torture: {0}")]
+    Torture(String),
     #[error("virtual machine: {0}")]
     Vm(String),
 }

@@ -13,6 +13,7 @@ mod model;
 mod race;
 mod schema;
 mod tidy;
+mod torture;
 mod tree;
 mod trim_model;
 mod vm;
@@ -37,6 +38,7 @@ const COMMANDS: &[Command] = &[
     Command { name: "race", usage: race::USAGE, run: race::run },
     Command { name: "schema", usage: schema::USAGE, run: schema::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
+    Command { name: "torture", usage: torture::USAGE, run: torture::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },
     Command { name: "vm", usage: vm::USAGE, run: vm::run },
 ];

@@ -8,32 +8,49 @@ use serde_json::{Value, json};
 
 use super::sign;
 
-pub(super) struct Client {
+pub(crate) struct Client {
     host: String,
     connection: BufReader<TcpStream>,
+    /// Seconds by which the server's clock is ahead of this one.
+    ahead: i64,
 }
 
 impl Client {
     /// `host` is `address:port`.
-    pub(super) fn connect(host: &str) -> Result<Client, String> {
+    pub(crate) fn connect(host: &str) -> Result<Client, String> {
         let stream = TcpStream::connect(host).map_err(|e| format!("cannot reach {host}: {e}"))?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(60))).map_err(|e| e.to_string())?;
-        Ok(Client { host: host.to_owned(), connection: BufReader::new(stream) })
+        Ok(Client { host: host.to_owned(), connection: BufReader::new(stream), ahead: 0 })
     }
 
-    pub(super) fn codebuild(&mut self, operation: &str, input: &Value) -> Result<Value, String> {
+    /// From now on, requests are signed for a server whose clock is so many seconds ahead.
+    pub(crate) fn set_ahead(&mut self, seconds: i64) {
+        self.ahead = seconds;
+    }
+
+    pub(crate) fn codebuild(&mut self, operation: &str, input: &Value) -> Result<Value, String> {
         self.call("codebuild", &format!("CodeBuild_20161006.{operation}"), input)
     }
 
     /// The status and the body of an answer, whatever they are.
-    pub(super) fn codebuild_bytes(&mut self, operation: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
+    pub(crate) fn codebuild_bytes(&mut self, operation: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
         let target = format!("CodeBuild_20161006.{operation}");
         self.exchange("codebuild", &target, body).map_err(|e| format!("{target}: {e}"))
     }
 
+    /// The same of any service: `target` is the whole of X-Amz-Target.
+    pub(crate) fn bytes(
+        &mut self,
+        service: &str,
+        target: &str,
+        body: &[u8],
+    ) -> Result<(u16, Vec<u8>), String> {
+        self.exchange(service, target, body).map_err(|e| format!("{target}: {e}"))
+    }
+
     /// All of a build's log, from its beginning.
-    pub(super) fn log(&mut self, build: &Value) -> Result<String, String> {
+    pub(crate) fn log(&mut self, build: &Value) -> Result<String, String> {
         let mut input = json!({
             "logGroupName": build["logs"]["groupName"],
             "logStreamName": build["logs"]["streamName"],
@@ -68,7 +85,7 @@ impl Client {
             sign::CONTENT_TYPE,
             body.len()
         );
-        for (name, value) in sign::headers(service, target, &self.host, body) {
+        for (name, value) in sign::headers(service, target, &self.host, body, self.ahead) {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
         request.push_str("\r\n");

@@ -158,6 +158,11 @@ fn measure_with(
     Ok(taken)
 }
 
+/// Copies the first builds of the projects of a data folder, which no server has, until there are so many builds.
+pub(crate) fn fill_folder(folder: &Path, builds: usize) -> Result<(), String> {
+    fill(&Place { name: "SQLite", folder: folder.to_owned(), url: None }, builds)
+}
+
 fn fill(place: &Place, builds: usize) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let folder = place.folder.to_string_lossy();

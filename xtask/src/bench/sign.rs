@@ -7,14 +7,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-pub(super) const KEY_ID: &str = "AKIBENCH000000000001";
-pub(super) const SECRET: &str = "bench/secret+0000000000000000000000000000";
-pub(super) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
+pub(crate) const KEY_ID: &str = "AKIBENCH000000000001";
+pub(crate) const SECRET: &str = "bench/secret+0000000000000000000000000000";
+pub(crate) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 const REGION: &str = "us-east-1";
 
-/// The headers that sign `body` for `service`; `(name, value)`.
-pub(super) fn headers(service: &str, target: &str, host: &str, body: &[u8]) -> [(&'static str, String); 3] {
+/// The headers that sign `body` for `service`, where the time is `ahead` seconds later than here; `(name, value)`.
+pub(crate) fn headers(
+    service: &str,
+    target: &str,
+    host: &str,
+    body: &[u8],
+    ahead: i64,
+) -> [(&'static str, String); 3] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = now.saturating_add_signed(ahead);
     let time = basic_time(now);
     let scope = format!("{}/{REGION}/{service}/aws4_request", &time[..8]);
     let names = "content-type;host;x-amz-date;x-amz-target";

@@ -2,30 +2,30 @@
 
 /// Milliseconds, sorted.
 #[derive(Debug, Clone)]
-pub(super) struct Sample(Vec<f64>);
+pub(crate) struct Sample(Vec<f64>);
 
 impl Sample {
     /// None if there is nothing to say anything about.
-    pub(super) fn of(mut values: Vec<f64>) -> Option<Sample> {
+    pub(crate) fn of(mut values: Vec<f64>) -> Option<Sample> {
         values.sort_by(f64::total_cmp);
         (!values.is_empty()).then_some(Sample(values))
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
     /// The smallest value that `percent` of all do not exceed.
-    pub(super) fn percentile(&self, percent: usize) -> f64 {
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0[rank.min(self.0.len()) - 1]
     }
 
-    pub(super) fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         self.percentile(50)
     }
 
-    pub(super) fn least(&self) -> f64 {
+    pub(crate) fn least(&self) -> f64 {
         self.0[0]
     }
 }

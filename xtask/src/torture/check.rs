@@ -1,0 +1,88 @@
+//! The promises, each a check of its own, made after every fault and once more, of everything, when all is quiet.
+//!
+//! A check looks at what the server says now ([`Survey`]), at what it has said (the ledger), at what builds did (the witness) and at the host. What it finds
+//! wrong goes into the ledger; it never stops a run.
+
+mod promises;
+mod survey;
+
+use std::time::Instant;
+
+use super::ledger::{Entry, Ledger};
+use super::load;
+use super::yard::Yard;
+
+pub(super) use promises::PROMISES;
+pub(super) use survey::Survey;
+
+/// Everything a check may look at.
+pub(super) struct Evidence<'a> {
+    pub(super) yard: &'a Yard,
+    pub(super) ledger: &'a Ledger,
+    pub(super) survey: &'a Survey,
+}
+
+/// One promise of the contract.
+pub(super) struct Promise {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    /// What is wrong, one text for each.
+    check: fn(&Evidence) -> Vec<String>,
+}
+
+impl std::fmt::Debug for Promise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Of what is not over, what is new, and a few others.
+pub(super) fn after_fault(yard: &Yard, ledger: &Ledger) -> Result<(), String> {
+    let survey = Survey::of_some(yard, ledger)?;
+    make(yard, ledger, &survey);
+    Ok(())
+}
+
+/// Of everything, once no build runs any more: the server is stopped for the part that concerns the host, and stays so.
+pub(super) fn at_the_end(yard: &Yard, ledger: &Ledger) -> Result<(), String> {
+    let open = ledger.book().open();
+    open.iter().try_for_each(|build| load::ended(yard, ledger, build))?;
+    let survey = Survey::of_all(yard, ledger)?;
+    make(yard, ledger, &survey);
+    yard.stop()?;
+    make(yard, ledger, &survey.after_the_server());
+    Ok(())
+}
+
+fn make(yard: &Yard, ledger: &Ledger, survey: &Survey) {
+    let evidence = Evidence { yard, ledger, survey };
+    for promise in &PROMISES {
+        for what in (promise.check)(&evidence) {
+            ledger.violation(promise.name, what);
+        }
+    }
+    survey.audited.iter().for_each(|build| {
+        if let Some(known) = ledger.book().builds.get_mut(build) {
+            known.is_audited = true;
+        }
+    });
+}
+
+/// Holds an answer of BatchGetBuilds, asked for at a time, against what had been seen by then (P2), and remembers it.
+pub(super) fn observe(ledger: &Ledger, answer: &serde_json::Value, asked: Instant) {
+    let builds = answer["builds"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for build in builds {
+        let wrong = promises::went_back(ledger, build, asked);
+        wrong.into_iter().for_each(|what| ledger.violation("P2", what));
+        let (id, status) =
+            (build["id"].as_str().unwrap_or_default(), build["buildStatus"].as_str().unwrap_or_default());
+        let is_new = ledger.book().builds.get(id).is_some_and(|known| known.ended.is_none());
+        if is_new && build["buildComplete"] == true {
+            ledger.write(Entry::Ended { build: id.to_owned(), status: status.to_owned() });
+        }
+    }
+    let missing = answer["buildsNotFound"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for id in missing {
+        ledger.violation("P1", format!("{id} was accepted and is not found"));
+    }
+}
