@@ -6,13 +6,14 @@
 mod discover;
 #[cfg(test)]
 mod hostile;
+mod unzip;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use buildspec::glob::Pattern;
@@ -23,10 +24,8 @@ use crate::beneath::{self, Folder};
 use crate::stream::{self, Record};
 pub(crate) use discover::Discover;
 
-/// Entries of one archive, and files of one artifact.
+/// Files of one artifact.
 const ENTRY_LIMIT: usize = 1_000_000;
-/// Bytes that one source archive may unpack to (EN-010: the smallest documented disk).
-const UNPACKED_LIMIT: u64 = 64 << 30;
 /// Bytes of one artifact's files, by their lengths: a sparse file may have any.
 const COLLECTED_LIMIT: u64 = 64 << 30;
 const CHUNK: usize = 256 << 10;
@@ -96,7 +95,7 @@ pub(crate) fn first_fd(fds: Vec<OwnedFd>) -> Option<(File, Option<File>)> {
 fn unzip_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     let Some((mut out, Some(archive))) = first_fd(fds) else { return REFUSED };
     let Ok(args) = serde_json::from_slice::<Unzip>(args) else { return REFUSED };
-    report(&mut out, unzip(&args.target, archive))
+    report(&mut out, unzip::unzip(&args.target, archive))
 }
 
 pub(crate) fn report(out: &mut File, result: Result<(), String>) -> i32 {
@@ -110,74 +109,6 @@ pub(crate) fn report(out: &mut File, result: Result<(), String>) -> i32 {
     }
 }
 
-fn unzip(target: &Path, archive: File) -> Result<(), String> {
-    let mut archive = zip::ZipArchive::new(io::BufReader::new(archive))
-        .map_err(|e| format!("the source is not a ZIP archive: {e}"))?;
-    if archive.len() > ENTRY_LIMIT {
-        return Err(format!("the source archive has {} entries, more than {ENTRY_LIMIT}", archive.len()));
-    }
-    let mut left = UNPACKED_LIMIT;
-    for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).map_err(|e| format!("the source archive is damaged: {e}"))?;
-        let name = entry
-            .name()
-            .map_err(|e| format!("the source archive has an entry without a readable name: {e}"))?;
-        let name = name.into_owned();
-        let path = beneath(target, &name)
-            .ok_or_else(|| format!("the archive entry `{name}` would leave the source folder"))?;
-        let written =
-            unzip_one(&mut entry, &path, left).map_err(|e| format!("cannot unpack `{name}`: {e}"))?;
-        left -= written;
-    }
-    Ok(())
-}
-
-/// Unpacks one entry; returns its bytes.
-fn unzip_one(entry: &mut zip::read::ZipFile<'_, impl Read>, path: &Path, left: u64) -> io::Result<u64> {
-    if entry.is_dir() {
-        fs::create_dir_all(path)?;
-        return Ok(0);
-    }
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let mode = entry.unix_mode().unwrap_or(0o644);
-    if entry.is_symlink() {
-        let mut link = String::new();
-        entry.take(4096).read_to_string(&mut link)?;
-        std::os::unix::fs::symlink(link, path)?;
-        return Ok(0);
-    }
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-        .open(path)?;
-    let written = io::copy(&mut entry.take(left + 1), &mut file)?;
-    if written > left {
-        return Err(io::Error::other(format!("the archive unpacks to more than {UNPACKED_LIMIT} bytes")));
-    }
-    file.set_permissions(fs::Permissions::from_mode(mode & 0o777))?;
-    Ok(written)
-}
-
-/// `target/name` rebuilt from plain components; None if the name is absolute, climbs, or is empty.
-fn beneath(target: &Path, name: &str) -> Option<PathBuf> {
-    if name.contains('\0') || name.contains('\\') && name.contains(':') {
-        return None;
-    }
-    let mut path = target.to_owned();
-    for component in Path::new(name).components() {
-        match component {
-            Component::Normal(part) => path.push(part),
-            Component::CurDir => {}
-            _ => return None,
-        }
-    }
-    Some(path)
-}
-
 /// fds: the stream for messages, the content.
 fn place_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     let Some((mut out, Some(content))) = first_fd(fds) else { return REFUSED };
@@ -188,7 +119,7 @@ fn place_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
 
 fn place(args: &Place, mut content: File) -> Result<(), String> {
     let name = &args.relative;
-    let path = beneath(&args.target, name)
+    let path = unzip::beneath(&args.target, name)
         .ok_or_else(|| format!("the object key `{name}` would leave the source folder"))?;
     let mut put = || -> io::Result<()> {
         if name.ends_with('/') {
@@ -728,6 +659,14 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_beside_the_source_is_no_part_of_it() {
+        let folder = tree(&["src/more/inner", "srcmore/outer"]);
+        let beside = folder.path().join("srcmore");
+        let selected = selection(&folder.path().join("src"), beside.to_str().unwrap(), &["**/*"], &[]);
+        assert_eq!(collected(&selected).0, ["outer"]);
+    }
+
+    #[test]
     fn a_fifo_is_neither_collected_nor_waited_for() {
         let folder = tree(&["a"]);
         let fifo = folder.path().join("fifo");
@@ -735,14 +674,5 @@ mod tests {
             .unwrap();
         assert_eq!(collected(&selection(folder.path(), ".", &["**/*"], &[])).0, ["a"]);
         assert!(open_regular(&fifo).is_err());
-    }
-
-    #[test]
-    fn archive_names_that_leave_the_folder_are_refused() {
-        let target = Path::new("/t");
-        for name in ["/etc/passwd", "../x", "a/../../x", "C:\\x", "a\0b"] {
-            assert_eq!(beneath(target, name), None, "{name:?}");
-        }
-        assert_eq!(beneath(target, "./a//b"), Some("/t/a/b".into()));
     }
 }

@@ -12,6 +12,7 @@ use api::codebuild::{Build, ComputeType, EnvironmentType};
 use api::{AccountId, Region};
 use aws::s3::Encryption;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use store::objects::Owner;
 
@@ -130,6 +131,54 @@ impl TellBuilds {
 impl fmt::Debug for TellBuilds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TellBuilds")
+    }
+}
+
+/// Makes the ids of builds and of what else has one nobody can guess.
+#[derive(Clone)]
+pub struct NewUuid(Arc<dyn Fn() -> Uuid + Send + Sync>);
+
+impl NewUuid {
+    pub fn new(make: impl Fn() -> Uuid + Send + Sync + 'static) -> NewUuid {
+        NewUuid(Arc::new(make))
+    }
+
+    pub(crate) fn make(&self) -> Uuid {
+        (self.0)()
+    }
+}
+
+impl Default for NewUuid {
+    fn default() -> NewUuid {
+        NewUuid::new(Uuid::new_v4)
+    }
+}
+
+impl fmt::Debug for NewUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NewUuid")
+    }
+}
+
+/// Where work on files is done that may take long.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FileWork {
+    /// On threads that are there for it.
+    #[default]
+    Aside,
+    /// At once, on the thread of whoever needs it: so that one thing happens after another, always in the same order.
+    AtOnce,
+}
+
+impl FileWork {
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> crate::Result<T> {
+        match self {
+            FileWork::Aside => tokio::task::spawn_blocking(work).await.map_err(crate::Error::internal),
+            FileWork::AtOnce => Ok(work()),
+        }
     }
 }
 
@@ -253,6 +302,8 @@ pub struct Config {
     pub log_grew: LogGrew,
     pub tell_builds: TellBuilds,
     pub clock: Arc<dyn Clock>,
+    pub new_uuid: NewUuid,
+    pub file_work: FileWork,
 }
 
 impl Config {
@@ -292,6 +343,8 @@ impl Config {
             log_grew: LogGrew::new(|_, _, _| {}),
             tell_builds: TellBuilds::new(|_| {}),
             clock: Arc::new(SystemClock::new()),
+            new_uuid: NewUuid::default(),
+            file_work: FileWork::default(),
         }
     }
 

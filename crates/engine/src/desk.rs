@@ -165,6 +165,11 @@ impl Desk {
         self.mail.remove(build_id);
     }
 
+    /// A build gives its place back and keeps its mailbox.
+    pub(crate) fn free(&mut self, build_id: &str) {
+        self.queue.leave(build_id);
+    }
+
     /// As [`Desk::leave`], by a driver that tidies up after a build that is over.
     pub(crate) fn leave_untidy(&mut self, build_id: &str) {
         self.leave(build_id);

@@ -9,7 +9,6 @@ mod reports;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use agent::journal::{Context, Event as Report, Outcome};
 use api::codebuild::Build;
@@ -20,6 +19,7 @@ use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use tokio::sync::watch;
 
 use crate::candidate::Candidate;
+use crate::clock::Clock;
 use crate::config::{BuildNews, Image, WantedImage};
 use crate::desk::{Ask, Mailbox};
 use crate::document;
@@ -38,7 +38,7 @@ const OVERDUE_MS: i64 = 30_000;
 /// How long an agent gets to end a stopped build; the promise to the caller is 10 s.
 const STOPPING_MS: i64 = 8_000;
 /// How long to wait before trying to store a state again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MS: i64 = 1000;
 
 /// A build in memory.
 #[derive(Debug)]
@@ -74,6 +74,8 @@ enum End {
     Over,
     /// We are shutting down; the agent goes on, and the next server takes the build up.
     Left,
+    /// No agent ever started for it: it waits for its turn.
+    Waits,
 }
 
 #[derive(Debug)]
@@ -112,6 +114,7 @@ impl Driver {
                 self.shared.desk().tidied_up();
             }
             End::Left => self.shared.leave(&self.live.id),
+            End::Waits => return self.shared.clone().wait_again(self.live, self.mailbox),
         }
         self.shared.driver_left();
     }
@@ -203,13 +206,14 @@ impl Driver {
         let over = clock.sleep_until(clock.uptime_ms().saturating_add(self.time_left_ms()));
         self.stream_made = self.show_provisioning().await;
         tokio::select! {
-            resolved = &mut resolving => Ok(resolved?.map_or_else(Resolved::Failed, Resolved::Image)),
-            () = over => Ok(Resolved::TimedOut),
+            biased;
+            () = closed(&mut self.closing) => Ok(Resolved::Left),
             Some(ask) = self.mailbox.recv() => {
                 self.hear(ask).await;
                 Ok(Resolved::Stopped)
             }
-            () = closed(&mut self.closing) => Ok(Resolved::Left),
+            resolved = &mut resolving => Ok(resolved?.map_or_else(Resolved::Failed, Resolved::Image)),
+            () = over => Ok(Resolved::TimedOut),
         }
     }
 
@@ -264,6 +268,7 @@ impl Driver {
 
     /// Follows the build through its agent to the end. If we cannot, nobody can: the agent is ended.
     async fn follow(&mut self, mut link: Link) -> Result<End> {
+        self.leave_queue();
         let followed = self.follow_link(&mut link).await;
         if followed.is_err() {
             self.bury(link).await;
@@ -280,7 +285,24 @@ impl Driver {
             overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
         }
         loop {
+            // What the agent has to say comes last: it may say much, and must not keep us from ending it.
             tokio::select! {
+                biased;
+                () = closed(&mut self.closing) => return Ok(End::Left),
+                () = &mut overdue => {
+                    let stopped = self.live.state.stop_requested;
+                    tracing::warn!(build = %self.live.id, stopped, "the agent does not end the build; killing it");
+                    self.killed = Some(if stopped { Outcome::Stopped } else { Outcome::TimedOut });
+                    link.kill();
+                    overdue = Box::pin(std::future::pending());
+                }
+                Some(ask) = self.mailbox.recv() => {
+                    if self.hear(ask).await {
+                        link.stop().await;
+                        overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
+                    }
+                }
+                answer = lookup.answer() => link.answer(answer?).await,
                 signal = link.signal() => match signal {
                     Signal::JournalGrew => {
                         offset = self.read_journal(link, offset, &mut lookup).await?;
@@ -309,21 +331,6 @@ impl Driver {
                         }
                     }
                 },
-                answer = lookup.answer() => link.answer(answer?).await,
-                Some(ask) = self.mailbox.recv() => {
-                    if self.hear(ask).await {
-                        link.stop().await;
-                        overdue = clock.sleep_until(clock.uptime_ms() + STOPPING_MS);
-                    }
-                }
-                () = &mut overdue => {
-                    let stopped = self.live.state.stop_requested;
-                    tracing::warn!(build = %self.live.id, stopped, "the agent does not end the build; killing it");
-                    self.killed = Some(if stopped { Outcome::Stopped } else { Outcome::TimedOut });
-                    link.kill();
-                    overdue = Box::pin(std::future::pending());
-                }
-                () = closed(&mut self.closing) => return Ok(End::Left),
             }
         }
     }
@@ -356,21 +363,31 @@ impl Driver {
     async fn find_agent(&mut self) -> Option<Adopted> {
         let clock = self.shared.config.clock.clone();
         let mut overdue = clock.sleep_until(self.overdue_ms());
-        let mut patience = Patience::new("what became of the build's agent cannot be told; asking on");
+        let mut patience = self.patience("what became of the build's agent cannot be told; asking on");
         loop {
             match self.shared.executor.adopt(self.uuid()).await {
                 Ok(found) => return Some(found),
                 Err(error) => patience.complain(&self.live.id, &error),
             }
             tokio::select! {
+                biased;
+                () = &mut overdue => return Some(Adopted::Dead { events: Vec::new() }),
                 goes_on = patience.wait(&mut self.closing) => if !goes_on {
                     return None;
                 },
                 Some(ask) = self.mailbox.recv() => {
+                    self.leave_queue();
                     self.hear(ask).await;
                 }
-                () = &mut overdue => return Some(Adopted::Dead { events: Vec::new() }),
             }
+        }
+    }
+
+    /// A build that may have an agent is beyond the queue, whatever was stored of it: a stop has somebody to tell.
+    fn leave_queue(&mut self) {
+        if self.live.state.phase() == Phase::Queued {
+            let at_ms = self.now_ms();
+            self.apply(Event::Admitted { at_ms });
         }
     }
 
@@ -393,7 +410,8 @@ impl Driver {
             // It had an agent once: only a lost disk can have taken that from us. Its commands ran.
             Some(Adopted::NeverStarted) if self.live.state.launched => self.lose_agent().await,
             Some(Adopted::NeverStarted) if self.live.state.stop_requested => self.stop_unlaunched().await,
-            Some(Adopted::NeverStarted) => self.launch().await,
+            // Its place was kept for an agent that might have been there. Others may have that turn now.
+            Some(Adopted::NeverStarted) => Ok(End::Waits),
         }
     }
 
@@ -473,7 +491,7 @@ impl Driver {
 
     /// Stores the state, trying until the disk has room again: the journal keeps what we cannot.
     async fn store_until_kept(&mut self) -> End {
-        let mut patience = Patience::new("the build's state could not be stored; trying on");
+        let mut patience = self.patience("the build's state could not be stored; trying on");
         loop {
             match self.store().await {
                 Ok(true) => return End::Over,
@@ -531,7 +549,7 @@ impl Driver {
     async fn store_with_next_try(&mut self, next: Candidate) -> End {
         self.show_next_try(Some(next.draft.arn().to_string()));
         let mailbox = self.shared.desk().reserve_next_try(next.id());
-        let mut patience = Patience::new("the build's state could not be stored; trying on");
+        let mut patience = self.patience("the build's state could not be stored; trying on");
         let succession = loop {
             match self.try_to_succeed(&next).await {
                 Ok(succession) => break succession,
@@ -617,8 +635,7 @@ impl Driver {
             self.make_stream().await?;
         }
         let log = self.live.order.plan.log.clone();
-        let sealing = tokio::task::spawn_blocking(move || seal(&log));
-        let held = sealing.await.map_err(Error::internal)??;
+        let held = self.shared.config.file_work.run(move || seal(&log)).await??;
         if let Some(address) = &self.live.order.stream {
             let name = (address.group.as_str(), address.name.as_str());
             let (records, scope) = (&self.shared.records, &self.live.scope);
@@ -642,7 +659,7 @@ impl Driver {
         }
         let (log, root, owner) =
             (order.plan.log.clone(), self.shared.config.objects.clone(), order.plan.objects_owner.clone());
-        let writing = tokio::task::spawn_blocking(move || {
+        let writing = self.shared.config.file_work.run(move || {
             let objects = Objects::open(&root).map_err(io::Error::other)?;
             object.write(&log, &owner.map_or(objects.clone(), |owner| objects.of(owner)))
         });
@@ -666,6 +683,10 @@ impl Driver {
         &self.live.order.plan.uuid
     }
 
+    fn patience(&self, complaint: &'static str) -> Patience {
+        Patience::new(complaint, &self.shared.config.clock)
+    }
+
     fn now_ms(&self) -> i64 {
         self.shared.config.clock.now_ms()
     }
@@ -673,26 +694,29 @@ impl Driver {
 
 /// Trying something until it works. Complains once, not at every try.
 #[derive(Debug)]
-struct Patience {
+pub(crate) struct Patience {
+    clock: Arc<dyn Clock>,
     complaint: Option<&'static str>,
 }
 
 impl Patience {
-    fn new(complaint: &'static str) -> Patience {
-        Patience { complaint: Some(complaint) }
+    pub(crate) fn new(complaint: &'static str, clock: &Arc<dyn Clock>) -> Patience {
+        Patience { clock: clock.clone(), complaint: Some(complaint) }
     }
 
-    fn complain(&mut self, build: &str, error: &impl std::fmt::Display) {
+    pub(crate) fn complain(&mut self, build: &str, error: &impl std::fmt::Display) {
         if let Some(complaint) = self.complaint.take() {
             tracing::error!(%build, %error, "{complaint}");
         }
     }
 
     /// False: we are shutting down.
-    async fn wait(&self, closing: &mut watch::Receiver<bool>) -> bool {
+    pub(crate) async fn wait(&self, closing: &mut watch::Receiver<bool>) -> bool {
+        let until = self.clock.uptime_ms().saturating_add(RETRY_MS);
         tokio::select! {
-            () = tokio::time::sleep(RETRY) => true,
+            biased;
             () = closed(closing) => false,
+            () = self.clock.sleep_until(until) => true,
         }
     }
 }

@@ -2,15 +2,16 @@
 //! `operations`.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executor::{Adopted, Executor};
-use store::records::{IncompleteBuild, Records, Scope, Vault};
+use store::records::{Build, IncompleteBuild, Records, Scope, Vault};
 use tokio::sync::{Notify, watch};
 
 use crate::config::Config;
 use crate::desk::{Arrival, Desk, Mailbox, Taken, Why};
-use crate::driver::{Driver, Live, Start};
+use crate::driver::{Driver, Live, Patience, Start};
 use crate::error::{Error, Result};
 use crate::queue::{Limits, Load, Running, Waiting};
 
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) closing: watch::Sender<bool>,
     desk: Mutex<Desk>,
+    /// Not everything that runs already is counted yet: nothing may start.
+    recovering: AtomicBool,
     /// Something joined the queue.
     queue_changed: Notify,
     /// A driver is done, or an acceptance.
@@ -70,10 +73,12 @@ impl Engine {
             executor,
             closing: watch::Sender::new(false),
             desk: Mutex::new(desk),
+            recovering: AtomicBool::new(true),
             queue_changed: Notify::new(),
             driver_left: Notify::new(),
         });
         shared.recover().await?;
+        shared.recovering.store(false, Ordering::Relaxed);
         tokio::spawn(shared.clone().expire_builds());
         shared.admit();
         Ok(Engine { _last_one_out: Arc::new(Closer(shared.clone())), shared })
@@ -88,6 +93,11 @@ impl Engine {
     /// Whether a build, `project:uuid`, has been accepted and is not over.
     pub fn is_under_way(&self, build_id: &str) -> bool {
         self.shared.desk().has(build_id)
+    }
+
+    /// Whether a build, `project:uuid`, is in the queue.
+    pub fn is_waiting(&self, build_id: &str) -> bool {
+        self.shared.desk().standing(build_id).is_some()
     }
 
     pub fn config(&self) -> &Config {
@@ -120,7 +130,7 @@ impl Shared {
 
     /// Starts every build that may start now.
     pub(crate) fn admit(self: &Arc<Self>) {
-        if self.is_closing() {
+        if self.is_closing() || self.recovering.load(Ordering::Relaxed) {
             return;
         }
         let admitted = self.desk().admit();
@@ -129,7 +139,7 @@ impl Shared {
 
     /// Puts an accepted build into the queue, and starts what may start.
     pub(crate) fn arrive(self: &Arc<Self>, live: Box<Live>, mailbox: Mailbox) {
-        let (build, id) = (self.waiting(&live), live.id.clone());
+        let (build, id) = (self.waiting(&live, 0), live.id.clone());
         let stopped = {
             let mut desk = self.desk();
             desk.reservation_used();
@@ -138,6 +148,20 @@ impl Shared {
         stopped.into_iter().for_each(|taken| self.start_driver(taken));
         self.admit();
         self.desk().forget_live(&id);
+        self.queue_changed.notify_one();
+        self.driver_left();
+    }
+
+    /// A build that had its place in the limits waits for its turn again: no agent has ever started for it.
+    pub(crate) fn wait_again(self: &Arc<Self>, live: Box<Live>, mailbox: Mailbox) {
+        let build = self.waiting(&live, self.waited_ms(&live));
+        let stopped = {
+            let mut desk = self.desk();
+            desk.free(&live.id);
+            desk.arrive(build, mailbox, Arrival::Stored(live.scope))
+        };
+        stopped.into_iter().for_each(|taken| self.start_driver(taken));
+        self.admit();
         self.queue_changed.notify_one();
         self.driver_left();
     }
@@ -155,7 +179,8 @@ impl Shared {
             let live = match live {
                 Some(live) => live,
                 None => match shared.load(&scope, &build_id).await {
-                    Ok(live) => Box::new(live),
+                    Ok(Some(live)) => Box::new(live),
+                    Ok(None) => return shared.let_go(&build_id),
                     Err(error) => return shared.abandon(&build_id, &error),
                 },
             };
@@ -178,28 +203,49 @@ impl Shared {
         self.driver_left.notify_waiters();
     }
 
-    /// A build that cannot even be read: the next start tries again.
+    /// A build that makes no sense: the next start tries again.
     fn abandon(self: &Arc<Self>, build_id: &str, error: &Error) {
         tracing::error!(build = %build_id, %error, "the build cannot be read; leaving it for the next start");
+        self.let_go(build_id);
+    }
+
+    fn let_go(self: &Arc<Self>, build_id: &str) {
         self.leave(build_id);
         self.driver_left();
     }
 
-    async fn load(&self, scope: &Scope, build_id: &str) -> Result<Live> {
-        let build = self.records.get_build(scope, build_id).await?;
-        let plan = self.records.get_plan(scope, build_id).await?;
-        match build.zip(plan) {
-            Some((build, plan)) => Live::read(build, &plan),
-            None => Err(Error::internal(format!("build {build_id} is not in the store"))),
+    /// The build as it is stored, asked for until the store can tell. None: we are shutting down.
+    async fn load(&self, scope: &Scope, build_id: &str) -> Result<Option<Live>> {
+        let mut closing = self.closing.subscribe();
+        let mut patience = Patience::new("the build cannot be read; trying on", &self.config.clock);
+        loop {
+            match self.stored(scope, build_id).await {
+                Ok(Some((build, plan))) => return Live::read(build, &plan).map(Some),
+                Ok(None) => return Err(Error::internal(format!("build {build_id} is not in the store"))),
+                Err(error) => patience.complain(build_id, &error),
+            }
+            if !patience.wait(&mut closing).await {
+                return Ok(None);
+            }
         }
     }
 
-    fn waiting(&self, live: &Live) -> Waiting {
+    async fn stored(&self, scope: &Scope, build_id: &str) -> store::Result<Option<(Build, String)>> {
+        let build = self.records.get_build(scope, build_id).await?;
+        let plan = self.records.get_plan(scope, build_id).await?;
+        Ok(build.zip(plan))
+    }
+
+    /// How long a build has waited, by the wall clock: no other has gone on while nobody was there.
+    fn waited_ms(&self, live: &Live) -> i64 {
+        self.config.clock.now_ms() - live.state.phases[0].started_ms
+    }
+
+    fn waiting(&self, live: &Live, waited_ms: i64) -> Waiting {
         let settings = &live.order.settings;
         let compute_type =
             settings.environment.as_ref().and_then(|environment| environment.compute_type.as_ref());
         let patience_ms = i64::from(settings.queued_timeout_in_minutes.unwrap_or_default()) * 60_000;
-        let waited_ms = self.config.clock.now_ms() - live.state.phases[0].started_ms;
         // A clock that jumped while we were away must not make a build wait longer than it may, or not at all.
         let left_ms = patience_ms - waited_ms.clamp(0, patience_ms);
         Waiting {
@@ -244,14 +290,14 @@ impl Shared {
         };
         let mailbox = self.desk().open_mailbox(&live.id);
         if matches!(start, Start::Adopted(_) | Start::Unknown) {
-            let Waiting { project, compute_type, .. } = self.waiting(&live);
+            let Waiting { project, compute_type, .. } = self.waiting(&live, 0);
             self.desk().occupy(&live.id, Running { project, compute_type });
         }
         tokio::spawn(Driver::new(self.clone(), live, mailbox).run(start));
     }
 
     fn queue_again(&self, live: Box<Live>) {
-        let build = self.waiting(&live);
+        let build = self.waiting(&live, self.waited_ms(&live));
         let mut desk = self.desk();
         let mailbox = desk.open_mailbox(&live.id);
         // The mailbox is new and empty, so the build does not come back.
@@ -286,9 +332,10 @@ impl Shared {
                 }
             };
             tokio::select! {
+                biased;
+                _ = closing.wait_for(|closing| *closing) => return,
                 () = due => {}
                 () = self.queue_changed.notified() => {}
-                _ = closing.wait_for(|closing| *closing) => return,
             }
             let expired = self.desk().expire(clock.uptime_ms());
             expired.into_iter().for_each(|taken| self.start_driver(taken));

@@ -207,8 +207,11 @@ impl State {
 
     // COMPAT: LC-062 waiting too long ends QUEUED with TIMED_OUT.
     fn time_out_in_queue(&mut self, at_ms: i64) -> Vec<Effect> {
-        if self.phase() != Phase::Queued {
-            return Vec::new();
+        match self.phase() {
+            Phase::Queued => {}
+            // Admitted before a restart, but never launched: it is in the queue again.
+            Phase::Provisioning if !self.launched => {}
+            _ => return Vec::new(),
         }
         self.end_at_once(at_ms, Outcome::TimedOut, timed_out())
     }

@@ -3,7 +3,6 @@
 use api::codebuild::{AutoRetryConfig, Project, StartBuildInput};
 use api::{AccountId, Arn};
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use agent::journal::Outcome;
 
@@ -68,7 +67,7 @@ pub(crate) fn next(
     config: &Config,
 ) -> Result<Draft> {
     let request = Request {
-        uuid: Uuid::new_v4(),
+        uuid: config.new_uuid.make(),
         account,
         initiator: initiator(order),
         now_ms,

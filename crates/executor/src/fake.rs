@@ -1,7 +1,7 @@
 //! An executor that runs no commands: its agents follow a script, in this process, and write real journals.
 //!
-//! For trying out the engine. Agents live as tasks of the tokio runtime and, as real ones do, go on when the
-//! engine that launched them is gone.
+//! For trying out the engine. Agents live as tasks of the tokio runtime in which the executor was made and, as real ones
+//! do, go on when the engine that launched them is gone, with its own runtime too.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -15,6 +15,7 @@ use agent::journal::{self, Context, Event, Outcome, Phase, ReportGroup, Secret, 
 use agent::plan::Plan;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Adopted, Error, Executor, Future, Link, Result};
@@ -65,6 +66,8 @@ pub struct Fake(Arc<Shared>);
 
 struct Shared {
     folder: PathBuf,
+    /// Where agents live.
+    world: Handle,
     now_ms: Box<Now>,
     script: Mutex<Arc<ScriptFor>>,
     agents: Mutex<HashMap<String, Agent>>,
@@ -97,10 +100,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Fake {
-    /// `folder` takes the journals; `now_ms` tells the agents the time.
+    /// `folder` takes the journals; `now_ms` tells the agents the time. Called within a tokio runtime.
     pub fn new(folder: &Path, now_ms: impl Fn() -> i64 + Send + Sync + 'static) -> Fake {
         Fake(Arc::new(Shared {
             folder: folder.to_path_buf(),
+            world: Handle::current(),
             now_ms: Box::new(now_ms),
             script: Mutex::new(Arc::new(|_: &Plan| Script::default())),
             agents: Mutex::default(),
@@ -127,6 +131,13 @@ impl Fake {
     /// How many agents have started for this build; a build's commands ran as often.
     pub fn starts(&self, uuid: &str) -> u32 {
         lock(&self.0.starts).get(uuid).copied().unwrap_or_default()
+    }
+
+    /// The uuids of the builds whose agents are there, in order.
+    pub fn agents(&self) -> Vec<String> {
+        let mut uuids: Vec<String> = lock(&self.0.agents).keys().cloned().collect();
+        uuids.sort();
+        uuids
     }
 
     /// The answers that this build's agents got to their references, in order.
@@ -171,7 +182,7 @@ impl Fake {
             uuid: uuid.to_string(),
         };
         let (fake, uuid) = (self.clone(), uuid.to_string());
-        tokio::spawn(async move {
+        self.0.world.clone().spawn(async move {
             // An agent that dies leaves as one that is done: without a word.
             let _ = inside.run().await;
             lock(&fake.0.agents).remove(&uuid);
@@ -180,12 +191,22 @@ impl Fake {
     }
 
     fn connect(&self, uuid: &str) -> Result<Option<Link>> {
-        let (ours, theirs) = UnixStream::pair().map_err(Error::Unreachable)?;
+        let (ours, theirs) = self.pair().map_err(Error::Unreachable)?;
         if !self.tell(uuid, Told::Connected(theirs)) {
             return Ok(None);
         }
         let (fake, killed) = (self.clone(), uuid.to_string());
         Ok(Some(Link::new(ours, self.journal(uuid), Box::new(move || fake.kill(&killed)))))
+    }
+
+    /// Two ends of a connection: one for the driver, in its own runtime, and one for the agent.
+    fn pair(&self) -> io::Result<(UnixStream, UnixStream)> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        let ours = UnixStream::from_std(ours)?;
+        let _there = self.0.world.enter();
+        Ok((ours, UnixStream::from_std(theirs)?))
     }
 
     fn find(&self, uuid: &str) -> Result<Adopted> {
@@ -203,7 +224,10 @@ impl Fake {
     fn list(&self) -> Result<Vec<String>> {
         let folder = &self.0.folder;
         let entries = fs::read_dir(folder).map_err(Error::folder("list", folder))?;
-        Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        let mut names: Vec<String> =
+            entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.sort();
+        Ok(names)
     }
 
     fn forget(&self, uuid: &str) -> Result<()> {

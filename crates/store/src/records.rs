@@ -10,6 +10,7 @@
 
 mod address;
 mod builds;
+mod by_hand;
 mod connection;
 mod logs;
 mod page;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 
 pub use address::Address;
 pub use builds::{Acceptance, Build, BuildUpdate, Deletion, IncompleteBuild, NewBuild, Succession, Token};
+pub use by_hand::{Fate, Hand};
 pub use logs::{LogGroup, LogStream, StreamOrder};
 pub use page::{Order, Page};
 pub use projects::{Project, ProjectDeletion, ProjectSort};
@@ -69,6 +71,12 @@ impl Records {
     pub fn connect(address: &Address, folder: &Path) -> Result<Records> {
         let place = Place::Database(address.clone(), folder.to_owned());
         Ok(Records { threads: Arc::new(Threads::start(&place)?) })
+    }
+
+    /// As [`Records::open`], without threads: what is asked is done, in this one, when the [`Hand`] is told to.
+    pub fn by_hand(folder: &Path) -> Result<(Records, Hand)> {
+        let (threads, hand) = Hand::open(folder)?;
+        Ok((Records { threads: Arc::new(threads) }, hand))
     }
 
     /// Completes when another process has taken the records over, while the connection to their database was lost.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "these are tests, helpers and all")]
 
+#[path = "store/by_hand.rs"]
+mod by_hand;
 #[path = "store/crash.rs"]
 mod crash;
 #[path = "store/databases.rs"]

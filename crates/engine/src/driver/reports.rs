@@ -10,7 +10,7 @@ use api::{AccountId, Arn, Timestamp};
 use report::Findings;
 use store::records;
 
-use super::{Driver, Patience};
+use super::Driver;
 use crate::error::{Error, Result};
 use crate::lifecycle::Event;
 use crate::operations::group_record;
@@ -46,7 +46,7 @@ impl Driver {
 
     /// Makes the reports, and the groups that may be made. None: we are shutting down.
     pub(super) async fn open_reports(&mut self, groups: &[Wanted]) -> Option<Answer> {
-        let mut patience = Patience::new("reports could not be made; trying on");
+        let mut patience = self.patience("reports could not be made; trying on");
         loop {
             match self.try_to_open(groups).await {
                 Ok(answer) => return Some(answer),
@@ -119,7 +119,7 @@ impl Driver {
 
     /// Stores a report's end, trying until it is kept. False: we are shutting down.
     async fn keep_report(&mut self, arn: &str, file: Option<&str>, is_complete: bool) -> bool {
-        let mut patience = Patience::new("a report could not be stored; trying on");
+        let mut patience = self.patience("a report could not be stored; trying on");
         loop {
             match self.try_to_keep(arn, file, is_complete).await {
                 Ok(()) => return true,

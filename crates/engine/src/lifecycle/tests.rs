@@ -87,6 +87,19 @@ fn waiting_too_long_times_the_queued_phase_out() {
 }
 
 #[test]
+fn a_build_that_waits_again_after_a_restart_can_wait_too_long_as_well() {
+    let (state, effects) = run([Event::Admitted { at_ms: 2000 }, Event::QueuedTimedOut { at_ms: 9000 }]);
+    assert_eq!(effects.last(), Some(&Effect::Release));
+    assert_eq!(
+        phases(&state)[2..],
+        [(Phase::Provisioning, Some(Outcome::TimedOut)), (Phase::Completed, None)]
+    );
+    let launched = Event::Reported(Report::Started { at_ms: 2100, process: 1 });
+    let (state, _) = run([Event::Admitted { at_ms: 2000 }, launched, Event::QueuedTimedOut { at_ms: 9000 }]);
+    assert!(!state.is_over(), "its agent ends it");
+}
+
+#[test]
 fn a_lost_agent_ends_the_phase_it_was_in() {
     let context = Context { status_code: "X".to_string(), message: "gone".to_string() };
     let (state, _) = run([

@@ -6,7 +6,6 @@ use api::codebuild::{Build, Project, RetryBuildInput, RetryBuildOutput, StartBui
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use store::records::{Acceptance, Scope, Token};
-use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::candidate::Candidate;
@@ -80,7 +79,7 @@ impl Engine {
         let name = project.name.clone().unwrap_or_default();
         let cache_generation = self.shared.records.cache_generation(&self.scope(caller), &name).await?;
         let request = Request {
-            uuid: Uuid::new_v4(),
+            uuid: self.shared.config.new_uuid.make(),
             account: caller.account.clone(),
             initiator: caller.initiator(),
             now_ms: self.shared.config.clock.now_ms(),

@@ -273,3 +273,47 @@ async fn a_build_whose_agent_is_never_found_ends_once_its_time_is_over() {
     tester.clock.advance(Duration::from_secs(30));
     assert_eq!(status(&tester.done(&id).await), "FAULT");
 }
+
+impl Tester {
+    /// The engine goes away, and the next one cannot tell so often what became of its builds.
+    async fn restart_forgetfully(&mut self, times: u32, concurrent: usize) {
+        self.engine.shut_down().await;
+        self.config.concurrent_builds = concurrent;
+        let forgetful = Forgetful { agents: self.agents.clone(), fails: Arc::new(AtomicU32::new(times)) };
+        let (config, records, vault) = (self.config.clone(), self.records.clone(), self.vault.clone());
+        self.engine = Engine::start(config, records, vault, Arc::new(forgetful)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stop_reaches_an_agent_that_is_found_after_it() {
+    let mut tester = Tester::with(|config| config.concurrent_builds = 0).await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    // A kill came between the launch and the storing of PROVISIONING.
+    let order = tester.records.get_plan(&tester.scope(), &id).await.unwrap().unwrap();
+    let order: serde_json::Value = serde_json::from_str(&order).unwrap();
+    let plan: Plan = serde_json::from_value(order["plan"].clone()).unwrap();
+    drop(tester.agents.launch(uuid(&id), &plan).await.unwrap());
+    // At the start, and when its driver asks.
+    tester.restart_forgetfully(2, 1).await;
+    tester.stop(&id).await;
+    let build = tester.done(&id).await;
+    assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("STOPPED", 1));
+    assert_eq!(phases(&build)[6..], ["BUILD STOPPED", "FINALIZING SUCCEEDED", "COMPLETED -"]);
+}
+
+#[tokio::test]
+async fn builds_that_could_not_be_asked_after_start_within_the_limits() {
+    let mut tester = Tester::with(|config| config.concurrent_builds = 0).await;
+    tester.hold_all_in(Phase::Build);
+    let ids = [tester.start().await, tester.start().await, tester.start().await];
+    tester.restart_forgetfully(3, 1).await;
+    for id in &ids {
+        eventually(|| async { tester.agents.agents() == [uuid(id)] }).await;
+        tester.in_phase(id, "BUILD").await;
+        assert_eq!(tester.agents.agents(), [uuid(id)]);
+        tester.agents.release(uuid(id));
+        assert_eq!(status(&tester.done(id).await), "SUCCEEDED");
+    }
+}

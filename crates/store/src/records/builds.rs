@@ -389,6 +389,10 @@ fn get(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Option<Build>> {
     sql.row(&query, [text(&scope.account), text(&scope.region), text(id)], read)
 }
 
+pub(super) fn all(sql: &Sql<'_>) -> Result<Vec<Build>> {
+    sql.rows(&format!("SELECT {COLUMNS} FROM builds ORDER BY sequence"), [], read)
+}
+
 fn read(row: &Columns<'_>) -> Result<Build> {
     Ok(Build {
         scope: Scope { account: row.get(0)?, region: row.get(1)? },

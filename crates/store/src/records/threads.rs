@@ -13,10 +13,10 @@ use super::writer::Writer;
 use crate::error::{Doing, Error, Result};
 
 /// Calls that may wait for the writer, or for the readers; more wait at their callers.
-const QUEUE_LIMIT: usize = 1024;
+pub(super) const QUEUE_LIMIT: usize = 1024;
 const READERS: usize = 2;
 
-type Queue = mpsc::Sender<Box<dyn Call>>;
+pub(super) type Queue = mpsc::Sender<Box<dyn Call>>;
 pub(super) type Calls = mpsc::Receiver<Box<dyn Call>>;
 
 pub(super) struct Threads {
@@ -60,6 +60,11 @@ impl Threads {
             })?;
         }
         Ok(threads)
+    }
+
+    /// None at all: whoever has the other ends of the queues does the work.
+    pub(super) fn none(reads: Queue, writes: Queue, taken_over: watch::Receiver<bool>) -> Threads {
+        Threads { reading: Group::of(reads), writing: Group::of(writes), taken_over }
     }
 
     pub(super) async fn write<T: Send + 'static>(

@@ -67,10 +67,7 @@ impl Writer {
             {
                 group.push(next);
             }
-            let mut waiting = group.into_iter();
-            while waiting.len() > 0 {
-                self.commit_group(&mut waiting);
-            }
+            self.commit(group);
         }
         if let Some(doubt) = self.doubt.take() {
             answer(
@@ -78,6 +75,19 @@ impl Writer {
                 Some(&Error::Unavailable("it is not known whether this was kept".to_owned())),
             );
         }
+    }
+
+    /// Commits calls as one group, or as many as it takes, and answers them.
+    pub(super) fn commit(&mut self, group: Vec<Box<dyn Call>>) {
+        let mut waiting = group.into_iter();
+        while waiting.len() > 0 {
+            self.commit_group(&mut waiting);
+        }
+    }
+
+    /// Asks something outside of any transaction; what it gives is not looked at.
+    pub(super) fn query(&mut self, text: &str) -> Result<()> {
+        self.connected()?.query(text, &[], &mut |_| Ok(()))
     }
 
     /// The next call; `None` when there will be no more. A connection that is lost is made again meanwhile.
