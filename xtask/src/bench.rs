@@ -5,6 +5,7 @@
 mod artifacts;
 mod cache;
 mod client;
+mod disk;
 mod history;
 mod host;
 mod measure;
@@ -89,7 +90,7 @@ fn usage() -> Error {
 /// One section of the page, measured alone; none if there is no such part.
 fn section(part: &str, effort: Effort) -> Option<Result<String, String>> {
     let on_server = |measure: &dyn Fn(&served::Server) -> Result<String, String>| {
-        measure(&served::Server::start(&release_binary()?)?)
+        measure(&served::Server::start_on_disk(&release_binary()?)?)
     };
     Some(match part {
         "--history" => release_binary()
@@ -139,6 +140,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
     let throughput = measure::throughput(&server, effort.builds)?;
     eprintln!("{} log bytes, {} times", effort.log_bytes, effort.logs);
     let log = measure::log(&server, effort.logs, effort.log_bytes)?;
+    server.stop()?;
+    let server = served::Server::start_on_disk(&binary)?;
     eprintln!("caches of {} and {} files", effort.caches.few, effort.caches.many);
     let restored = cache::measure(&server, effort.caches)?;
     eprintln!("a ZIP artifact of {} files", effort.artifacts.files);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::disk::Disk;
 use super::sign;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -19,6 +20,8 @@ pub(super) struct Server {
     process: Child,
     folder: PathBuf,
     host: String,
+    /// Goes when everything in it has gone.
+    _disk: Option<Disk>,
 }
 
 /// KiB. `server` is the server's own process, `beside` all other processes of our binary.
@@ -35,6 +38,16 @@ impl Server {
     pub(super) fn start(binary: &Path) -> Result<Server, String> {
         let folder = own_folder();
         Server::start_in(folder.clone(), binary, &folder.join("data"), None)
+    }
+
+    /// On a file system of its own, if one can be had.
+    pub(super) fn start_on_disk(binary: &Path) -> Result<Server, String> {
+        let folder = own_folder();
+        let Some(disk) = Disk::make(&folder) else { return Server::start(binary) };
+        let folder = disk.folder().join("bench");
+        let mut server = Server::start_in(folder.clone(), binary, &folder.join("data"), None)?;
+        server._disk = Some(disk);
+        Ok(server)
     }
 
     /// On a data folder that stays when it ends, and with the records in a database, if it is said which.
@@ -66,7 +79,7 @@ impl Server {
             .spawn()
             .map_err(|e| format!("{}: {e}", own.display()))?;
         let host = host(&data.join("endpoint"))?;
-        Ok(Server { process, folder, host })
+        Ok(Server { process, folder, host, _disk: None })
     }
 
     pub(super) fn folder(&self) -> &Path {
