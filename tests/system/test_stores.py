@@ -6,8 +6,10 @@ import io
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
+import threading
 import zipfile
 
 import pytest
@@ -149,6 +151,46 @@ def test_a_cache_is_kept_there_with_and_without_a_key(codebuild, there, name):
 
 
 # The keys of the store are nowhere a build can look.
+# SA-090, SA-092, SA-093
+@pytest.mark.parametrize("keyed", [{}, {"key": "k-$(cat lock)", "fallback-keys": ["k-"]}], ids=["", "keyed"])
+def test_a_cache_there_is_shared_with_local_builds_of_any_machine(codebuild, moto, there, make_project, keyed):
+    bucket, name = ("there-keyed", "keyed") if keyed else ("there-plain", "plain")
+    there.create_bucket(Bucket=bucket)
+    location = f"{bucket}/p"
+    codebuild.create_project(name, json.dumps(spec(build=["true"])), cache={"type": "S3", "location": location})
+    text = lambda lock, commands: json.dumps(
+        spec(build=commands) | {"env": {"variables": {"LOCK": lock}}, "cache": {"paths": ["kept/**/*"]} | keyed}
+    ).replace("$(cat lock)", "$LOCK")
+
+    def served(lock, command):
+        build = codebuild.run(name, buildspecOverride=text(lock, [command]))
+        assert build["buildStatus"] == "SUCCEEDED", codebuild.log(build)
+
+    served("1", "mkdir -p kept; echo server > kept/a")
+    # On the machine of the server.
+    here = make_project()
+    here.buildspec(text("1", ["cat kept/a"]))
+    assert here.run("--data", codebuild.server.data, "--cache-of", name).ended(0).output == ["server"]
+    # On another one, that has the store's keys and nothing of the server's.
+    url = here.say("cache", "url", name, "--data", codebuild.server.data).ended(0).out.strip()
+    assert url.startswith(f"s3://{location}/")
+    keys = {"AWS_ENDPOINT_URL_S3": moto.endpoint, "AWS_ACCESS_KEY_ID": "AKIDELSEWHERE0000001", "AWS_SECRET_ACCESS_KEY": SECRET}
+    keys |= {"AWS_REGION": "us-east-1"}
+    away = make_project()
+    away.buildspec(text("2" if keyed else "1", ["cat kept/a; env | grep -c AKIDELSEWHERE || true; echo away > kept/a"]))
+    ran = away.run("--cache-of", url, env=keys).ended(0)
+    assert ran.output == ["server", "0"]
+    assert "Skip saving the cache due to: this build may only read it" in ran.service_lines
+    # What it leaves the server's builds find, if it says so.
+    away.run("--cache-of", url, "--save-cache", env=keys).ended(0)
+    served("2", "test $(cat kept/a) = away")
+    codebuild.api.invalidate_project_cache(projectName=name)
+    served("2", "test ! -e kept/a")
+    assert here.say("cache", "url", name, "--data", codebuild.server.data).ended(0).out.strip() != url
+    for wrong in ["s3://there-plain", "s3:///x", f"{url}x"]:
+        assert "it must be s3://BUCKET/PREFIX/ID" in away.run("--cache-of", wrong, env=keys).ended(2).err
+
+
 def test_a_build_sees_no_key_of_the_store(codebuild, there, name):
     there.create_bucket(Bucket="there-hidden")
     # Not found by where it is itself written.
@@ -270,6 +312,28 @@ def test_a_stop_ends_an_upload_and_leaves_nothing(served, ours, proxy, store, na
     assert not [line for line in processes(f"SYSTEM_TEST={codebuild.server.data}").values() if " transfer " in line]
 
 
+# P6
+def test_a_kill_in_the_middle_of_a_set_leaves_nothing_of_it(served, ours, proxy, store, name):
+    client, bucket = store
+    client.put_object(Bucket=bucket, Key="out/N/3", Body=b"of somebody else")
+    codebuild = served(s3_toml(proxy.endpoint, OUR_KEY_ID, OUR_SECRET, timeout_seconds=60))
+    # Most objects of the set have been made of their parts when this one is.
+    proxy.once("black-hole", lambda method, path: method == "POST" and "/out/N/17?" in path and "uploadId" in path, times=1 << 30)
+    text = spec(build=["for n in $(seq 10 30); do echo $n > $n; done"]) | {"artifacts": {"files": ["*"]}}
+    target = {"type": "S3", "location": bucket, "path": "out", "name": "N", "packaging": "NONE"}
+    codebuild.create_project(name, json.dumps(text), artifacts=target)
+    build = codebuild.start(name)
+    made = lambda: "black-hole" in proxy.made and len(contents(client, bucket)) > 3
+    wait_until(made, "a part of the set", 60)
+    ours_is = lambda line: " transfer " in line
+    (process,) = [pid for pid, line in processes(f"SYSTEM_TEST={codebuild.server.data}").items() if ours_is(line)]
+    os.kill(process, signal.SIGKILL)
+    build = codebuild.wait(build["id"])
+    assert build["buildStatus"] == "FAILED", build["phases"]
+    assert contents(client, bucket) == {"out/N/3": b"of somebody else"}
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+
+
 def test_each_fault_of_a_store_is_got_over_once(proxy, transfers, store):
     client, bucket = store
     part = random.Random(1).randbytes(8 << 20)
@@ -366,6 +430,87 @@ def test_a_broken_answer_is_taken_up_where_it_broke(proxy, transfers, store):
     answer, content = transfers.get(bucket, "large")
     assert "Object" in answer and content == large
     assert len([seen for seen in proxy.seen if seen[0] == "GET"]) == 5
+
+
+# SA-004
+def test_a_folder_of_many_objects_is_fetched_some_at_once(served, ours, proxy, store, name):
+    client, bucket = store
+    sizes = {f"in/d{at % 7}/f{at}": at * 37 for at in range(250)}
+    for key, size in sizes.items():
+        client.put_object(Bucket=bucket, Key=key, Body=key.encode() * (size // len(key)) + b"." * (size % len(key)))
+    codebuild = served(s3_toml(proxy.endpoint, OUR_KEY_ID, OUR_SECRET))
+    at_once, most, lock = [0], [0], threading.Lock()
+    forward = proxy._forward
+
+    def counted(request, body):
+        is_get = request.command == "GET" and "/in/" in request.path
+        with lock:
+            at_once[0] += is_get
+            most[0] = max(most[0], at_once[0])
+        answered = forward(request, body)
+        with lock:
+            at_once[0] -= is_get
+        return answered
+
+    proxy._forward = counted
+    text = spec(build=["find . -type f | wc -l", "cat $(find . -type f | sort) | sha256sum"])
+    codebuild.create_project(name, json.dumps(text), source={"type": "S3", "location": f"{bucket}/in/"})
+    build = codebuild.run(name)
+    log = codebuild.log(build)
+    paths = sorted(f"./{key.removeprefix('in/')}" for key in sizes)
+    whole = b"".join(client.get_object(Bucket=bucket, Key=f"in/{path[2:]}")["Body"].read() for path in paths)
+    assert f"\n{len(sizes)}\n" in log and hashlib.sha256(whole).hexdigest() in log, log
+    assert 1 < most[0] <= 6
+
+
+# SA-004: F33
+def test_objects_in_parts_are_held_against_the_checksums_of_their_parts(proxy, transfers, store):
+    client, bucket = store
+    large = random.Random(4).randbytes((11 << 20) + 7)
+
+    def uploaded(key, part_size):
+        upload = {"Bucket": bucket, "Key": key, "UploadId": client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]}
+        pieces = [large[at : at + part_size] for at in range(0, len(large), part_size)]
+        parts = [client.upload_part(**upload, PartNumber=at + 1, Body=piece)["ETag"] for at, piece in enumerate(pieces)]
+        listed = [{"PartNumber": at + 1, "ETag": etag} for at, etag in enumerate(parts)]
+        client.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed})
+
+    gets = lambda: len([seen for seen in proxy.seen if seen[0] == "GET"])
+    # Of usual parts one whole answer is enough. Ours tells nothing of parts: unusual ones are read until they are twice the same.
+    for key, part_size, enough in [("usual", 8 << 20, 1), ("unusual", 6 << 20, 2)]:
+        uploaded(key, part_size)
+        for times in (0, 1):
+            proxy.seen.clear()
+            proxy.once("corrupted", lambda method, path: method == "GET", times=times)
+            answer, content = transfers.get(bucket, key)
+            assert "Object" in answer and content == large, (key, times, answer)
+            assert gets() >= enough + times, (key, times)
+
+
+# SA-004: F33
+def test_a_store_that_knows_the_sizes_of_parts_is_asked_for_them(tmp_path, moto, there, name):
+    there.create_bucket(Bucket="there-parts")
+    large = random.Random(5).randbytes((11 << 20) + 7)
+    upload = {"Bucket": "there-parts", "Key": "k", "UploadId": there.create_multipart_upload(Bucket="there-parts", Key="k")["UploadId"]}
+    sizes, at, listed = [6 << 20, 5 << 20, 7], 0, []
+    for number, size in enumerate(sizes, 1):
+        listed.append({"PartNumber": number, "ETag": there.upload_part(**upload, PartNumber=number, Body=large[at : at + size])["ETag"]})
+        at += size
+    there.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed})
+    proxy = Proxy(moto.endpoint)
+    transfers = Transfers(tmp_path, proxy.endpoint)
+    for times in (0, 1):
+        proxy.seen.clear()
+        proxy.once("corrupted", lambda method, path: method == "GET", times=times)
+        answer, content = transfers.get("there-parts", "k")
+        assert "Object" in answer and content == large, (times, answer)
+        assert len([seen for seen in proxy.seen if seen[0] == "GET"]) >= 1 + times, proxy.seen
+    # What the store itself has damaged is not taken for the object.
+    proxy.once("corrupted", lambda method, path: method == "GET", times=1 << 30)
+    answer, _ = transfers.get("there-parts", "k")
+    assert "checksums" in answer["Failed"]["Refused"], answer
+    assert transfers.stop() == 0
+    proxy.stop()
 
 
 # P6

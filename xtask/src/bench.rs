@@ -5,6 +5,7 @@
 mod artifacts;
 mod cache;
 pub(crate) mod client;
+mod disk;
 pub(crate) mod history;
 mod host;
 mod measure;
@@ -142,6 +143,8 @@ fn measure_all(effort: Effort) -> Result<page::Results, String> {
     let throughput = measure::throughput(&server, effort.builds)?;
     eprintln!("{} log bytes, {} times", effort.log_bytes, effort.logs);
     let log = measure::log(&server, effort.logs, effort.log_bytes)?;
+    server.stop()?;
+    let server = served::Server::start(&binary)?;
     eprintln!("caches of {} and {} files", effort.caches.few, effort.caches.many);
     let restored = cache::measure(&server, effort.caches)?;
     eprintln!("a ZIP artifact of {} files", effort.artifacts.files);

@@ -51,13 +51,15 @@ pub enum Owner {
     Project(String),
     /// `cacheNamespace`: shared by all projects that name it.
     Namespace(String),
+    /// Of a server that is not here: it has told the scope's name.
+    Named(String),
 }
 
 impl Owner {
     /// The project's or the namespace's name.
     pub fn name(&self) -> &str {
         match self {
-            Owner::Project(name) | Owner::Namespace(name) => name,
+            Owner::Project(name) | Owner::Namespace(name) | Owner::Named(name) => name,
         }
     }
 }
@@ -67,17 +69,35 @@ impl fmt::Display for Owner {
         match self {
             Owner::Project(name) => write!(f, "project {name}"),
             Owner::Namespace(name) => write!(f, "namespace {name}"),
+            Owner::Named(name) => write!(f, "cache {name}"),
         }
     }
 }
 
 impl Scope {
+    /// The scope of this name, if it is one that [`Scope::id`] gives.
+    pub fn named(id: &str) -> Option<Scope> {
+        let is_digit = |(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        };
+        let is_id = id.len() == 36 && id.bytes().enumerate().all(is_digit);
+        is_id.then(|| Scope {
+            account: String::new(),
+            region: String::new(),
+            owner: Owner::Named(id.to_owned()),
+            domain: String::new(),
+            generation: 0,
+        })
+    }
+
     /// A name that no other scope has: 32 hexadecimal digits, in the form of a uuid. COMPAT: SA-094.
     pub fn id(&self) -> String {
         let Scope { account, region, owner, domain, generation } = self;
         let (kind, name) = match owner {
             Owner::Project(name) => ("project", name),
             Owner::Namespace(name) => ("namespace", name),
+            Owner::Named(id) => return id.clone(),
         };
         let digest = digest(&[account, region, kind, name, domain, &generation.to_string()]);
         format!(
@@ -212,6 +232,11 @@ mod tests {
         assert_eq!(different.len(), ids.len());
         assert_eq!(scope().id(), scope().id());
         assert_eq!(scope().id().len(), 36);
+        // By its name it can be found from elsewhere.
+        assert_eq!(Scope::named(&scope().id()).unwrap().id(), scope().id());
+        for other in ["", "demo", &scope().id().to_uppercase(), &scope().id()[1..]] {
+            assert!(Scope::named(other).is_none(), "{other}");
+        }
     }
 
     #[test]

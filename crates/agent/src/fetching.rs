@@ -1,6 +1,7 @@
 //! What runs where repositories are fetched: asking for a host's addresses, and packing what was fetched; and what takes it out again
 //! in the build's container. How git is run is `build/fetch.rs`.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::net::{IpAddr, ToSocketAddrs};
@@ -30,9 +31,17 @@ pub(crate) struct Host {
 }
 
 /// Packs or unpacks this folder.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Tree {
     pub(crate) folder: PathBuf,
+    /// Files that are not packed, below it.
+    pub(crate) without: HashSet<PathBuf>,
+}
+
+impl Tree {
+    pub(crate) fn of(folder: impl Into<PathBuf>) -> Tree {
+        Tree { folder: folder.into(), ..Tree::default() }
+    }
 }
 
 /// fds: where the addresses go, as a JSON list.
@@ -54,18 +63,34 @@ fn addresses_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
 fn pack_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     let Some((mut out, Some(archive))) = first_fd(fds) else { return REFUSED };
     let Ok(tree) = serde_json::from_slice::<Tree>(args) else { return REFUSED };
-    let packed =
-        pack(&tree.folder, archive).map_err(|e| format!("what was fetched cannot be handed on: {e}"));
+    let packed = pack(&tree, archive).map_err(|e| format!("what was fetched cannot be handed on: {e}"));
     report(&mut out, packed)
 }
 
-/// Leaves out what earlier builds of a folder have left there.
-pub(crate) fn pack(folder: &Path, archive: File) -> io::Result<()> {
+pub(crate) fn pack(tree: &Tree, archive: File) -> io::Result<()> {
     let mut archive = tar::Builder::new(BufWriter::with_capacity(BUFFER, archive));
     archive.follow_symlinks(false);
     archive.sparse(false);
-    archive.append_dir_all(".", folder)?;
+    match tree.without.is_empty() {
+        true => archive.append_dir_all(".", &tree.folder)?,
+        false => append_others(&mut archive, tree, Path::new(""))?,
+    }
     archive.into_inner()?.flush()
+}
+
+fn append_others(archive: &mut tar::Builder<impl Write>, tree: &Tree, below: &Path) -> io::Result<()> {
+    let folder = tree.folder.join(below);
+    archive.append_dir(Path::new(".").join(below), &folder)?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = below.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            append_others(archive, tree, &path)?;
+        } else if !tree.without.contains(&path) {
+            archive.append_path_with_name(entry.path(), &path)?;
+        }
+    }
+    Ok(())
 }
 
 /// fds: the stream for messages, the archive. Runs in the build's container, whose own files are all that it could harm.

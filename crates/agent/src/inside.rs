@@ -10,7 +10,7 @@ mod unzip;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub(crate) static FUNCTIONS: &[Function] = &[
     Function { name: "collect", run: collect_entry },
     Function { name: "discover", run: discover::entry },
     Function { name: "place", run: place_entry },
+    Function { name: "place-all", run: place_all_entry },
     Function { name: "pack", run: crate::cache::archive::pack_entry },
     Function { name: "unpack", run: crate::cache::archive::unpack_entry },
     Function { name: "leave-out", run: leave_out_entry },
@@ -70,6 +71,22 @@ pub(crate) struct Place {
     pub(crate) target: PathBuf,
     pub(crate) relative: String,
     pub(crate) mode: u32,
+}
+
+/// Writes files below `target`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct PlaceAll {
+    pub(crate) target: PathBuf,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A file to be, from a part of one of the descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    pub(crate) relative: String,
+    pub(crate) file: usize,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -117,18 +134,40 @@ fn place_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
     report(&mut out, result)
 }
 
-fn place(args: &Place, mut content: File) -> Result<(), String> {
-    let name = &args.relative;
-    let path = unzip::beneath(&args.target, name)
+fn place(args: &Place, content: File) -> Result<(), String> {
+    write_below(&args.target, &args.relative, args.mode, content)
+}
+
+/// fds: the stream for messages, the contents.
+fn place_all_entry(args: &[u8], fds: Vec<OwnedFd>) -> i32 {
+    let mut fds = fds.into_iter().map(File::from);
+    let Some(mut out) = fds.next() else { return REFUSED };
+    let Ok(args) = serde_json::from_slice::<PlaceAll>(args) else { return REFUSED };
+    let files: Vec<File> = fds.collect();
+    report(&mut out, place_all(&args, &files))
+}
+
+fn place_all(args: &PlaceAll, files: &[File]) -> Result<(), String> {
+    args.pieces.iter().try_for_each(|piece| {
+        let Piece { relative, file, offset, size } = piece;
+        let mut file = files.get(*file).ok_or_else(|| format!("`{relative}` has no content"))?;
+        file.seek(io::SeekFrom::Start(*offset)).map_err(|e| format!("cannot read `{relative}`: {e}"))?;
+        write_below(&args.target, relative, 0o644, file.take(*size))
+    })
+}
+
+/// `name` is what is left of an object's key; one that ends with a slash is a folder.
+fn write_below(target: &Path, name: &str, mode: u32, mut content: impl Read) -> Result<(), String> {
+    let path = unzip::beneath(target, name)
         .ok_or_else(|| format!("the object key `{name}` would leave the source folder"))?;
     let mut put = || -> io::Result<()> {
         if name.ends_with('/') {
             return fs::create_dir_all(&path);
         }
-        fs::create_dir_all(path.parent().unwrap_or(&args.target))?;
+        fs::create_dir_all(path.parent().unwrap_or(target))?;
         let mut file = File::create(&path)?;
         io::copy(&mut content, &mut file)?;
-        file.set_permissions(fs::Permissions::from_mode(args.mode))
+        file.set_permissions(fs::Permissions::from_mode(mode))
     };
     put().map_err(|e| format!("cannot write `{name}`: {e}"))
 }

@@ -30,12 +30,16 @@ const ANSWER_MAX_BYTES: usize = 8 << 20;
 pub enum Request {
     /// Makes an object the content of the file.
     Get { bucket: String, key: String, version: Option<String> },
+    /// Makes objects the content of the file, one behind the other: each by its key and its size.
+    GetAll { bucket: String, objects: Vec<(String, u64)> },
     /// Whether there is such an object.
     Head { bucket: String, key: String },
     /// Keys that begin with `prefix` and come behind `after`.
     List { bucket: String, prefix: String, after: Option<String> },
     /// Makes parts of the file objects: all of them or none.
     Put(Vec<Put>),
+    /// Takes back what another process has made of these before it was killed.
+    TakeBack(Vec<Put>),
 }
 
 /// A part of a file that is to be an object.
@@ -59,14 +63,24 @@ pub enum Answer {
     Object {
         version: Option<String>,
     },
-    /// Keys, each with a text that sorts by time; the last key if there are more.
+    /// A page of them; the last key if there are more.
     List {
-        objects: Vec<(String, String)>,
+        objects: Vec<Listed>,
         next: Option<String>,
     },
     /// All objects are there.
     Done,
     Failed(Failure),
+}
+
+/// An object in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub key: String,
+    /// Bytes.
+    pub size: u64,
+    /// In a form that sorts by time.
+    pub modified: String,
 }
 
 /// Why something cannot be read or written, in words for the build's owner.
@@ -144,7 +158,8 @@ impl Transfers {
     }
 }
 
-fn ended() -> Answer {
+/// What is said in the place of a process that has ended.
+pub(crate) fn ended() -> Answer {
     Answer::Failed(Failure::Refused("the process that speaks to the object store has ended".into()))
 }
 

@@ -4,12 +4,13 @@
 //! held against the checksums that came with them, a success that holds an error is one, and what was put is looked at
 //! before it counts. Memory is bounded by [`PARALLEL`] parts, whatever the objects' sizes.
 //!
-//! Below: `call` (one request, signed, tried again), `answer` (what the XML says), `get` and `put`.
+//! Below: `call` (one request, signed, tried again), `answer` (what the XML says), `get` and `put`, `sums` (what bytes are held against).
 
 mod answer;
 mod call;
 mod get;
 mod put;
+mod sums;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,6 +32,10 @@ use call::{ATTEMPTS, Call};
 
 /// How many requests are under way at once.
 pub const PARALLEL: usize = 6;
+/// Bytes of a part, the least that S3 takes being 5 MiB. Other tools take as many.
+const PART_BYTES: u64 = 8 << 20;
+/// Most parts of an object.
+const PARTS_MAX: u64 = 10_000;
 /// Most keys in one page of a listing.
 const PAGE: &str = "1000";
 
@@ -197,6 +202,11 @@ impl Store {
     fn now_ms(&self) -> i64 {
         (self.config.clock)().saturating_add(self.ahead_ms.load(Ordering::Relaxed))
     }
+}
+
+/// How large the parts are that an object of so many bytes is uploaded in.
+fn part_size(size: u64) -> u64 {
+    PART_BYTES.max(size.div_ceil(PARTS_MAX))
 }
 
 fn of_aws(region: &str) -> Result<Url> {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use agent::cache::Owner;
 use agent::cache::layers::{self, BYTES_MAX, ENTRIES_MAX, Listed};
+use agent::plan::Cache;
 use engine::clock::{Clock, SystemClock};
 
-use crate::folders;
+use crate::{admin, folders};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
@@ -32,6 +33,11 @@ enum Verb {
     },
     /// Say how much there is, and how much may be.
     Stats,
+    /// Tell where the cache of a project of the server here is in S3, for `buildyard run --cache-of` on another machine.
+    Url {
+        /// Its name or ARN.
+        project: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -67,8 +73,20 @@ pub(crate) fn cache(arguments: &Arguments) -> Result<(), String> {
             println!("{} of at most {ENTRIES_MAX} caches", all.len());
             println!("{:.1} of at most {:.0} MB", megabytes(bytes), megabytes(BYTES_MAX));
         }
+        Verb::Url { project } => println!("{}", url(&data, project)?),
     }
     Ok(())
+}
+
+fn url(data: &Path, project: &str) -> Result<String, String> {
+    match admin::project_cache(data, project).map_err(|reason| format!("cache url: {reason}"))?.cache {
+        Cache::Objects { bucket, prefix, scope, .. } => {
+            let parts = [bucket.as_str(), prefix.trim_matches('/'), &scope.id()].map(str::to_owned);
+            let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+            Ok(format!("s3://{}", parts.join("/")))
+        }
+        Cache::Layers { .. } | Cache::None => Err(format!("cache url: project {project} has no cache in S3")),
+    }
 }
 
 fn remove(folder: &Path, chosen: &[Listed]) -> Result<(), String> {
@@ -96,7 +114,7 @@ fn line(listed: &Listed, now_s: i64) -> String {
     let age = age(now_s - listed.used_s);
     let owner = match &listed.scope.owner {
         Owner::Project(name) => name.clone(),
-        Owner::Namespace(_) => listed.scope.owner.to_string(),
+        Owner::Namespace(_) | Owner::Named(_) => listed.scope.owner.to_string(),
     };
     let key = listed.entry.key.as_deref().unwrap_or("-");
     format!("{:10.1} MB  {age:>4}  {owner}  {key}", megabytes(listed.entry.bytes()))

@@ -97,8 +97,9 @@ pub(crate) struct Arguments {
     /// Neither find what earlier builds of the folder have cached, nor cache anything.
     #[arg(long)]
     no_cache: bool,
-    /// Find what the builds of this project have cached, by its name or ARN: one of the server that runs in the data folder.
-    #[arg(long, value_name = "PROJECT", conflicts_with = "no_cache")]
+    /// Find what the builds of this project have cached, by its name or ARN: one of the server that runs in the data folder. Or of any
+    /// server's, in S3: s3://BUCKET/PREFIX/ID, as `buildyard cache url PROJECT` tells it there.
+    #[arg(long, value_name = "PROJECT|URL", conflicts_with = "no_cache")]
     cache_of: Option<String>,
     /// Save the project's cache, too, so that its builds find what this one leaves.
     #[arg(long, requires = "cache_of")]

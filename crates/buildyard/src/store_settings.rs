@@ -155,6 +155,16 @@ impl StoreSettings {
     }
 }
 
+/// A bucket as the environment's usual variables and files reach it; the settings are left in a build's folder.
+pub(crate) fn of_environment(folder: &Path, bucket: &str) -> Result<agent::plan::Elsewhere, String> {
+    let endpoint = Environment::ours().s3_endpoint();
+    let region = Environment::ours().config(&Overrides::default())?.region;
+    let setting = S3Setting { endpoint, buckets: Some(vec![bucket.to_owned()]), ..S3Setting::default() };
+    let (settings, path) = (setting.resolved(&region)?, folder.join(FILE));
+    settings.save(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(agent::plan::Elsewhere { settings: path, buckets: settings.buckets })
+}
+
 /// What builds are told of the store, after its settings were left in the data folder; those of an earlier configuration go.
 pub(crate) fn elsewhere(
     setting: Option<S3Setting>,

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use agent::transfer::{Answer, Failure, Put, Request};
-use aws::s3::{At, Headers, Store, Upload};
+use agent::transfer::{Answer, Failure, Listed, Put, Request};
+use aws::s3::{At, Headers, ObjectInList, Store, Upload};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::store_settings::StoreSettings;
@@ -99,15 +99,32 @@ async fn answer((store, settings): &Opened, request: Request, file: &Arc<File>) 
             let got = store.get(&At { bucket, key }, version.as_deref(), file).await;
             got.map(|object| Answer::Object { version: object.version })
         }
+        Request::GetAll { bucket, objects } => {
+            let mut offset = 0;
+            let at = |(key, size)| {
+                offset += size;
+                (key, offset - size, size)
+            };
+            let objects = objects.into_iter().map(at).collect();
+            let emptied = file.set_len(0).map_err(aws::Error::from);
+            match emptied {
+                Ok(()) => store.get_all(&bucket, objects, file).await.map(|()| Answer::Done),
+                Err(error) => Err(error),
+            }
+        }
         Request::Head { bucket, key } => {
             let found = store.head(&At { bucket, key }, None).await;
             found.map(|object| Answer::Object { version: object.version })
         }
         Request::List { bucket, prefix, after } => {
             store.list(&bucket, &prefix, after.as_deref()).await.map(|page| Answer::List {
-                objects: page.objects.into_iter().map(|object| (object.key, object.modified)).collect(),
+                objects: page.objects.into_iter().map(listed).collect(),
                 next: page.next,
             })
+        }
+        Request::TakeBack(puts) => {
+            let uploads = puts.into_iter().map(|put| upload(put, settings)).collect();
+            store.take_back(uploads).await.map(|()| Answer::Done)
         }
         Request::Put(puts) => {
             let uploads = puts.into_iter().map(|put| upload(put, settings)).collect();
@@ -121,6 +138,10 @@ async fn answer((store, settings): &Opened, request: Request, file: &Arc<File>) 
         }
     };
     done.unwrap_or_else(|error| Answer::Failed(failure(&error)))
+}
+
+fn listed(ObjectInList { key, size, modified }: ObjectInList) -> Listed {
+    Listed { key, size, modified }
 }
 
 fn upload(put: Put, settings: &StoreSettings) -> Upload {

@@ -431,7 +431,17 @@ impl Driver {
             let at_ms = self.now_ms();
             self.apply(Event::AgentLost { at_ms, outcome, context });
         }
+        self.recover_objects().await;
         self.finish().await
+    }
+
+    /// The agent may have been killed while it gave a set of objects their names.
+    async fn recover_objects(&self) {
+        let root = self.shared.config.objects.clone();
+        let recovered = tokio::task::spawn_blocking(move || Objects::open(&root)?.recover()).await;
+        if let Ok(Err(error)) = recovered {
+            tracing::warn!(build = %self.live.id, %error, "objects of a lost build cannot be taken back yet");
+        }
     }
 
     /// What to make of an agent that is gone without having finished.

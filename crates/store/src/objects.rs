@@ -52,6 +52,7 @@ struct Root {
     path: PathBuf,
     folder: OwnedFd,
     temporary: OwnedFd,
+    batches: OwnedFd,
     uploads: OwnedFd,
     versions: OwnedFd,
 }
@@ -111,11 +112,12 @@ impl Objects {
         std::fs::create_dir_all(root).doing("making the objects folder")?;
         let folder = tree::open_root(root)?;
         let temporary = tree::make_folder(&folder, ".tmp")?;
+        let batches = tree::make_folder(&folder, ".batches")?;
         let uploads = tree::make_folder(&folder, ".uploads")?;
         let versions = tree::make_folder(&folder, ".versions")?;
         attributes::check_supported(&temporary, root)?;
         Ok(Objects {
-            root: Arc::new(Root { path: root.to_owned(), folder, temporary, uploads, versions }),
+            root: Arc::new(Root { path: root.to_owned(), folder, temporary, batches, uploads, versions }),
             owner: None,
         })
     }
@@ -244,6 +246,7 @@ impl Objects {
     /// Removes what killed processes left unfinished; what is being written now stays. Gives how many were removed.
     /// Uploads are not touched: clients may come back for them (see [`Objects::abort_uploads_before`]).
     pub fn clean(&self) -> Result<usize> {
+        self.recover()?;
         Ok(temporary::clean(&self.root.temporary)? + self.clean_uploads()?)
     }
 
@@ -260,7 +263,11 @@ impl Objects {
     /// Holds the lock until the handle is dropped.
     fn lock_bucket(&self, bucket: &str) -> Result<OwnedFd> {
         let folder = self.open_bucket(bucket)?;
-        if tree::lock(&folder)? { Ok(folder) } else { Err(Error::NoSuchBucket(bucket.to_owned())) }
+        if !tree::lock(&folder)? {
+            return Err(Error::NoSuchBucket(bucket.to_owned()));
+        }
+        self.recover_bucket(bucket, &folder)?;
+        Ok(folder)
     }
 
     fn open_object(&self, bucket: &str, key: &str) -> Result<File> {

@@ -175,7 +175,7 @@ pub(super) fn caches(amount: cache::Amount, restored: &Restored) -> String {
     let mut text = format!(
         "\n## Restoring a cache\n\nDOWNLOAD_SOURCE of builds with NO_SOURCE that find {} or {} files of 100 bytes. A local cache \
          is mounted, {} times each, one in S3 unpacked, a sixth as often; tar unpacks the same archives into a new folder of the same \
-         disk.\n\n| | {} files: p50 | p99 | {} files: p50 | p99 | growth |\n|---|---|---|---|---|---|\n",
+         disk, an ext4 with a journal in a file.\n\n| | {} files: p50 | p99 | {} files: p50 | p99 | growth |\n|---|---|---|---|---|---|\n",
         amount.few, amount.many, amount.restores, amount.few, amount.many
     );
     let Restored { layers, archives, tar } = restored;

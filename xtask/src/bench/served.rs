@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::disk::Disk;
 use super::sign;
 
 /// A server's own log, in its folder.
@@ -21,6 +22,8 @@ pub(super) struct Server {
     process: Child,
     folder: PathBuf,
     host: String,
+    /// Goes when everything in it has gone.
+    _disk: Option<Disk>,
 }
 
 /// What is not as usual about a server.
@@ -43,17 +46,23 @@ pub(super) struct Memory {
 }
 
 impl Server {
+    /// On a file system of its own, if one can be had.
     pub(super) fn start(binary: &Path) -> Result<Server, String> {
-        let folder = own_folder();
-        let data = folder.join("data");
-        Server::start_in(folder, binary, &data, None)
+        Server::start_on_disk(binary, None)
     }
 
     /// All curated images are that one.
     pub(super) fn start_with_image(binary: &Path, image: &Path) -> Result<Server, String> {
+        Server::start_on_disk(binary, Some(Extra::Image(image)))
+    }
+
+    fn start_on_disk(binary: &Path, extra: Option<Extra<'_>>) -> Result<Server, String> {
         let folder = own_folder();
-        let data = folder.join("data");
-        Server::start_in(folder, binary, &data, Some(Extra::Image(image)))
+        let disk = Disk::make(&folder);
+        let folder = disk.as_ref().map_or(folder, |disk| disk.folder().join("bench"));
+        let mut server = Server::start_in(folder.clone(), binary, &folder.join("data"), extra)?;
+        server._disk = disk;
+        Ok(server)
     }
 
     /// On a data folder that stays when it ends, and with the records in a database, if it is said which. It notes what it
@@ -97,7 +106,7 @@ impl Server {
             .spawn()
             .map_err(|e| format!("{}: {e}", own.display()))?;
         let host = host(&data.join("endpoint"))?;
-        Ok(Server { process, folder, host })
+        Ok(Server { process, folder, host, _disk: None })
     }
 
     pub(super) fn folder(&self) -> &Path {

@@ -225,7 +225,7 @@ impl Build<'_> {
                 Err(failure) => return Ok(Err(failure)),
             };
             seen += page.objects.len();
-            newest = page.objects.into_iter().map(|(key, modified)| (modified, key)).chain(newest).max();
+            newest = page.objects.into_iter().map(|found| (found.modified, found.key)).chain(newest).max();
             match page.next.filter(|_| seen < CANDIDATES_MAX) {
                 Some(next) => after = Some(next),
                 None => return Ok(Ok(newest.map(|(_, key)| key))),

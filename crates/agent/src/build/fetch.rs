@@ -3,12 +3,13 @@
 //! What git is told, and what its answers mean, is `source`'s. Here: the container, the credential that goes to one command by one
 //! descriptor and nowhere else, and the way of the files from there to the build.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Seek;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use container::{Container, ExitStatus, Process};
@@ -17,7 +18,7 @@ use source::submodules::{self, Placed};
 use source::{Location, Policy, Scheme, Version, failure, refs, tree};
 
 use super::context::{client_error, failed};
-use super::repositories::Kept;
+use super::repositories::{Kept, Parts};
 use super::ssh::{Ssh, readable};
 use super::{Build, Ended, FETCH};
 use crate::answer::{Answer, GitCredential};
@@ -201,8 +202,7 @@ impl Build<'_> {
 
     fn take_over(&mut self, mut archive: File, folder: &Path) -> Result<()> {
         archive.rewind()?;
-        let tree = Tree { folder: folder.to_owned() };
-        self.inside("unpack-source", &tree, Some(archive))?.map_err(Stopped::Failed)
+        self.inside("unpack-source", &Tree::of(folder), Some(archive))?.map_err(Stopped::Failed)
     }
 }
 
@@ -248,7 +248,15 @@ struct Fetch<'b, 'a> {
     /// Where the repository of the source itself is kept, and whether this build may change it.
     kept: Option<(Kept, Trust)>,
     /// What was there of it.
-    had: Option<tree::Count>,
+    had: Option<Had>,
+}
+
+/// What earlier builds had fetched.
+struct Had {
+    count: tree::Count,
+    parts: Parts,
+    /// Files of objects, below git's folder; none if there are too many of them.
+    objects: Option<HashSet<PathBuf>>,
 }
 
 impl Fetch<'_, '_> {
@@ -308,29 +316,51 @@ impl Fetch<'_, '_> {
     fn take_up(&mut self) -> Result<()> {
         let Some((kept, _)) = &self.kept else { return Ok(()) };
         // Without it there is more to fetch, and nothing else is lost.
-        let Ok(Some(archive)) = kept.open() else { return Ok(()) };
-        let tree = Tree { folder: GIT_FOLDER.into() };
-        match self.build.inside("unpack-source", &tree, Some(archive))? {
-            Ok(()) => self.had = Some(self.count(FOLDER)?),
-            Err(_) => drop(self.run(&["rm", "-rf", "--", FOLDER].map(str::to_owned).into())?),
+        let Ok((parts, archives)) = kept.open() else { return Ok(()) };
+        if archives.is_empty() {
+            return Ok(());
         }
+        for archive in archives {
+            if self.build.inside("unpack-source", &Tree::of(GIT_FOLDER), Some(archive))?.is_err() {
+                return self.run(&["rm", "-rf", "--", FOLDER].map(str::to_owned).into()).map(drop);
+            }
+        }
+        let (count, objects) = (self.count(FOLDER)?, self.objects()?);
+        self.had = Some(Had { count, parts, objects });
         Ok(())
     }
 
-    /// Keeps what was fetched if it is more than there was, before any file is checked out.
+    /// Files that never change: each has the name of what it holds.
+    fn objects(&mut self) -> Result<Option<HashSet<PathBuf>>> {
+        let find =
+            ["find", ".git/objects", "-path", ".git/objects/info", "-prune", "-o", "-type", "f", "-print"];
+        let command = ["env", "-C", FOLDER].iter().chain(&find).map(|word| (*word).to_owned()).collect();
+        let printed = self.run(&command)?;
+        let files = String::from_utf8_lossy(&printed);
+        let files = files.lines().filter_map(|line| line.strip_prefix(".git/")).map(PathBuf::from);
+        Ok((printed.len() < PRINTED_BYTES).then(|| files.collect()))
+    }
+
+    /// Keeps what was fetched if it is more than there was, before any file is checked out: only what is new, most often.
     fn keep(&mut self, count: tree::Count) -> Result<()> {
         let Some((kept, Trust::Full)) = self.kept.take() else { return Ok(()) };
-        if self.had == Some(count) {
+        let had = self.had.take();
+        if had.as_ref().is_some_and(|had| had.count == count) {
             return Ok(());
         }
-        if count.packs > MOST_PACKS {
+        let is_scattered = count.packs > MOST_PACKS;
+        if is_scattered {
             self.run(&git::repack(FOLDER))?;
         }
-        let Ok(Some(file)) = kept.begin() else { return Ok(()) };
-        let tree = Tree { folder: GIT_FOLDER.into() };
-        let packed = self.build.inside("pack", &tree, Some(file.try_clone()?))?;
+        let had = had.and_then(|had| Some((had.parts, had.objects?))).filter(|_| !is_scattered);
+        let (had, without) = had.unzip();
+        let Ok(Some(keeping)) = kept.begin(had) else { return Ok(()) };
+        // What is only added to needs no second copy of all there was.
+        let without = without.filter(|_| keeping.is_addition()).unwrap_or_default();
+        let tree = Tree { folder: GIT_FOLDER.into(), without };
+        let packed = self.build.inside("pack", &tree, Some(keeping.file.try_clone()?))?;
         // A source that cannot be kept is built all the same.
-        if packed.is_err() || kept.finish(file).is_err() {
+        if packed.is_err() || kept.finish(keeping).is_err() {
             kept.give_up();
         }
         Ok(())
@@ -482,7 +512,6 @@ impl Fetch<'_, '_> {
     }
 
     fn pack(&mut self, archive: &File) -> Result<()> {
-        let tree = Tree { folder: FOLDER.into() };
-        self.build.inside("pack", &tree, Some(archive.try_clone()?))?.map_err(Stopped::Failed)
+        self.build.inside("pack", &Tree::of(FOLDER), Some(archive.try_clone()?))?.map_err(Stopped::Failed)
     }
 }

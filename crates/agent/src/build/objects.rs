@@ -9,12 +9,19 @@ use super::Build;
 use crate::objects::{Parcel, Place, unnamed_file};
 use crate::plan::Elsewhere;
 use crate::session::Halt;
-use crate::transfer::{Answer, Failure, Request, Transfers};
+use crate::transfer::{self, Answer, Failure, Listed, Request, Transfers};
 
-/// Keys of a bucket, each with a text that sorts by time.
+/// Some of a bucket's objects.
 pub(super) struct Page {
-    pub(super) objects: Vec<(String, String)>,
+    pub(super) objects: Vec<Listed>,
     pub(super) next: Option<String>,
+}
+
+/// Where an object's bytes are: in which of some files, from where on, how many.
+pub(super) struct Piece {
+    pub(super) file: usize,
+    pub(super) offset: u64,
+    pub(super) size: u64,
 }
 
 type Result<T, E = Halt> = std::result::Result<T, E>;
@@ -56,6 +63,37 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// The contents of some objects: good until others are asked for.
+    pub(super) fn get_objects(
+        &mut self,
+        root: &Path,
+        bucket: &str,
+        objects: &[Listed],
+    ) -> Result<Result<(Vec<File>, Vec<Piece>), Failure>> {
+        let Some(elsewhere) = self.elsewhere(bucket) else {
+            return Ok(self.objects(root).and_then(|here| {
+                let (mut files, mut pieces) = (Vec::new(), Vec::new());
+                for object in objects {
+                    let (file, info) = here.get(bucket, &object.key)?;
+                    pieces.push(Piece { file: files.len(), offset: 0, size: info.size });
+                    files.push(file);
+                }
+                Ok((files, pieces))
+            }));
+        };
+        let wanted = objects.iter().map(|object| (object.key.clone(), object.size)).collect();
+        let answer =
+            self.asked(elsewhere, &Request::GetAll { bucket: bucket.to_owned(), objects: wanted })?;
+        let content = self.transfers.as_mut().map(Transfers::content);
+        let (Answer::Done, Some(content)) = (&answer, content) else { return Ok(Err(failure(answer))) };
+        let mut end = 0;
+        let piece = |object: &Listed| {
+            end += object.size;
+            Piece { file: 0, offset: end - object.size, size: object.size }
+        };
+        Ok(Ok((vec![content?], objects.iter().map(piece).collect())))
+    }
+
     pub(super) fn has_object(
         &mut self,
         root: &Path,
@@ -91,8 +129,11 @@ impl<'a> Build<'a> {
                 let modified = |at: std::time::SystemTime| {
                     at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_nanos())
                 };
-                let object =
-                    |info: store::objects::ObjectInfo| (info.key, format!("{:030}", modified(info.modified)));
+                let object = |info: store::objects::ObjectInfo| Listed {
+                    key: info.key,
+                    size: info.size,
+                    modified: format!("{:030}", modified(info.modified)),
+                };
                 Ok(Page {
                     objects: page.objects.into_iter().map(object).collect(),
                     next: page.next.filter(|_| page.truncated),
@@ -120,8 +161,16 @@ impl<'a> Build<'a> {
     pub(super) fn deliver(&mut self, parcel: Parcel) -> Result<Result<(), Failure>> {
         let Some(first) = parcel.objects.first() else { return Ok(Ok(())) };
         let Some(elsewhere) = self.elsewhere(&first.bucket) else { return Ok(Ok(())) };
+        let again = parcel.file.try_clone()?;
         let mut transfers = Transfers::start(&elsewhere.settings, parcel.file)?;
-        Ok(match transfers.ask(&Request::Put(parcel.objects), self.session)? {
+        let request = Request::Put(parcel.objects);
+        let answer = transfers.ask(&request, self.session)?;
+        if let (true, Request::Put(objects)) = (answer == transfer::ended(), request) {
+            let mut others = Transfers::start(&elsewhere.settings, again)?;
+            // As far as it goes: the build fails in any case.
+            others.ask(&Request::TakeBack(objects), self.session)?;
+        }
+        Ok(match answer {
             Answer::Done => Ok(()),
             answer => Err(failure(answer)),
         })
@@ -140,6 +189,8 @@ impl<'a> Build<'a> {
     /// On the disk of the build, as it may be large.
     pub(super) fn passing(&self) -> Result<File> {
         let home = self.environment.as_ref().ok_or_else(|| Halt::Fault("there is no place".into()))?;
+        // A container whose environment is kept has its layers elsewhere.
+        std::fs::create_dir_all(&home.scratch)?;
         Ok(unnamed_file(&home.scratch)?)
     }
 }

@@ -9,12 +9,17 @@ use container::ExitStatus;
 
 use super::context::{client_error, source_failure, yaml_error};
 use super::layout::{ARTIFACTS, INLINE_BUILDSPEC, READONLY, secondary_folder};
+use super::objects::Piece;
 use super::{Build, Ended};
 use crate::fetching;
 use crate::inside;
 use crate::journal::Context;
 use crate::plan::{self, Source};
 use crate::session::Halt;
+use crate::transfer::Listed;
+
+/// Objects of a folder that are fetched and written at once.
+const AT_ONCE: usize = 100;
 
 impl Build<'_> {
     /// COMPAT: LC-113 the order of what happens, and its lines.
@@ -164,12 +169,11 @@ impl Build<'_> {
     /// Copies a folder of this host into the environment.
     fn carry(&mut self, from: &Path, folder: &Path) -> Result<Ended, Halt> {
         let mut archive = self.passing()?;
-        if let Err(error) = fetching::pack(from, archive.try_clone()?) {
+        if let Err(error) = fetching::pack(&fetching::Tree::of(from), archive.try_clone()?) {
             return Ok(Err(client_error(format!("the source {} cannot be read: {error}", from.display()))));
         }
         std::io::Seek::rewind(&mut archive)?;
-        let unpacked =
-            self.inside("unpack-source", &fetching::Tree { folder: folder.to_owned() }, Some(archive))?;
+        let unpacked = self.inside("unpack-source", &fetching::Tree::of(folder), Some(archive))?;
         if unpacked.is_err() || !from.join(ARTIFACTS).is_dir() {
             return Ok(unpacked);
         }
@@ -213,17 +217,22 @@ impl Build<'_> {
                 Ok(page) => page,
                 Err(failure) => return Ok(Err(source_failure(failure, bucket, prefix)?)),
             };
-            for (key, _) in &page.objects {
-                let Some(relative) = key.strip_prefix(prefix).filter(|name| !name.is_empty()) else {
-                    continue;
+            let wanted = |object: &Listed| object.key.len() > prefix.len() && object.key.starts_with(prefix);
+            let objects: Vec<Listed> = page.objects.into_iter().filter(wanted).collect();
+            for some in objects.chunks(AT_ONCE) {
+                let (files, pieces) = match self.get_objects(root, bucket, some)? {
+                    Ok(got) => got,
+                    Err(failure) => return Ok(Err(source_failure(failure, bucket, prefix)?)),
                 };
-                let relative = relative.to_owned();
-                let content = match self.get_object(root, (bucket, key), None)? {
-                    Ok((content, _)) => content,
-                    Err(failure) => return Ok(Err(source_failure(failure, bucket, key)?)),
+                let piece = |(object, piece): (&Listed, Piece)| inside::Piece {
+                    relative: object.key[prefix.len()..].to_owned(),
+                    file: piece.file,
+                    offset: piece.offset,
+                    size: piece.size,
                 };
-                let place = inside::Place { target: folder.to_owned(), relative, mode: 0o644 };
-                if let Err(context) = self.inside("place", &place, Some(content))? {
+                let pieces = some.iter().zip(pieces).map(piece).collect();
+                let place = inside::PlaceAll { target: folder.to_owned(), pieces };
+                if let Err(context) = self.inside("place-all", &place, files)? {
                     return Ok(Err(context));
                 }
             }
@@ -239,7 +248,7 @@ impl Build<'_> {
         &mut self,
         function: &str,
         arguments: &impl serde::Serialize,
-        content: Option<File>,
+        content: impl IntoIterator<Item = File>,
     ) -> Result<Ended, Halt> {
         let mut decoder = crate::stream::Decoder::default();
         let mut complaint = None;

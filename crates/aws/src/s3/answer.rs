@@ -55,6 +55,17 @@ fn texts(body: &[u8], tell: &mut dyn FnMut(&str, &str)) -> Option<()> {
     }
 }
 
+/// The uploads in parts that are under way, each by its key and its id.
+pub(super) fn uploads(body: &[u8]) -> Vec<(String, String)> {
+    let (mut found, mut key) = (Vec::new(), String::new());
+    texts(body, &mut |path, text| match path {
+        "ListMultipartUploadsResult/Upload/Key" => key = text.to_owned(),
+        "ListMultipartUploadsResult/Upload/UploadId" => found.push((key.clone(), text.to_owned())),
+        _ => {}
+    });
+    found
+}
+
 /// What `&name;` stands for.
 fn replaced(name: &str) -> Option<char> {
     match name {

@@ -2,52 +2,56 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use md5::{Digest, Md5};
 use reqwest::header::HeaderMap;
 use reqwest::{StatusCode, Url};
-use sha2::Sha256;
 
 use super::call::{ATTEMPTS, Call, Failed, unreachable};
-use super::{At, Object, Store, described, is_md5, text};
+use super::put::each;
+use super::sums::{Promise, Sum};
+use super::{At, Object, PARTS_MAX, Store, described, part_size, text};
 use crate::client::pause;
 use crate::error::{Error, Result};
-use crate::sign::hex;
 
 /// Longest pause in which a broken answer may still be taken up where it broke, in attempts that bring nothing new.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Bytes that are looked at at once.
+const PIECE: usize = 1 << 20;
 
 /// An object on its way.
 struct Arriving<'a> {
     store: &'a Store,
     at: &'a At,
     version: Option<&'a str>,
-    into: &'a File,
+    into: Place<'a>,
     /// From the first answer on: all further ones must be of this very object.
     object: Option<Object>,
     /// What the bytes are to add up to.
-    promised: Promised,
+    promised: Vec<Promise>,
     arrived: u64,
-    md5: Md5,
-    sha256: Sha256,
+    /// Of the bytes so far, for each of what is promised of all of them.
+    sums: Vec<(Promise, Sum)>,
+    /// What the parts that came before added up to, when that was not what their ETag says.
+    before: Option<Vec<u8>>,
 }
 
-/// Checksums that came with an answer.
-#[derive(Debug, Default)]
-struct Promised {
-    /// Hex.
-    md5: Option<String>,
-    /// Base64.
-    sha256: Option<String>,
+/// Where in a file an object's bytes go.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    file: &'a File,
+    offset: u64,
+    /// How many there is room for; the whole file is the object's if that is not said.
+    size: Option<u64>,
 }
 
-impl Promised {
-    fn of(object: &Object, headers: &HeaderMap) -> Promised {
-        let md5 = is_md5(&object.etag, headers).then(|| object.etag.to_ascii_lowercase());
-        // `<base64>-<parts>` is one of parts, which nobody knows here.
-        let sha256 = text(headers, "x-amz-checksum-sha256").filter(|sum| !sum.contains('-'));
-        Promised { md5, sha256: sha256.map(str::to_owned) }
+impl Place<'_> {
+    fn empty(self) -> Result<()> {
+        match self.size {
+            None => Ok(self.file.set_len(0)?),
+            Some(_) => Ok(()),
+        }
     }
 }
 
@@ -59,13 +63,33 @@ impl Store {
     /// `NoSuchKey`, `NoSuchVersion` or `NoSuchBucket` as [`Error::Refused`]; [`Error::Damaged`] if the bytes stay wrong.
     pub async fn get(&self, at: &At, version: Option<&str>, into: &File) -> Result<Object> {
         tokio::select! {
-            got = self.got(at, version, into) => got,
+            got = self.got(at, version, Place { file: into, offset: 0, size: None }) => got,
             () = self.stopped() => Err(Error::Stopped),
         }
     }
 
-    async fn got(&self, at: &At, version: Option<&str>, into: &File) -> Result<Object> {
-        let mut wrong = 1;
+    /// As [`Store::get`], for objects of one bucket, some at once: each with the offset at which its bytes go into the file, and its size.
+    ///
+    /// # Errors
+    /// The first that went wrong; [`Error::Damaged`] for one whose size is another by now.
+    pub async fn get_all(
+        &self,
+        bucket: &str,
+        objects: Vec<(String, u64, u64)>,
+        into: &Arc<File>,
+    ) -> Result<()> {
+        let getting = objects.into_iter().map(|(key, offset, size)| {
+            let (store, into, at) = (self.clone(), into.clone(), At { bucket: bucket.to_owned(), key });
+            async move { store.got(&at, None, Place { file: &into, offset, size: Some(size) }).await }
+        });
+        tokio::select! {
+            (_, failed) = each(getting) => failed.map_or(Ok(()), Err),
+            () = self.stopped() => Err(Error::Stopped),
+        }
+    }
+
+    async fn got(&self, at: &At, version: Option<&str>, into: Place<'_>) -> Result<Object> {
+        let (mut wrong, mut before) = (1, None);
         loop {
             let mut arriving = Arriving {
                 store: self,
@@ -73,13 +97,15 @@ impl Store {
                 version,
                 into,
                 object: None,
-                promised: Promised::default(),
+                promised: Vec::new(),
                 arrived: 0,
-                md5: Md5::new(),
-                sha256: Sha256::new(),
+                sums: Vec::new(),
+                before,
             };
-            into.set_len(0)?;
-            match arriving.all().await {
+            into.empty()?;
+            let ended = arriving.all().await;
+            before = arriving.before;
+            match ended {
                 Err(Error::Damaged { .. }) if wrong < ATTEMPTS => wrong += 1,
                 ended => return ended,
             }
@@ -126,12 +152,16 @@ impl Arriving<'_> {
         loop {
             let piece = response.chunk().await.map_err(|error| Failed::again(unreachable(&url, &error)))?;
             let Some(piece) = piece else { break };
-            self.into.write_all_at(&piece, self.arrived).map_err(Error::from)?;
-            self.md5.update(&piece);
-            self.sha256.update(&piece);
+            if self.object.as_ref().is_none_or(|object| self.arrived + piece.len() as u64 > object.size) {
+                return Err(self.damaged("the answer goes on behind its end").into());
+            }
+            self.into.file.write_all_at(&piece, self.into.offset + self.arrived).map_err(Error::from)?;
+            self.sums.iter_mut().for_each(|(_, sum)| sum.update(&piece));
             self.arrived += piece.len() as u64;
         }
-        self.whole(&url)
+        let object = self.whole(&url)?;
+        self.hold_parts(&object).await?;
+        Ok(object)
     }
 
     /// Takes in what an answer's headers say.
@@ -140,9 +170,14 @@ impl Arriving<'_> {
         if is_rest && self.arrived > 0 {
             return Ok(());
         }
+        if self.into.size.is_some_and(|size| size != said.size) {
+            return Err(self.damaged("it was replaced while it was read").into());
+        }
         // From the beginning, asked or not.
-        (self.arrived, self.md5, self.sha256) = (0, Md5::new(), Sha256::new());
-        self.promised = Promised::of(&said, headers);
+        self.arrived = 0;
+        self.promised = Promise::of(&said, headers);
+        let of_all = self.promised.iter().filter(|promise| promise.parts.is_none());
+        self.sums = of_all.map(|promise| (promise.clone(), promise.sums())).collect();
         self.object = Some(said);
         Ok(())
     }
@@ -154,20 +189,92 @@ impl Arriving<'_> {
             let reason = format!("the answer ended after {} of {} bytes", self.arrived, object.size);
             return Err(Failed::again(Error::Unreachable { url: url.to_string(), reason }));
         }
-        let md5 = hex(&self.md5.clone().finalize());
-        let sha256 = base64_simd::STANDARD.encode_to_string(self.sha256.clone().finalize());
-        let differs =
-            |promised: &Option<String>, found: &str| promised.as_ref().is_some_and(|sum| sum != found);
-        if self.arrived > object.size
-            || differs(&self.promised.md5, &md5)
-            || differs(&self.promised.sha256, &sha256)
-        {
+        let all_kept = std::mem::take(&mut self.sums)
+            .into_iter()
+            .all(|(promise, sum)| promise.is_kept_by(&sum.finish()));
+        if !all_kept {
             return Err(self.damaged("the bytes are not those of its checksum").into());
         }
         Ok(object)
     }
 
+    /// Holds what has no checksum over all of it against that over its parts. How long these are most stores tell, and most who upload
+    /// agree on. Otherwise the object is read twice, and counts if it is the same: no network breaks bytes twice in the same way.
+    async fn hold_parts(&mut self, object: &Object) -> Result<()> {
+        let is_whole = self.promised.iter().any(|promise| promise.parts.is_none());
+        let promise = self.promised.first().filter(|_| !is_whole && object.size > 0);
+        let Some(promise) = promise.cloned() else { return Ok(()) };
+        let sum = self.sum_of_parts(&promise, &alike(object.size, part_size(object.size))).await?;
+        if promise.is_kept_by(&sum) {
+            return Ok(());
+        }
+        let told = self.part_sizes(object, promise.parts.unwrap_or(1)).await;
+        let is_told = told.is_some();
+        if let Some(sizes) = told
+            && promise.is_kept_by(&self.sum_of_parts(&promise, &sizes).await?)
+        {
+            return Ok(());
+        }
+        let is_certain = is_told && promise.is_certain;
+        if !is_certain && self.before.as_ref() == Some(&sum) {
+            return Ok(());
+        }
+        self.before = Some(sum);
+        Err(self.damaged("the bytes are not those of its parts' checksums"))
+    }
+
+    /// None if the store does not tell.
+    async fn part_sizes(&self, object: &Object, parts: u64) -> Option<Vec<u64>> {
+        if parts == 1 {
+            return Some(vec![object.size]);
+        }
+        let first = self.told_part_size(object, 1).await?;
+        if object.size.div_ceil(first) == parts {
+            return Some(alike(object.size, first));
+        }
+        let mut sizes = vec![first];
+        for number in 2..=parts.min(PARTS_MAX) {
+            sizes.push(self.told_part_size(object, number).await?);
+        }
+        (sizes.iter().sum::<u64>() == object.size).then_some(sizes)
+    }
+
+    async fn told_part_size(&self, object: &Object, number: u64) -> Option<u64> {
+        let version = object.version.as_deref().or(self.version);
+        let call = Call::new("HEAD", self.at)
+            .query("versionId", version)
+            .query("partNumber", Some(&number.to_string()));
+        let answer = self.store.send(&call).await.ok()?;
+        let size = text(&answer.headers, "content-length")?.parse().ok()?;
+        // One that does not know what is asked tells of the whole object.
+        (size > 0 && size < object.size).then_some(size)
+    }
+
+    /// The checksum of the checksums of parts of these sizes.
+    async fn sum_of_parts(&self, promise: &Promise, sizes: &[u64]) -> Result<Vec<u8>> {
+        let (mut all, mut offset) = (promise.sums(), 0);
+        let mut buffer = vec![0; PIECE];
+        for size in sizes {
+            let (mut part, end) = (promise.sums(), offset + size);
+            while offset < end {
+                let piece = &mut buffer[..PIECE.min(usize::try_from(end - offset).unwrap_or(PIECE))];
+                self.into.file.read_exact_at(piece, self.into.offset + offset)?;
+                part.update(piece);
+                offset += piece.len() as u64;
+                // Whoever wants to stop may.
+                tokio::task::yield_now().await;
+            }
+            all.update(&part.finish());
+        }
+        Ok(all.finish())
+    }
+
     fn damaged(&self, reason: &str) -> Error {
         Error::Damaged { url: format!("{}/{}", self.at.bucket, self.at.key), reason: reason.to_owned() }
     }
+}
+
+/// The sizes of parts of which only the last may be smaller.
+fn alike(size: u64, part: u64) -> Vec<u64> {
+    (0..size.div_ceil(part)).map(|number| part.min(size - number * part)).collect()
 }

@@ -14,15 +14,14 @@ use md5::{Digest, Md5};
 use tokio::task::JoinSet;
 
 use super::call::Call;
-use super::{At, Encryption, Headers, Object, PARALLEL, Store, Upload, answer, is_md5, text};
+use super::sums::bytes_of_hex;
+use super::{
+    At, Encryption, Headers, Object, PARALLEL, PART_BYTES, Store, Upload, answer, is_md5, part_size, text,
+};
 use crate::client::pause;
 use crate::error::{Error, Result};
 use crate::sign::{Name, hex};
 
-/// Bytes of a part, the least that S3 takes being 5 MiB.
-const PART_BYTES: u64 = 8 << 20;
-/// Most parts of an object.
-const PARTS_MAX: u64 = 10_000;
 /// How often an object is looked for that was put.
 const LOOKS: u32 = 4;
 
@@ -102,6 +101,39 @@ impl Store {
         Err(error)
     }
 
+    /// Takes back what somebody who is gone has begun with [`Store::put_all`]: objects that have each name these were to be given
+    /// (`x-amz-meta-*`), and uploads of their keys. Nobody else may be writing them.
+    pub async fn take_back(&self, uploads: Vec<Upload>) -> Result<()> {
+        let taking = uploads.into_iter().map(|upload| {
+            let store = self.clone();
+            async move { store.taken_back(&upload).await }
+        });
+        each(taking).await.1.map_or(Ok(()), Err)
+    }
+
+    async fn taken_back(&self, upload: &Upload) -> Result<()> {
+        let At { bucket, key } = &upload.at;
+        let all = At { bucket: bucket.clone(), key: String::new() };
+        let call = Call::new("GET", &all).query("uploads", Some("")).query("prefix", Some(key));
+        let listed = answer::uploads(&self.send(&call).await?.body);
+        for (_, id) in listed.into_iter().filter(|(listed, _)| listed == key) {
+            self.abort(&Begun { upload: upload.clone(), id, parts: Vec::new() }).await;
+        }
+        let headers = match self.send(&Call::new("HEAD", &upload.at)).await {
+            Ok(answer) => answer.headers,
+            Err(error) if error.is("NoSuchKey") => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let names = &upload.headers.user;
+        let has = |(name, value): (&String, &String)| {
+            text(&headers, &format!("x-amz-meta-{name}")) == Some(value.as_str())
+        };
+        match !names.is_empty() && names.iter().all(has) {
+            true => self.delete(&upload.at, text(&headers, "x-amz-version-id")).await,
+            false => Ok(()),
+        }
+    }
+
     /// Uploads all the bytes of an object without making it.
     async fn staged(&self, upload: Upload, from: &Arc<File>) -> Result<Begun> {
         let call = Call::new("POST", &upload.at).query("uploads", Some("")).headers(headers(&upload.headers));
@@ -122,7 +154,7 @@ impl Store {
     /// The ETags of the parts, in order.
     async fn parts(&self, begun: &Begun, from: &Arc<File>) -> Result<Vec<String>> {
         let Upload { offset, size, .. } = begun.upload;
-        let part_size = PART_BYTES.max(size.div_ceil(PARTS_MAX));
+        let part_size = part_size(size);
         let uploading = (0..size.div_ceil(part_size).max(1)).map(|number| {
             let (store, begun, from) = (self.clone(), begun.clone(), from.clone());
             async move {
@@ -250,7 +282,7 @@ impl Store {
 }
 
 /// Does all of it, some at once: what came of it, and the first failure, after which nothing new is begun.
-async fn each<F, T>(all: impl IntoIterator<Item = F>) -> (Vec<T>, Option<Error>)
+pub(super) async fn each<F, T>(all: impl IntoIterator<Item = F>) -> (Vec<T>, Option<Error>)
 where
     F: Future<Output = Result<T>> + Send + 'static,
     T: Send + 'static,
@@ -295,13 +327,7 @@ fn damaged(at: &At, reason: &str) -> Error {
 fn etag_of(parts: &[String]) -> String {
     let mut md5 = Md5::new();
     for part in parts {
-        let digit = |byte: u8| char::from(byte).to_digit(16).map_or(0, |digit| digit as u8);
-        md5.update(
-            part.as_bytes()
-                .chunks_exact(2)
-                .map(|pair| digit(pair[0]) << 4 | digit(pair[1]))
-                .collect::<Vec<_>>(),
-        );
+        md5.update(bytes_of_hex(part));
     }
     format!("{}-{}", hex(&md5.finalize()), parts.len())
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use agent::cache::{Owner, Scope};
 use agent::journal::Phase;
 use agent::plan::{
-    Artifacts, Buildspec, Cache, DriverLoss, Entry, Environment, Fetching, Limits, Network, Plan, Reports,
-    Rootfs, Snapshots, Ssh, Trust,
+    Artifacts, Buildspec, Cache, DriverLoss, Elsewhere, Entry, Environment, Fetching, Limits, Network, Plan,
+    Reports, Rootfs, Snapshots, Ssh, Trust,
 };
 use agent::snapshots::Record;
 use engine::ProjectCache;
@@ -19,7 +19,7 @@ use store::objects::Owner as Buckets;
 use super::{Arguments, NetworkChoice, Sources, variables};
 use crate::config::{DockerSetting, ExecutorSetting};
 use crate::kept::{self, Kept};
-use crate::{admin, folders, images, terminal, toolchains};
+use crate::{admin, folders, images, store_settings, terminal, toolchains};
 
 pub(super) fn plan(
     arguments: &Arguments,
@@ -42,7 +42,7 @@ pub(super) fn plan(
         None => fresh_artifacts(sources.folder().unwrap_or(Path::new(".")))?,
     };
     let place = sources.place();
-    let (cache, objects_owner) = cache(arguments, place, data)?;
+    let Shared { cache, objects_owner, elsewhere } = cache(arguments, place, data, home)?;
     let image = arguments.image.clone().unwrap_or_else(|| "host".into());
     Ok(Plan {
         service_variables: {
@@ -75,7 +75,7 @@ pub(super) fn plan(
         debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
         objects_owner,
-        elsewhere: None,
+        elsewhere,
         reports: Some(Reports { group_arns: None, objects: None, discover: false }),
         snapshots,
         endpoint: None,
@@ -102,14 +102,22 @@ fn ssh() -> Ssh {
     }
 }
 
-/// Builds of one source share a cache, as those of one project do on a server; or a project's, with whose buckets it may be in.
-fn cache(arguments: &Arguments, place: String, data: &Path) -> Result<(Cache, Option<Buckets>), String> {
+/// A cache, and where its bucket is if it is in one.
+#[derive(Default)]
+struct Shared {
+    cache: Cache,
+    objects_owner: Option<Buckets>,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Builds of one source share a cache, as those of one project do on a server; or a project's.
+fn cache(arguments: &Arguments, place: String, data: &Path, home: &Path) -> Result<Shared, String> {
     if let Some(project) = &arguments.cache_of {
-        return shared_cache(arguments, data, project);
+        return shared_cache(arguments, data, home, project);
     }
     // Cached folders are layers of containers of our own.
     if arguments.no_cache || arguments.executor == ExecutorSetting::Docker {
-        return Ok((Cache::None, None));
+        return Ok(Shared::default());
     }
     let scope = Scope {
         account: "local".into(),
@@ -118,23 +126,41 @@ fn cache(arguments: &Arguments, place: String, data: &Path) -> Result<(Cache, Op
         domain: "local".into(),
         generation: 0,
     };
-    Ok((Cache::Layers { folder: data.join("caches"), scope, trust: Trust::Full }, None))
+    let cache = Cache::Layers { folder: data.join("caches"), scope, trust: Trust::Full };
+    Ok(Shared { cache, ..Shared::default() })
 }
 
-/// The server says whose it is and what may be done with it. What is built here is nobody's reviewed source, so it is saved for
-/// others only if one says so (E18).
-fn shared_cache(
-    arguments: &Arguments,
-    data: &Path,
-    project: &str,
-) -> Result<(Cache, Option<Buckets>), String> {
-    let found = admin::project_cache(data, project).map_err(|reason| format!("--cache-of: {reason}"))?;
-    let ProjectCache { cache, buckets } = found;
-    match cache {
-        Cache::None => Err(format!("--cache-of: project {project} has no cache")),
-        cache if arguments.save_cache => Ok((cache, Some(buckets))),
-        cache => Ok((cache.read_only(), Some(buckets))),
+/// The server, or who has asked it, says whose it is and what may be done with it. What is built here is nobody's reviewed source, so
+/// it is saved for others only if one says so (E18).
+fn shared_cache(arguments: &Arguments, data: &Path, home: &Path, of: &str) -> Result<Shared, String> {
+    let told = |reason: String| format!("--cache-of {of}: {reason}");
+    let mut shared = match of.strip_prefix("s3://") {
+        Some(place) => cache_in_s3(place, home).map_err(told)?,
+        None => {
+            let ProjectCache { cache, buckets, elsewhere } =
+                admin::project_cache(data, of).map_err(|reason| format!("--cache-of: {reason}"))?;
+            Shared { cache, objects_owner: Some(buckets), elsewhere }
+        }
+    };
+    if shared.cache == Cache::None {
+        return Err(format!("--cache-of: project {of} has no cache"));
     }
+    if !arguments.save_cache {
+        shared.cache = shared.cache.read_only();
+    }
+    Ok(shared)
+}
+
+/// A cache whose server is not here, in a bucket that the environment's credentials reach.
+fn cache_in_s3(place: &str, home: &Path) -> Result<Shared, String> {
+    let rule = "it must be s3://BUCKET/PREFIX/ID, as `buildyard cache url PROJECT` tells it";
+    let (bucket, key) = place.split_once('/').filter(|(bucket, _)| !bucket.is_empty()).ok_or(rule)?;
+    let (prefix, id) = key.rsplit_once('/').unwrap_or(("", key));
+    let scope = Scope::named(id).ok_or(rule)?;
+    let elsewhere = store_settings::of_environment(home, bucket)?;
+    let (objects, bucket, prefix) = (home.join("objects"), bucket.to_owned(), prefix.to_owned());
+    let cache = Cache::Objects { objects, bucket, prefix, scope, trust: Trust::Full };
+    Ok(Shared { cache, objects_owner: None, elsewhere: Some(elsewhere) })
 }
 
 /// Nobody could be let into a shell without a terminal, and the build would be held for ever.

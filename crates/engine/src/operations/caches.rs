@@ -1,6 +1,6 @@
 //! Whose cache a project's builds share, for builds that this server does not run itself.
 
-use agent::plan::Cache;
+use agent::plan::{Cache, Elsewhere};
 use api::AccountId;
 use api::codebuild::Project;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ pub struct ProjectCache {
     pub cache: Cache,
     /// Whose buckets it may be in.
     pub buckets: Owner,
+    /// Which of these are not the server's own.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 impl Engine {
@@ -33,6 +35,7 @@ impl Engine {
         let project: Project = serde_json::from_str(&found.document)?;
         let generation = records.cache_generation(&scope, name).await?.unwrap_or_default();
         let cache = plan::cache(&project, account, generation, config)?;
-        Ok(ProjectCache { cache, buckets: config.buckets_of(account) })
+        let (buckets, elsewhere) = (config.buckets_of(account), config.elsewhere_for(account));
+        Ok(ProjectCache { cache, buckets, elsewhere })
     }
 }

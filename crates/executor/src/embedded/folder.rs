@@ -34,9 +34,9 @@ pub(super) fn make_builds(builds: &Path) -> Result<PathBuf> {
     Ok(absolute)
 }
 
-/// Asks ext4 to put the folders of builds far from one another. It does not use an inode again soon after its file was removed,
-/// and looks at all such inodes around a folder before it makes a file there: the files of builds that have just ended would slow down the next.
-/// Other file systems have no such flag, and no need.
+/// Asks ext4 to put the folders of builds far from one another. Without a journal, as virtual machines have it, it uses no inode again soon after
+/// its file was removed, and looks at all such inodes around a folder before it makes a file there: the files of builds that have
+/// just ended would slow down the next. Other file systems have no such flag, and no need.
 fn spread_apart(builds: &Path) {
     let Ok(folder) = File::open(builds) else { return };
     if let Ok(flags) = ioctl_getflags(&folder) {

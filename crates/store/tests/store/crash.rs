@@ -1,7 +1,7 @@
 //! What survives `kill -9`, and a disk that takes no more. Each test runs this very binary again as a child that
 //! writes, tells us on its standard output what was acknowledged, and is killed in the middle of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -200,6 +200,79 @@ fn objects_are_absent_old_or_complete_after_a_kill() {
         objects.clean().unwrap();
         assert_eq!(fs::read_dir(folder.path().join(".tmp")).unwrap().count(), 0);
     }
+}
+
+/// Objects of one batch.
+const BATCH: usize = 300;
+
+#[test]
+fn child_puts_batches() {
+    let Some(folder) = childs_folder() else { return };
+    let objects = Objects::open(&folder).unwrap();
+    let _ = objects.create_bucket("bucket");
+    let first: u64 = fs::read_to_string(folder.join("rounds")).map_or(0, |text| text.parse().unwrap());
+    for round in first.. {
+        let mut batch = objects.batch("bucket").unwrap();
+        for number in 0..BATCH {
+            // Some are there in every round, some in this one only.
+            let key = if number % 3 == 0 { format!("r{round}/{number}") } else { format!("k/{number}") };
+            let mut writer = batch.put(&key).unwrap();
+            writer.write_all(round.to_string().as_bytes()).unwrap();
+            batch.add(writer, Metadata::default()).unwrap();
+        }
+        batch.finish().unwrap();
+        fs::write(folder.join("rounds.new"), (round + 1).to_string()).unwrap();
+        fs::rename(folder.join("rounds.new"), folder.join("rounds")).unwrap();
+        tell(round);
+    }
+}
+
+/// Keys by the round that wrote them.
+fn rounds(folder: &Path) -> BTreeMap<String, usize> {
+    let mut rounds = BTreeMap::new();
+    for place in fs::read_dir(folder.join("bucket")).unwrap().flatten() {
+        for object in fs::read_dir(place.path()).unwrap().flatten() {
+            *rounds.entry(fs::read_to_string(object.path()).unwrap()).or_default() += 1;
+        }
+    }
+    rounds
+}
+
+// P6
+#[test]
+fn a_batch_is_there_whole_or_not_at_all_after_a_kill_in_the_middle_of_its_renames() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join(".batches/bucket");
+    let mut torn = 0;
+    for _ in 0..3 {
+        let mut child =
+            spawn(Command::new(std::env::current_exe().unwrap()), "crash::child_puts_batches", folder.path());
+        let before = rounds_done(folder.path());
+        // While the first one is made there is nothing that could be torn.
+        while !(journal.exists() && rounds_done(folder.path()) >= before.max(1)) {
+            assert!(child.try_wait().unwrap().is_none(), "the child ended before it was killed");
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        torn += usize::from(journal.exists());
+        let objects = Objects::open(folder.path()).unwrap();
+        objects.clean().unwrap();
+        assert!(!journal.exists() && fs::read_dir(folder.path().join(".tmp")).unwrap().count() == 0);
+        // Every round before the last has left the third that is its own; the rest is of one round.
+        let last = rounds(folder.path());
+        let whole: Vec<_> = last.iter().filter(|(_, count)| **count == BATCH).collect();
+        let own = last.values().filter(|count| **count == BATCH / 3).count();
+        assert!(whole.len() == 1 && own + 1 == last.len(), "{last:?}");
+        assert!(
+            whole[0].0.parse::<u64>().unwrap() + 1 >= rounds_done(folder.path()),
+            "an acknowledged one is gone"
+        );
+    }
+    assert!(torn > 0, "no kill came in the middle");
+}
+
+fn rounds_done(folder: &Path) -> u64 {
+    fs::read_to_string(folder.join("rounds")).map_or(0, |text| text.parse().unwrap_or(0))
 }
 
 #[test]

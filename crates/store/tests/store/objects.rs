@@ -188,7 +188,7 @@ fn any_key_that_s3_allows_is_kept_apart_from_every_other() {
     assert_eq!(tester.keys(), sorted, "in the byte order of UTF-8");
     let outside: Vec<_> =
         fs::read_dir(tester.folder.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-    assert_eq!(outside.len(), 4, "bucket, .tmp, .uploads and .versions: {outside:?}");
+    assert_eq!(outside.len(), 5, "bucket, .tmp, .batches, .uploads and .versions: {outside:?}");
     for (index, key) in keys.iter().enumerate() {
         assert!(tester.delete(key), "{key:?}");
         assert_eq!(tester.get(key), None);

@@ -73,13 +73,6 @@ pub(super) struct Part {
     end: u64,
 }
 
-impl Part {
-    /// Where it begins in the file.
-    pub(super) fn start(&self) -> u64 {
-        self.start
-    }
-}
-
 /// All parts of an archive; nothing is unpacked to find them.
 pub(super) fn find(archive: &File) -> io::Result<Vec<Part>> {
     let length = archive.metadata()?.len();

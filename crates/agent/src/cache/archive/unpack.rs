@@ -1,42 +1,89 @@
 //! An archive's files back where they were, by as many threads as there are processors.
 //!
-//! The archive is read twice, and both times its parts are shared out. First everything is looked at: checksums, names, what lies
-//! below what. So nothing of an archive that is damaged, or not one of ours, is unpacked. Then folders are made, files by all threads, and
-//! links last, so that nothing can be written through them.
+//! First everything is looked at: checksums, names, what lies below what. So nothing of an archive that is damaged, or not one of
+//! ours, is unpacked. Then folders are made, files by all threads, and links last, so that nothing can be written through them. Small
+//! parts stay in memory in between, as long as there are not too many of them; others are read twice.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, futimens, utimensat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, futimens, utimensat};
+use rustix::io::Errno;
 
 use super::parts::{self, Part};
 use super::{ABSOLUTE, ENTRIES_MAX, NEVER, SOURCE, UNPACKED_BYTES_MAX, Unpack};
 
 /// At once; a disk has no use for more.
 const THREADS_MAX: usize = 8;
+/// Bytes of a part that may stay in memory: of one without large files.
+const SMALL_PART: u64 = 4 << 20;
+/// Bytes of all parts in memory.
+const IN_MEMORY_MAX: u64 = 64 << 20;
 
 pub(super) fn unpack(args: &Unpack, archive: &File) -> Result<(), String> {
     let parts = parts::find(archive).map_err(damaged)?;
     let work = Work {
         root: &args.root,
         archive,
-        parts: &parts,
         unpacked: AtomicU64::new(0),
         entries: AtomicUsize::new(0),
+        in_memory: AtomicU64::new(0),
     };
-    let seen: Vec<Seen> = work.each_part(|part| work.look_at(part))?.into_iter().flatten().collect();
-    check(&seen)?;
-    make_folders(&seen)?;
+    let looked_at = each(parts, |part| work.look_at(part))?;
+    let seen = || looked_at.iter().flat_map(|part| &part.seen);
+    check(seen)?;
+    make_folders(seen)?;
     work.unpacked.store(0, Ordering::Relaxed);
-    work.each_part(|part| work.make_files(part))?;
-    make_links(&seen)?;
-    finish_folders(&seen);
+    each(looked_at.iter().collect(), |part| work.make_files(part))?;
+    make_links(seen())?;
+    finish_folders(seen());
     Ok(())
+}
+
+/// What `task` makes of each, in their order, by several threads; or why the first of those that failed did.
+fn each<I: Send, T: Send>(
+    items: Vec<I>,
+    task: impl Fn(I) -> Result<T, String> + Sync,
+) -> Result<Vec<T>, String> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let threads = processors.min(THREADS_MAX).min(items.len());
+    let items = Mutex::new(items.into_iter().enumerate());
+    let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let some = || {
+        let mut done = Vec::new();
+        while let Some((number, item)) = next() {
+            let result = task(item);
+            if result.is_err() {
+                // Nobody needs to begin with another.
+                while next().is_some() {}
+            }
+            done.push((number, result));
+        }
+        done
+    };
+    let mut done = thread::scope(|scope| {
+        // Where the build may have no more threads, this one does it all.
+        let others: Vec<_> =
+            (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, some).ok()).collect();
+        let mut done = some();
+        for other in others {
+            match other.join() {
+                Ok(more) => done.extend(more),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        done
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn damaged(error: io::Error) -> String {
@@ -45,6 +92,14 @@ fn damaged(error: io::Error) -> String {
 
 fn not_restored(path: &Path) -> impl Fn(io::Error) -> String {
     move |error| format!("cannot restore {}: {error}", path.display())
+}
+
+/// A part that has been read to its end.
+struct LookedAt {
+    part: Part,
+    seen: Vec<Seen>,
+    /// All of it, unpacked.
+    in_memory: Option<Vec<u8>>,
 }
 
 /// An entry of the archive.
@@ -56,7 +111,11 @@ struct Seen {
 
 enum Kind {
     Folder,
-    File,
+    /// Where its content lies in its part, unpacked.
+    File {
+        at: u64,
+        size: u64,
+    },
     Link(PathBuf),
 }
 
@@ -72,60 +131,35 @@ struct Traits {
 struct Work<'a> {
     root: &'a Path,
     archive: &'a File,
-    parts: &'a [Part],
     unpacked: AtomicU64,
     /// Those seen so far, in whatever part.
     entries: AtomicUsize,
+    in_memory: AtomicU64,
 }
 
 impl Work<'_> {
-    /// What `task` makes of each part, in their order; or why the first of those that failed did.
-    fn each_part<T: Send>(&self, task: impl Fn(Part) -> Result<T, String> + Sync) -> Result<Vec<T>, String> {
-        let next = AtomicUsize::new(0);
-        let some = || {
-            let mut done = Vec::new();
-            while let Some(part) = self.parts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let result = task(*part);
-                if result.is_err() {
-                    // Nobody needs to begin with another.
-                    next.store(self.parts.len(), Ordering::Relaxed);
-                }
-                done.push((part.start(), result));
-            }
-            done
-        };
-        let processors = thread::available_parallelism().map_or(1, usize::from);
-        let threads = processors.min(THREADS_MAX).min(self.parts.len());
-        let mut done = thread::scope(|scope| {
-            // Where the build may have no more threads, this one does it all.
-            let others: Vec<_> =
-                (1..threads).map_while(|_| thread::Builder::new().spawn_scoped(scope, some).ok()).collect();
-            let mut done = some();
-            for other in others {
-                match other.join() {
-                    Ok(more) => done.extend(more),
-                    Err(panic) => std::panic::resume_unwind(panic),
-                }
-            }
-            done
-        });
-        done.sort_by_key(|(start, _)| *start);
-        done.into_iter().map(|(_, result)| result).collect()
-    }
-
     /// Reads a part to its end and tells what it holds.
-    fn look_at(&self, part: Part) -> Result<Vec<Seen>, String> {
-        let mut stream =
-            parts::read(self.archive, part, &self.unpacked, UNPACKED_BYTES_MAX).map_err(damaged)?;
+    fn look_at(&self, part: Part) -> Result<LookedAt, String> {
+        let mut stream = self.stream(part)?;
+        let mut beginning = Vec::new();
+        stream.by_ref().take(SMALL_PART).read_to_end(&mut beginning).map_err(damaged)?;
+        let is_small = (beginning.len() as u64) < SMALL_PART;
         let mut seen = Vec::new();
-        for entry in tar::Archive::new(&mut stream).entries().map_err(damaged)? {
+        let mut whole = beginning.as_slice().chain(&mut stream);
+        for entry in tar::Archive::new(&mut whole).entries().map_err(damaged)? {
             if self.entries.fetch_add(1, Ordering::Relaxed) >= ENTRIES_MAX {
                 return Err(format!("the archive has more than {ENTRIES_MAX} entries"));
             }
             seen.push(self.seen(&mut entry.map_err(damaged)?)?);
         }
-        io::copy(&mut stream, &mut io::sink()).map_err(damaged)?;
-        Ok(seen)
+        io::copy(&mut whole, &mut io::sink()).map_err(damaged)?;
+        let size = beginning.len() as u64;
+        let is_kept = is_small && self.in_memory.fetch_add(size, Ordering::Relaxed) + size <= IN_MEMORY_MAX;
+        Ok(LookedAt { part, seen, in_memory: is_kept.then_some(beginning) })
+    }
+
+    fn stream(&self, part: Part) -> Result<impl Read, String> {
+        parts::read(self.archive, part, &self.unpacked, UNPACKED_BYTES_MAX).map_err(damaged)
     }
 
     fn seen(&self, entry: &mut tar::Entry<'_, impl Read>) -> Result<Seen, String> {
@@ -138,17 +172,77 @@ impl Work<'_> {
     }
 
     /// Makes the files of a part, whose folders are there.
-    fn make_files(&self, part: Part) -> Result<(), String> {
-        let mut stream =
-            parts::read(self.archive, part, &self.unpacked, UNPACKED_BYTES_MAX).map_err(damaged)?;
-        for entry in tar::Archive::new(&mut stream).entries().map_err(damaged)? {
-            let mut entry = entry.map_err(damaged)?;
-            if entry.header().entry_type() == tar::EntryType::Regular {
-                let Seen { path, traits, .. } = self.seen(&mut entry)?;
-                make_file(&mut entry, &path, traits).map_err(not_restored(&path))?;
-            }
+    fn make_files(&self, part: &LookedAt) -> Result<(), String> {
+        match &part.in_memory {
+            Some(bytes) => make_files(&part.seen, bytes.as_slice()),
+            None => make_files(&part.seen, self.stream(part.part)?),
         }
-        Ok(())
+    }
+}
+
+/// `content` is that of their part.
+fn make_files(seen: &[Seen], mut content: impl Read) -> Result<(), String> {
+    let mut folder = Parent::default();
+    let mut position = 0;
+    for Seen { path, kind, traits } in seen {
+        if let Kind::File { at, size } = kind {
+            copy(&mut content, at - position, &mut io::sink()).map_err(damaged)?;
+            let made = folder.make_file(path, *traits, |file| copy(&mut content, *size, file));
+            made.map_err(not_restored(path))?;
+            position = at + size;
+        }
+    }
+    Ok(())
+}
+
+fn copy(content: &mut impl Read, size: u64, to: &mut impl Write) -> io::Result<()> {
+    match io::copy(&mut content.take(size), to)? {
+        copied if copied == size => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// The folder that the last file was made in: the next one is most often in the same.
+#[derive(Default)]
+struct Parent {
+    open: Option<(PathBuf, OwnedFd)>,
+}
+
+impl Parent {
+    fn of<'a>(&mut self, path: &'a Path) -> io::Result<(&OwnedFd, &'a OsStr)> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        if self.open.as_ref().is_none_or(|(open, _)| open != parent) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let handle = rustix::fs::openat(CWD, parent, flags, Mode::empty())?;
+            self.open = Some((parent.to_owned(), handle));
+        }
+        match &self.open {
+            Some((_, handle)) => Ok((handle, name)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn make_file(
+        &mut self,
+        path: &Path,
+        traits: Traits,
+        fill: impl FnOnce(&mut File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let (folder, name) = self.of(path)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = || rustix::fs::openat(folder, name, flags, Mode::from_raw_mode(traits.mode));
+        let opened = match open() {
+            Err(Errno::EXIST) => {
+                clear(path)?;
+                open()
+            }
+            opened => opened,
+        };
+        let mut file = File::from(opened?);
+        fill(&mut file)?;
+        traits.give_file(&file)
     }
 }
 
@@ -172,7 +266,7 @@ fn place(root: &Path, name: &Path) -> Option<PathBuf> {
 fn kind(entry: &tar::Entry<'_, impl Read>) -> io::Result<Kind> {
     match entry.header().entry_type() {
         tar::EntryType::Directory => Ok(Kind::Folder),
-        tar::EntryType::Regular => Ok(Kind::File),
+        tar::EntryType::Regular => Ok(Kind::File { at: entry.raw_file_position(), size: entry.size() }),
         tar::EntryType::Symlink => {
             Ok(Kind::Link(entry.link_name()?.ok_or(io::ErrorKind::InvalidData)?.into_owned()))
         }
@@ -198,24 +292,24 @@ fn traits(entry: &mut tar::Entry<'_, impl Read>) -> io::Result<Traits> {
 }
 
 /// Whether the order in which entries are made makes no difference: each is there once, and below folders only.
-fn check(seen: &[Seen]) -> Result<(), String> {
+fn check<'a, I: Iterator<Item = &'a Seen>>(seen: impl Fn() -> I) -> Result<(), String> {
     let mut folders = HashSet::new();
     let mut others = HashMap::new();
-    for Seen { path, kind, .. } in seen {
+    for Seen { path, kind, .. } in seen() {
         let is_first = match kind {
             Kind::Folder => folders.insert(path.as_path()),
-            Kind::File => others.insert(path.as_path(), "file").is_none(),
+            Kind::File { .. } => others.insert(path.as_path(), "file").is_none(),
             Kind::Link(_) => others.insert(path.as_path(), "link").is_none(),
         };
         if !is_first {
             return Err(format!("the archive has {} twice", path.display()));
         }
     }
-    for Seen { path, .. } in seen {
-        let above = path.ancestors().skip(1).find_map(|above| Some((above, others.get(above)?)));
+    for parent in parents(seen()) {
+        let above = parent.ancestors().find_map(|above| Some((above, others.get(above)?)));
         if let Some((above, what)) = above {
-            let (path, above) = (path.display(), above.display());
-            return Err(format!("the archive entry {path} would be written through the {what} {above}"));
+            let (path, above) = (parent.display(), above.display());
+            return Err(format!("archive entries in {path} would be written through the {what} {above}"));
         }
     }
     match folders.iter().find(|folder| others.contains_key(*folder)) {
@@ -224,37 +318,33 @@ fn check(seen: &[Seen]) -> Result<(), String> {
     }
 }
 
+/// The folders that entries lie in, each once.
+fn parents<'a>(seen: impl Iterator<Item = &'a Seen>) -> HashSet<&'a Path> {
+    let mut parents = HashSet::new();
+    let mut last = None;
+    for parent in seen.map(|seen| seen.path.parent()) {
+        // Most are in the same folder as the one before them.
+        if let Some(parent) = parent.filter(|_| parent != last) {
+            parents.insert(parent);
+        }
+        last = parent;
+    }
+    parents
+}
+
 /// The archive's own folders, and those that its entries lie in.
-fn make_folders(seen: &[Seen]) -> Result<(), String> {
-    for Seen { path, kind, .. } in seen {
+fn make_folders<'a, I: Iterator<Item = &'a Seen>>(seen: impl Fn() -> I) -> Result<(), String> {
+    for Seen { path, kind, .. } in seen() {
         if let Kind::Folder = kind {
             clear_for_folder(path).map_err(not_restored(path))?;
         }
     }
-    let parents: HashSet<&Path> = seen.iter().filter_map(|seen| seen.path.parent()).collect();
-    parents.into_iter().try_for_each(|parent| fs::create_dir_all(parent).map_err(not_restored(parent)))
+    parents(seen())
+        .into_iter()
+        .try_for_each(|parent| fs::create_dir_all(parent).map_err(not_restored(parent)))
 }
 
-fn make_file(entry: &mut tar::Entry<'_, impl Read>, path: &Path, traits: Traits) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    let mut file = match options.open(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            clear(path)?;
-            options.open(path)?
-        }
-        opened => opened?,
-    };
-    io::copy(entry, &mut file)?;
-    let made = file.metadata()?;
-    if (made.uid(), made.gid()) != traits.ids {
-        let _ = std::os::unix::fs::fchown(&file, Some(traits.ids.0), Some(traits.ids.1));
-    }
-    let _ = futimens(&file, &traits.times());
-    file.set_permissions(fs::Permissions::from_mode(traits.mode))
-}
-
-fn make_links(seen: &[Seen]) -> Result<(), String> {
+fn make_links<'a>(seen: impl Iterator<Item = &'a Seen>) -> Result<(), String> {
     for Seen { path, kind, traits } in seen {
         if let Kind::Link(target) = kind {
             let made = clear(path).and_then(|()| std::os::unix::fs::symlink(target, path));
@@ -266,8 +356,8 @@ fn make_links(seen: &[Seen]) -> Result<(), String> {
 }
 
 /// Permissions and times come last, as what is made in a folder changes these; the innermost first.
-fn finish_folders(seen: &[Seen]) {
-    for Seen { path, kind, traits } in seen.iter().rev() {
+fn finish_folders<'a>(seen: impl DoubleEndedIterator<Item = &'a Seen>) {
+    for Seen { path, kind, traits } in seen.rev() {
         if let Kind::Folder = kind {
             // A folder that is less than it was is still better than none.
             let _ = fs::set_permissions(path, fs::Permissions::from_mode(traits.mode));
@@ -277,6 +367,22 @@ fn finish_folders(seen: &[Seen]) {
 }
 
 impl Traits {
+    /// What a new file has already costs nothing.
+    fn give_file(&self, file: &File) -> io::Result<()> {
+        let made = file.metadata()?;
+        let mut has_mode = made.mode() & 0o7777 == self.mode;
+        if (made.uid(), made.gid()) != self.ids {
+            has_mode &= self.mode & 0o7000 == 0;
+            // An ordinary user has no other ids to give.
+            let _ = std::os::unix::fs::fchown(file, Some(self.ids.0), Some(self.ids.1));
+        }
+        let _ = futimens(file, &self.times());
+        match has_mode {
+            true => Ok(()),
+            false => file.set_permissions(fs::Permissions::from_mode(self.mode)),
+        }
+    }
+
     /// Owner and time; an ordinary user has no other ids to give.
     fn give(&self, path: &Path) {
         let _ = std::os::unix::fs::lchown(path, Some(self.ids.0), Some(self.ids.1));
