@@ -24,6 +24,9 @@ pub(super) struct Piece {
     pub(super) size: u64,
 }
 
+/// Of several objects: files, and where in them each object is.
+type Contents = (Vec<File>, Vec<Piece>);
+
 type Result<T, E = Halt> = std::result::Result<T, E>;
 
 impl<'a> Build<'a> {
@@ -69,7 +72,7 @@ impl<'a> Build<'a> {
         root: &Path,
         bucket: &str,
         objects: &[Listed],
-    ) -> Result<Result<(Vec<File>, Vec<Piece>), Failure>> {
+    ) -> Result<Result<Contents, Failure>> {
         let Some(elsewhere) = self.elsewhere(bucket) else {
             return Ok(self.objects(root).and_then(|here| {
                 let (mut files, mut pieces) = (Vec::new(), Vec::new());
