@@ -41,12 +41,31 @@ const TARGETS: &[Target] = &[
         dictionary: Some("fuzz/dictionaries/buildspec"),
         input_bytes: 4096,
     },
+    Target {
+        name: "canonical",
+        seeds: &["fuzz/seeds/canonical"],
+        dictionary: Some("fuzz/dictionaries/sigv4"),
+        input_bytes: 1024,
+    },
     Target { name: "cbor", seeds: &["fuzz/seeds/cbor"], dictionary: None, input_bytes: 4096 },
     Target { name: "glob", seeds: &["fuzz/seeds/glob"], dictionary: None, input_bytes: 512 },
+    Target {
+        name: "json",
+        seeds: &["fuzz/seeds/json"],
+        dictionary: Some("fuzz/dictionaries/json"),
+        input_bytes: 4096,
+    },
+    Target { name: "log", seeds: &["fuzz/seeds/log"], dictionary: None, input_bytes: 96 },
     Target {
         name: "mask",
         seeds: &["fuzz/seeds/mask"],
         dictionary: Some("fuzz/dictionaries/mask"),
+        input_bytes: 512,
+    },
+    Target {
+        name: "pattern",
+        seeds: &["fuzz/seeds/pattern"],
+        dictionary: Some("fuzz/dictionaries/pattern"),
         input_bytes: 512,
     },
     Target {
@@ -59,6 +78,18 @@ const TARGETS: &[Target] = &[
         name: "report",
         seeds: &["fuzz/seeds/report"],
         dictionary: Some("fuzz/dictionaries/report"),
+        input_bytes: 4096,
+    },
+    Target {
+        name: "sigv4",
+        seeds: &["fuzz/seeds/sigv4"],
+        dictionary: Some("fuzz/dictionaries/sigv4"),
+        input_bytes: 2048,
+    },
+    Target {
+        name: "zip",
+        seeds: &["fuzz/seeds/zip"],
+        dictionary: Some("fuzz/dictionaries/zip"),
         input_bytes: 4096,
     },
 ];

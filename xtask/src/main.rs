@@ -11,7 +11,9 @@ mod error;
 mod fuzz;
 mod model;
 mod race;
+mod sabotage;
 mod schema;
+mod simulate;
 mod tidy;
 mod torture;
 mod tree;
@@ -36,7 +38,9 @@ const COMMANDS: &[Command] = &[
     Command { name: "conformance", usage: conformance::USAGE, run: conformance::run },
     Command { name: "fuzz", usage: fuzz::USAGE, run: fuzz::run },
     Command { name: "race", usage: race::USAGE, run: race::run },
+    Command { name: "sabotage", usage: sabotage::USAGE, run: sabotage::run },
     Command { name: "schema", usage: schema::USAGE, run: schema::run },
+    Command { name: "simulate", usage: simulate::USAGE, run: simulate::run },
     Command { name: "tidy", usage: tidy::USAGE, run: tidy::run },
     Command { name: "torture", usage: torture::USAGE, run: torture::run },
     Command { name: "trim-model", usage: trim_model::USAGE, run: trim_model::run },

@@ -1,0 +1,223 @@
+//! `cargo xtask sabotage`: breaks the product on purpose, in a copy, and sees that the test which is there for it fails.
+//!
+//! A sabotage is a patch in `tests/sabotage` whose head says what it breaks and which test notices. Tests that notice nothing
+//! when something is broken show nothing when it is not. What does not live here: the tests.
+
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, at};
+
+pub(crate) const USAGE: &str = "[NAME ...]    break the product on purpose and see that its tests notice";
+
+const PATCHES: &str = "tests/sabotage";
+
+/// A test that hangs has noticed.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A patch and what its head says.
+#[derive(Debug)]
+struct Sabotage {
+    name: String,
+    path: PathBuf,
+    /// What the patch takes away, in words.
+    breaks: String,
+    /// Which cargo target has the test, in cargo's words.
+    target: Vec<String>,
+    /// Its name within that target.
+    test: String,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
+    let all = all(&crate::root())?;
+    let is_wanted = |one: &&Sabotage| arguments.is_empty() || arguments.contains(&one.name);
+    let wanted: Vec<&Sabotage> = all.iter().filter(is_wanted).collect();
+    if wanted.is_empty() || wanted.len() < arguments.len() {
+        let names: Vec<&str> = all.iter().map(|one| one.name.as_str()).collect();
+        return Err(Error::Usage(format!("  cargo xtask sabotage {USAGE}, of: {}", names.join(", "))));
+    }
+    let copy = Copy::make()?;
+    let mut unnoticed = Vec::new();
+    for sabotage in &wanted {
+        let outcome = copy.try_out(sabotage)?;
+        println!("{:<24} {:<60} {outcome}", sabotage.name, sabotage.breaks);
+        if outcome != NOTICED {
+            unnoticed.push(format!("{}: {outcome}", sabotage.name));
+        }
+    }
+    println!("sabotage: {} of {} noticed", wanted.len() - unnoticed.len(), wanted.len());
+    if unnoticed.is_empty() { Ok(()) } else { Err(Error::Untidy(unnoticed)) }
+}
+
+const NOTICED: &str = "noticed";
+
+/// All sabotages there are, by name.
+fn all(root: &Path) -> Result<Vec<Sabotage>, Error> {
+    let folder = root.join(PATCHES);
+    let entries = fs::read_dir(&folder).map_err(at(&folder))?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "patch"));
+    paths.sort();
+    paths.iter().map(|path| Sabotage::read(path)).collect()
+}
+
+impl Sabotage {
+    fn read(path: &Path) -> Result<Sabotage, Error> {
+        let text = fs::read_to_string(path).map_err(at(path))?;
+        let head: Vec<&str> = text.lines().take_while(|line| !line.starts_with("diff ")).collect();
+        let said = |what: &str| {
+            let line = head.iter().find_map(|line| line.strip_prefix(what));
+            let missing = || Error::Unsupported(format!("{} has no line `{what}`", path.display()));
+            line.map(|line| line.trim().to_owned()).ok_or_else(missing)
+        };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Sabotage {
+            name,
+            path: path.to_owned(),
+            breaks: said("Breaks:")?,
+            target: said("Target:")?.split(' ').map(str::to_owned).collect(),
+            test: said("Test:")?,
+        })
+    }
+}
+
+/// The tree with everything that is not committed yet, elsewhere, and with a target folder of its own.
+struct Copy {
+    tree: PathBuf,
+    target: PathBuf,
+}
+
+impl Copy {
+    /// Files that have not changed since the last time are left alone, so that little is compiled again.
+    fn make() -> Result<Copy, Error> {
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| crate::root().join("target"), PathBuf::from)
+            .join("sabotage");
+        let copy = Copy { tree: target.join("tree"), target: target.join("target") };
+        for file in listed()? {
+            copy.bring(&file)?;
+        }
+        // So that patches are applied to this tree and not to the one around it.
+        if !copy.tree.join(".git").exists() {
+            done(Command::new("git").args(["init", "--quiet"]).current_dir(&copy.tree), "git init")?;
+        }
+        Ok(copy)
+    }
+
+    fn bring(&self, file: &str) -> Result<(), Error> {
+        let (from, to) = (crate::root().join(file), self.tree.join(file));
+        let Ok(content) = fs::read(&from) else { return Ok(()) };
+        if fs::read(&to).is_ok_and(|there| there == content) {
+            return Ok(());
+        }
+        let folder = to.parent().expect("it lies in the tree");
+        fs::create_dir_all(folder).map_err(at(folder))?;
+        fs::copy(&from, &to).map(drop).map_err(at(&to))
+    }
+
+    /// The test passes; with the patch it can still be compiled, and fails.
+    fn try_out(&self, sabotage: &Sabotage) -> Result<&'static str, Error> {
+        if !self.compiles(sabotage)? || !self.passes(sabotage)? {
+            return Ok("its test fails without it");
+        }
+        self.patch(sabotage, &[])?;
+        let outcome = match self.compiles(sabotage)? {
+            false => Ok("cannot be compiled"),
+            true => self.passes(sabotage).map(|passes| if passes { "NOT NOTICED" } else { NOTICED }),
+        };
+        self.patch(sabotage, &["--reverse"])?;
+        outcome
+    }
+
+    fn patch(&self, sabotage: &Sabotage, how: &[&str]) -> Result<(), Error> {
+        let mut git = Command::new("git");
+        git.arg("apply").args(how).arg(&sabotage.path).current_dir(&self.tree);
+        done(&mut git, "git apply")
+    }
+
+    fn compiles(&self, sabotage: &Sabotage) -> Result<bool, Error> {
+        let mut cargo = self.cargo(sabotage);
+        let status = cargo.arg("--no-run").status().map_err(at(Path::new("cargo")))?;
+        Ok(status.success())
+    }
+
+    fn passes(&self, sabotage: &Sabotage) -> Result<bool, Error> {
+        let mut cargo = self.cargo(sabotage);
+        cargo.args(["--", "--exact", &sabotage.test]).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = cargo.process_group(0).spawn().map_err(at(Path::new("cargo")))?;
+        Ok(wait(child).map_err(at(Path::new("cargo")))?.is_some_and(|status| status.success()))
+    }
+
+    fn cargo(&self, sabotage: &Sabotage) -> Command {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--quiet"]).args(&sabotage.target).current_dir(&self.tree);
+        cargo.env("CARGO_TARGET_DIR", &self.target);
+        cargo
+    }
+}
+
+/// None: it did not end in time, and was ended.
+fn wait(mut child: Child) -> io::Result<Option<ExitStatus>> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if begun.elapsed() > PATIENCE {
+            // The test itself is cargo's child, in the same group.
+            Command::new("kill").args(["-KILL", "--", &format!("-{}", child.id())]).status()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn done(command: &mut Command, name: &str) -> Result<(), Error> {
+    let status = command.status().map_err(at(Path::new(name)))?;
+    if status.success() { Ok(()) } else { Err(Error::Check { command: name.to_owned(), status }) }
+}
+
+/// All files that are committed, or would be.
+fn listed() -> Result<Vec<String>, Error> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(crate::root());
+    let output = git.output().map_err(at(Path::new("git")))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(text.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_patch_still_applies_and_says_what_it_breaks() {
+        let all = all(&crate::root()).unwrap();
+        assert!(all.len() >= 12, "{} sabotages", all.len());
+        for Sabotage { name, path, breaks, .. } in all {
+            assert!(!breaks.is_empty(), "{name}");
+            let mut git = Command::new("git");
+            git.args(["apply", "--check"]).arg(&path).current_dir(crate::root());
+            assert!(git.status().unwrap().success(), "{name} applies no more");
+        }
+    }
+
+    #[test]
+    fn every_patch_names_a_test_that_there_is() {
+        for Sabotage { name, target, test, .. } in all(&crate::root()).unwrap() {
+            let package = target.iter().skip_while(|word| *word != "-p").nth(1).unwrap();
+            let function = format!("fn {}(", test.rsplit("::").next().unwrap());
+            let quoted = format!("\"{test}\"");
+            let files = crate::tree::text_files(&crate::root()).unwrap();
+            let below = format!("crates/{package}/");
+            let has = |text: &str| text.contains(&function) || text.contains(&quoted);
+            let found = files.iter().any(|file| file.path.starts_with(&below) && has(&file.text));
+            assert!(found, "{name} names {test}, which {package} does not have");
+        }
+    }
+}
