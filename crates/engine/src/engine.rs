@@ -129,7 +129,7 @@ impl Shared {
 
     /// Puts an accepted build into the queue, and starts what may start.
     pub(crate) fn arrive(self: &Arc<Self>, live: Box<Live>, mailbox: Mailbox) {
-        let (build, id) = (self.waiting(&live), live.id.clone());
+        let (build, id) = (self.waiting(&live, 0), live.id.clone());
         let stopped = {
             let mut desk = self.desk();
             desk.reservation_used();
@@ -194,12 +194,16 @@ impl Shared {
         }
     }
 
-    fn waiting(&self, live: &Live) -> Waiting {
+    /// How long a build that was found again has waited, by the wall clock: there is no other that went on meanwhile.
+    fn waited_ms(&self, live: &Live) -> i64 {
+        self.config.clock.now_ms() - live.state.phases[0].started_ms
+    }
+
+    fn waiting(&self, live: &Live, waited_ms: i64) -> Waiting {
         let settings = &live.order.settings;
         let compute_type =
             settings.environment.as_ref().and_then(|environment| environment.compute_type.as_ref());
         let patience_ms = i64::from(settings.queued_timeout_in_minutes.unwrap_or_default()) * 60_000;
-        let waited_ms = self.config.clock.now_ms() - live.state.phases[0].started_ms;
         // A clock that jumped while we were away must not make a build wait longer than it may, or not at all.
         let left_ms = patience_ms - waited_ms.clamp(0, patience_ms);
         Waiting {
@@ -244,14 +248,14 @@ impl Shared {
         };
         let mailbox = self.desk().open_mailbox(&live.id);
         if matches!(start, Start::Adopted(_) | Start::Unknown) {
-            let Waiting { project, compute_type, .. } = self.waiting(&live);
+            let Waiting { project, compute_type, .. } = self.waiting(&live, self.waited_ms(&live));
             self.desk().occupy(&live.id, Running { project, compute_type });
         }
         tokio::spawn(Driver::new(self.clone(), live, mailbox).run(start));
     }
 
     fn queue_again(&self, live: Box<Live>) {
-        let build = self.waiting(&live);
+        let build = self.waiting(&live, self.waited_ms(&live));
         let mut desk = self.desk();
         let mailbox = desk.open_mailbox(&live.id);
         // The mailbox is new and empty, so the build does not come back.
