@@ -56,6 +56,8 @@ pub(crate) struct Log {
     quota: Quota,
     /// Set by every write; the session tells the driver.
     pub(crate) grew: bool,
+    /// A write failed: what was to be written is lost, and nothing may follow.
+    is_broken: bool,
     syncer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -78,6 +80,7 @@ impl Log {
             at_line_start: true,
             quota: Quota { bytes: quota_bytes.unwrap_or(u64::MAX), kept: 0, left_out: 0 },
             grew: false,
+            is_broken: false,
             syncer: None,
         };
         Ok((log, write))
@@ -152,7 +155,13 @@ impl Log {
 
     fn write(&mut self, time_ms: i64, bytes: &[u8]) -> io::Result<()> {
         let Some(last) = bytes.last() else { return Ok(()) };
-        self.segment.write_raw(time_ms, bytes).map_err(io::Error::other)?;
+        if self.is_broken {
+            return Err(io::Error::other("an earlier write of the log failed"));
+        }
+        let written = self.segment.write_raw(time_ms, bytes);
+        // What follows a gap would pass for what was printed next: a log that lost something ends there.
+        self.is_broken = written.is_err();
+        written.map_err(io::Error::other)?;
         self.at_line_start = *last == b'\n';
         self.grew = true;
         Ok(())

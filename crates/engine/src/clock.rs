@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
@@ -61,29 +63,38 @@ fn in_milliseconds(duration: Duration) -> i64 {
 /// A clock that stands still until it is told to move, for trying out what takes long. Cheap to clone; all
 /// clones are one clock.
 #[derive(Debug, Clone)]
-pub struct ManualClock(watch::Sender<i64>);
+pub struct ManualClock {
+    uptime_ms: watch::Sender<i64>,
+    /// By how much more the wall clock shows.
+    ahead_ms: Arc<AtomicI64>,
+}
 
 impl ManualClock {
     pub fn new(now_ms: i64) -> ManualClock {
-        ManualClock(watch::Sender::new(now_ms))
+        ManualClock { uptime_ms: watch::Sender::new(now_ms), ahead_ms: Arc::default() }
     }
 
     pub fn advance(&self, by: Duration) {
-        self.0.send_modify(|now| *now = now.saturating_add(in_milliseconds(by)));
+        self.uptime_ms.send_modify(|now| *now = now.saturating_add(in_milliseconds(by)));
+    }
+
+    /// The wall clock is set forward, while no time goes by.
+    pub fn jump(&self, by: Duration) {
+        self.ahead_ms.fetch_add(in_milliseconds(by), Ordering::Relaxed);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        *self.0.borrow()
+        self.uptime_ms() + self.ahead_ms.load(Ordering::Relaxed)
     }
 
     fn uptime_ms(&self) -> i64 {
-        self.now_ms()
+        *self.uptime_ms.borrow()
     }
 
     fn sleep_until(&self, uptime_ms: i64) -> Sleep<'_> {
-        let mut time = self.0.subscribe();
+        let mut time = self.uptime_ms.subscribe();
         Box::pin(async move {
             let came = time.wait_for(|now| *now >= uptime_ms).await;
             came.expect("the sender lives in the clock that is borrowed here");

@@ -520,8 +520,15 @@ impl Driver {
     /// Seals the log, then stores the end: who sees the build complete can read all of its log.
     async fn finish(&mut self) -> Result<End> {
         debug_assert!(self.live.state.is_over());
-        if let Err(error) = self.seal_log().await {
-            tracing::error!(build = %self.live.id, %error, "the build's log could not be sealed");
+        let held = match self.seal_log().await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::error!(build = %self.live.id, %error, "the build's log could not be sealed");
+                None
+            }
+        };
+        if self.show_log_until_kept(held).await == End::Left {
+            return Ok(End::Left);
         }
         if let Err(error) = self.write_log_object().await {
             tracing::error!(build = %self.live.id, %error, "the build's log could not be written to its bucket");
@@ -636,19 +643,42 @@ impl Driver {
         Ok(existing_is_fine(records.create_log_stream(scope, stream).await)?)
     }
 
-    /// Seals what the agent could not, and notes what the stream holds.
-    async fn seal_log(&self) -> Result<()> {
+    /// Seals what the agent could not; tells what the log holds, if there can be one.
+    async fn seal_log(&self) -> Result<Option<Held>> {
+        if !self.live.state.was_in(Phase::Provisioning) {
+            return Ok(None);
+        }
+        let log = self.live.order.plan.log.clone();
+        Ok(Some(self.shared.config.file_work.run(move || seal(&log)).await??))
+    }
+
+    /// Readers know where the log is, and what it holds: tried until that is stored, as the state is. A build that is over with a log that
+    /// nobody finds has lost it.
+    async fn show_log_until_kept(&mut self, held: Option<Held>) -> End {
+        let mut patience = self.patience("the build's log could not be made known; trying on");
+        loop {
+            match self.show_log(held.as_ref()).await {
+                Ok(()) => return End::Over,
+                Err(error) => patience.complain(&self.live.id, &error),
+            }
+            if !patience.wait(&mut self.closing).await {
+                return End::Left;
+            }
+        }
+    }
+
+    async fn show_log(&mut self, held: Option<&Held>) -> Result<()> {
         if !self.live.state.was_in(Phase::Provisioning) {
             return Ok(());
         }
         if !self.stream_made {
             self.make_stream().await?;
+            self.stream_made = true;
         }
-        let log = self.live.order.plan.log.clone();
-        let held = self.shared.config.file_work.run(move || seal(&log)).await??;
-        if let Some(address) = &self.live.order.stream {
+        if let (Some(held), Some(address)) = (held, &self.live.order.stream) {
             let name = (address.group.as_str(), address.name.as_str());
             let (records, scope) = (&self.shared.records, &self.live.scope);
+            // False: a user has deleted it.
             records.update_log_stream(scope, name, (held.first_ms, held.last_ms), held.bytes).await?;
         }
         Ok(())

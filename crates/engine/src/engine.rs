@@ -236,7 +236,7 @@ impl Shared {
         Ok(build.zip(plan))
     }
 
-    /// How long a build has waited, by the wall clock: no other has gone on while nobody was there.
+    /// How long a build that was found again has waited, by the wall clock: there is no other that went on meanwhile.
     fn waited_ms(&self, live: &Live) -> i64 {
         self.config.clock.now_ms() - live.state.phases[0].started_ms
     }

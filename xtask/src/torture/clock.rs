@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::chance::Chance;
@@ -42,19 +43,18 @@ pub(super) fn run(setting: &Setting, jumps: usize, is_whole: bool) -> Result<Fig
     let ledger = Arc::new(Ledger::open(&setting.ledger("clock"))?);
     yard.start()?;
     yard.furnish()?;
-    let endless =
-        if is_whole { Some(load::start_one(&yard, &ledger, Kind::Endless, "endless")?) } else { None };
-    let begun = Instant::now();
+    let endless = if is_whole { Some(watch_endless(&yard, &ledger)?) } else { None };
     let mix = Mix { repeats: false, pause_max: setting.pause_max / 2, ..MIX };
     let load = Load::start(&yard, &ledger, CLIENTS, mix, setting.seed);
     let mut chance = Chance::of(setting.seed);
     let jumped = (0..jumps).try_for_each(|_| jump(&yard, &ledger, &lie, &mut chance));
-    let outcome =
-        jumped.and_then(|()| endless.map_or(Ok(None), |id| run_out(&yard, &ledger, &id, begun).map(Some)));
+    let ran_out =
+        endless.map(|watch| watch.join().unwrap_or_else(|_| Err("its watch panicked".into()))).transpose();
     tell(&lie, 0)?;
     yard.set_ahead(0);
     load.finish()?;
-    let ran_out = outcome?;
+    jumped?;
+    let ran_out = ran_out?;
     check::at_the_end(&yard, &ledger)?;
     let figures = Figures::of("T08 clock jumps", &ledger);
     Ok(match ran_out {
@@ -73,6 +73,16 @@ fn jump(yard: &Yard, ledger: &Ledger, lie: &Path, chance: &mut Chance) -> Result
     std::thread::sleep(Duration::from_millis(200) + chance.up_to(Duration::from_millis(1500)));
     // A request that was signed before the jump may be refused after it; nothing else may.
     check::after_fault(yard, ledger)
+}
+
+/// Starts a build whose time runs out, and watches it from here on.
+fn watch_endless(
+    yard: &Arc<Yard>,
+    ledger: &Arc<Ledger>,
+) -> Result<JoinHandle<Result<Duration, String>>, String> {
+    let id = load::start_one(yard, ledger, Kind::Endless, "endless")?;
+    let (yard, ledger, begun) = (yard.clone(), ledger.clone(), Instant::now());
+    Ok(std::thread::spawn(move || run_out(&yard, &ledger, &id, begun)))
 }
 
 /// How long a build ran whose time has run out (P7), by a clock that does not jump.

@@ -47,9 +47,17 @@ pub(super) fn failing(setting: &Setting, windows: usize) -> Result<Figures, Stri
     let mut run = Windows::new(&yard, &ledger, setting.seed);
     run.run(setting, &failures, windows)?;
     let lines = run.told.lines();
+    restart(&yard)?;
     check::at_the_end(&yard, &ledger)?;
     let figures = Figures::of("T07 EIO on fsync and writes, EROFS, ENOSPC", &ledger);
     Ok(lines.into_iter().fold(figures, Figures::with))
+}
+
+/// What a disk did not let be removed, the next start removes.
+fn restart(yard: &Yard) -> Result<(), String> {
+    yard.processes();
+    yard.kill();
+    yard.start().map(drop)
 }
 
 /// A file system of its own, gone with it.
@@ -102,6 +110,7 @@ pub(super) fn full(setting: &Setting, times: usize) -> Result<Figures, String> {
     load.finish()?;
     outcome?;
     let lines = run.told.lines();
+    restart(&yard)?;
     check::at_the_end(&yard, &ledger)?;
     let figures = Figures::of("T07 full disk", &ledger);
     Ok(lines.into_iter().fold(figures, Figures::with))

@@ -99,15 +99,20 @@ pub(super) fn loops(folder: &str) -> Vec<String> {
     files.filter(|file| file.contains(folder)).map(|file| file.trim().to_owned()).collect()
 }
 
-/// Cgroups of agents that were ours, and of builds by their uuid.
-pub(super) fn cgroups(agents: &BTreeSet<u32>, builds: &BTreeSet<String>) -> Vec<PathBuf> {
+/// `agent-<server>-<chance>-` of an agent's name, which its cgroups bear too.
+pub(super) fn pool_of(agent: u32) -> Option<String> {
+    let words = std::fs::read(format!("/proc/{agent}/cmdline")).ok()?;
+    let words = String::from_utf8_lossy(&words).into_owned();
+    let name = words.split('\0').find(|word| word.starts_with("agent-"))?;
+    name.rfind('-').map(|end| name[..=end].to_owned())
+}
+
+/// Cgroups of agents by the beginning of their names, and of builds by their uuid.
+pub(super) fn cgroups(pools: &BTreeSet<String>, builds: &BTreeSet<String>) -> Vec<PathBuf> {
     let is_ours = |name: &str| {
         let Some(name) = name.strip_prefix("buildyard-") else { return false };
-        let agent = name.strip_prefix("agent-").and_then(|rest| rest.split('-').next()?.parse().ok());
-        match agent {
-            Some(agent) => agents.contains(&agent),
-            None => builds.contains(name.split('.').next().unwrap_or_default()),
-        }
+        pools.iter().any(|pool| name.starts_with(pool))
+            || builds.contains(name.split('.').next().unwrap_or_default())
     };
     let mut found = Vec::new();
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];

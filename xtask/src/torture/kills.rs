@@ -202,12 +202,11 @@ pub(super) fn ready_with_history(
         ledger.write(Entry::Ready { milliseconds: took.as_millis() as u64 });
     }
     let begun = Instant::now();
-    for id in ledger.book().open().iter().filter(|id| **id != blocker).chain([&blocker]) {
-        load::stop(&yard, &ledger, id)?;
-    }
-    for id in ledger.book().open() {
-        load::ended(&yard, &ledger, &id)?;
-    }
+    // The blocker last: no other shall begin.
+    let open = ledger.book().open();
+    let queued_first = open.iter().filter(|id| **id != blocker).chain([&blocker]);
+    queued_first.into_iter().try_for_each(|id| load::stop(&yard, &ledger, id))?;
+    open.iter().try_for_each(|id| load::ended(&yard, &ledger, id))?;
     eprintln!("torture: {queued} queued builds were stopped within {:.1} s", begun.elapsed().as_secs_f64());
     check::after_fault(&yard, &ledger)?;
     Ok(Figures::of(&format!("P8 with {stored} stored and {queued} queued builds"), &ledger))

@@ -94,7 +94,7 @@ impl Kind {
         let phases = match self {
             Kind::Steady => json!({
                 "pre_build": { "commands": [tell(1, "echo begun")] },
-                "build": { "commands": [tell(2, &counting()), tell(3, "echo the secret is $SECRET; seq 1 5000 > made; echo $CODEBUILD_BUILD_ID >> made")] },
+                "build": { "commands": [tell(2, &counting()), tell(3, "echo the secret is $SECRET; seq 1 5000 > made && echo $CODEBUILD_BUILD_ID >> made")] },
                 "post_build": { "commands": [tell(4, "echo ended")] },
             }),
             Kind::Failing => json!({

@@ -90,6 +90,8 @@ pub(super) struct Book {
     said: BTreeSet<String>,
     pub(super) refusals: BTreeMap<String, usize>,
     pub(super) repeated: usize,
+    /// Whatever is accepted now may be hurt.
+    pub(super) is_hurting: bool,
     /// Tokens that were asked for outside of any load, and not answered.
     pub(super) pending: Vec<String>,
     pub(super) faults: BTreeMap<String, usize>,
@@ -187,7 +189,7 @@ impl Book {
             number,
             stopped: None,
             may_be_stopped: false,
-            was_hurt: false,
+            was_hurt: self.is_hurting,
             phase: (0, Instant::now()),
             ended: None,
             ended_at: None,

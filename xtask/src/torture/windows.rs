@@ -124,6 +124,7 @@ impl<'a> Windows<'a> {
         self.yard.processes();
         let what = format!("{what}{}", if is_long { ", for a while" } else { "" });
         self.ledger.write(Entry::Fault { what, build: None });
+        self.ledger.book().is_hurting = true;
         self.ledger.hurt_open();
     }
 
@@ -185,7 +186,7 @@ impl<'a> Windows<'a> {
         }
         self.told.recovery_ms.push(begun.elapsed().as_secs_f64() * 1e3);
         self.settle_pending()?;
-        self.ledger.hurt_open();
+        self.ledger.book().is_hurting = false;
         check::after_fault(self.yard, self.ledger)
     }
 

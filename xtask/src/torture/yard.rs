@@ -28,8 +28,8 @@ pub(super) struct Yard {
     options: Options,
     pub(super) witness: Witness,
     process: Mutex<Option<Child>>,
-    /// Processes of the program that were ever seen.
-    agents: Mutex<BTreeSet<u32>>,
+    /// What waiting agents, and with them cgroups, of its servers were called: a prefix for each server.
+    pools: Mutex<BTreeSet<String>>,
     /// Seconds by which the server's clock is ahead.
     ahead: Arc<AtomicI64>,
 }
@@ -56,8 +56,8 @@ impl Yard {
         let configuration = format!("[host]\nshared = [\"{}\"]\n", folder.join("shared").display());
         std::fs::write(folder.join("buildyard.toml"), configuration).map_err(told)?;
         let host = free_address()?;
-        let (process, agents, ahead) = Default::default();
-        Ok(Yard { folder, host, options, witness, process, agents, ahead })
+        let (process, pools, ahead) = Default::default();
+        Ok(Yard { folder, host, options, witness, process, pools, ahead })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -154,13 +154,14 @@ impl Yard {
     /// Processes of the program, the server's among them, that run now.
     pub(super) fn processes(&self) -> Vec<u32> {
         let running = super::host::running(&self.program());
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner).extend(&running);
+        let pools = running.iter().filter_map(|process| super::host::pool_of(*process));
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).extend(pools);
         running
     }
 
-    /// Those that were there whenever it was asked.
-    pub(super) fn agents(&self) -> BTreeSet<u32> {
-        self.agents.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Those of all agents that were there whenever it was asked.
+    pub(super) fn pools(&self) -> BTreeSet<String> {
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// `kill -9`.

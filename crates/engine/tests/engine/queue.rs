@@ -1,11 +1,13 @@
 //! Limits, turns, and how long builds wait.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use agent::journal::Phase;
 use api::codebuild::*;
 use engine::Error;
+use engine::clock::ManualClock;
+use engine::config::{BuildNews, TellBuilds};
 
 use crate::user::*;
 
@@ -208,4 +210,26 @@ async fn waiting_does_not_count_as_building() {
     tester.clock.advance(Duration::from_secs(4 * 60));
     tester.agents.release(uuid(&second));
     assert_eq!(status(&tester.done(&second).await), "SUCCEEDED");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_while_a_build_is_accepted_does_not_end_its_waiting() {
+    let jumping = Arc::new(OnceLock::<ManualClock>::new());
+    let told = jumping.clone();
+    let tester = Tester::with(|config| {
+        config.concurrent_builds = 1;
+        config.tell_builds = TellBuilds::new(move |news| {
+            if let (BuildNews::Accepted(_), Some(clock)) = (news, told.get()) {
+                clock.jump(Duration::from_secs(365 * 86_400));
+            }
+        });
+    })
+    .await;
+    tester.hold_all_in(Phase::Build);
+    let first = tester.start().await;
+    tester.in_phase(&first, "BUILD").await;
+    jumping.set(tester.clock.clone()).unwrap();
+    let second = tester.start().await;
+    tester.agents.release(uuid(&first));
+    tester.in_phase(&second, "BUILD").await;
 }

@@ -370,7 +370,7 @@ fn left_over(evidence: &Evidence) -> Vec<String> {
         .keys()
         .filter_map(|id| id.split(':').nth(1).map(str::to_owned))
         .collect();
-    let groups = host::cgroups(&yard.agents(), &uuids);
+    let groups = host::cgroups(&yard.pools(), &uuids);
     left.extend(groups.iter().map(|group| format!("cgroup {} stays", group.display())));
     left
 }
