@@ -1043,16 +1043,21 @@ fn limits_are_what_was_asked_for() {
     tester.end();
 }
 
-fn loop_devices() -> Vec<String> {
-    let entries = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap().path());
-    entries.filter_map(|entry| fs::read_to_string(entry.join("loop/backing_file")).ok()).collect()
+/// Names, and the files behind them.
+fn loop_devices() -> Vec<(String, String)> {
+    let entries = fs::read_dir("/sys/block").unwrap().map(|entry| entry.unwrap());
+    let in_use = |entry: fs::DirEntry| {
+        let file = fs::read_to_string(entry.path().join("loop/backing_file")).ok()?;
+        Some((entry.file_name().into_string().ok()?, file))
+    };
+    entries.filter_map(in_use).collect()
 }
 
 fn a_disk_of_a_fixed_size_is_full_and_gone_afterwards() {
     const DISK_BYTES: u64 = 64 << 20;
     container::prepare_disk(DISK_BYTES).unwrap();
-    let is_ours = |files: Vec<String>, place: &Path| {
-        files.iter().filter(|file| file.starts_with(place.to_str().unwrap())).count()
+    let is_ours = |devices: Vec<(String, String)>, place: &Path| {
+        devices.iter().filter(|(_, file)| file.starts_with(place.to_str().unwrap())).count()
     };
     let mut tester = Tester::with(|spec, _| spec.limits.disk_bytes = Some(DISK_BYTES));
     let folder = tester.place.folder.clone();
@@ -1070,7 +1075,13 @@ fn a_disk_of_a_fixed_size_is_full_and_gone_afterwards() {
         fs::read_dir(tester.place.scratch()).unwrap().next().is_none(),
         "nothing of it lies in the folder"
     );
-    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("/dev/loop"));
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let ours: Vec<String> = loop_devices()
+        .into_iter()
+        .filter(|(_, file)| file.starts_with(folder.to_str().unwrap()))
+        .map(|(device, _)| format!(" /dev/{device} "))
+        .collect();
+    assert!(!ours.iter().any(|device| mounts.contains(device)), "{ours:?} among {mounts}");
     tester.end();
     assert!(eventually(|| is_ours(loop_devices(), &folder) == 0), "{:?}", loop_devices());
 
