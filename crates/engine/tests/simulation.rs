@@ -103,7 +103,7 @@ fn many(from: u64, count: u64) -> bool {
             if seed >= from + count {
                 return;
             }
-            if seed > from && (seed - from) % PROGRESS == 0 {
+            if seed > from && (seed - from).is_multiple_of(PROGRESS) {
                 println!("... at seed {seed}, {} broke a promise", broken.load(Relaxed));
             }
             match try_seed(seed) {
@@ -128,7 +128,7 @@ fn many(from: u64, count: u64) -> bool {
 
 fn try_seed(seed: u64) -> Result<History, String> {
     let history = World::live(seed).map_err(|broken| broken.to_string())?;
-    if seed % TWICE == 0 {
+    if seed.is_multiple_of(TWICE) {
         let again = World::live(seed).map_err(|broken| format!("the second time: {broken}"))?;
         if again.hash != history.hash {
             return Err(format!("two histories: {:016x} and {:016x}", history.hash, again.hash));
