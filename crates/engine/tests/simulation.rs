@@ -31,9 +31,12 @@ mod time;
 mod world;
 
 /// What every run of the tests can afford.
-const FEW: u64 = 60;
+const FEW: u64 = 40;
 /// So many seeds apart, one is tried twice: it must be the same history.
 const TWICE: u64 = 10;
+
+/// Of so many seeds each time it is told how far it is.
+const PROGRESS: u64 = 500;
 
 type Case = (&'static str, fn() -> bool);
 
@@ -99,6 +102,9 @@ fn many(from: u64, count: u64) -> bool {
             let seed = next.fetch_add(1, Relaxed);
             if seed >= from + count {
                 return;
+            }
+            if seed > from && (seed - from).is_multiple_of(PROGRESS) {
+                println!("... at seed {seed}, {} broke a promise", broken.load(Relaxed));
             }
             match try_seed(seed) {
                 Ok(history) => total.lock().unwrap().add(&history),

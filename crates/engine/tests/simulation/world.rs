@@ -130,6 +130,10 @@ pub(crate) struct World {
     hash: DefaultHasher,
     lines: VecDeque<String>,
     is_told: bool,
+    /// Something may have begun or ended to run since that was last looked at.
+    has_moved: bool,
+    /// Uuids of the builds whose commands may be running.
+    running: Vec<String>,
 }
 
 impl World {
@@ -179,6 +183,8 @@ impl World {
             hash: DefaultHasher::new(),
             lines: VecDeque::new(),
             is_told,
+            has_moved: true,
+            running: Vec::new(),
         }
     }
 
@@ -300,6 +306,7 @@ impl World {
     }
 
     fn run_agents(&mut self, rounds: u64) {
+        self.has_moved = true;
         self.agents.run(rounds);
     }
 
@@ -311,6 +318,7 @@ impl World {
         let fate = self.fate();
         let Some(server) = &mut self.server else { return Ok(()) };
         let count = server.hand.write(most, fate);
+        self.has_moved |= count > 0;
         if count == 0 {
             return Ok(());
         }
@@ -518,16 +526,16 @@ impl World {
         if let Some(broken) = self.broken.lock().unwrap().take() {
             return Err(broken);
         }
-        let mut running = self.agents.running();
-        {
+        if std::mem::take(&mut self.has_moved) {
             // An agent that cannot be asked after is given up once its build's time is over, and may still be there.
             let (ledger, slow) = (self.ledger.lock().unwrap(), &self.agents.slow);
-            running.retain(|uuid| !(slow.was_unknown(uuid) && ledger.is_over(uuid)));
+            self.running = self.agents.running();
+            self.running.retain(|uuid| !(slow.was_unknown(uuid) && ledger.is_over(uuid)));
         }
         let (is_sound, uptime_ms) = (self.is_sound(), self.time.uptime_ms());
         let mut ledger = self.ledger.lock().unwrap();
-        ledger.running(&running, &self.plans, (self.config.concurrent_builds, 1))?;
-        ledger.stopped(&running, uptime_ms, is_sound)
+        ledger.running(&self.running, &self.plans, (self.config.concurrent_builds, 1))?;
+        ledger.stopped(&self.running, uptime_ms, is_sound)
     }
 
     /// Lets everybody do what they can without waiting.
