@@ -17,6 +17,9 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+/// Some objects' bytes: the files they are in, and for each object where.
+type Contents = (Vec<File>, Vec<Piece>);
+
 /// Where an object's bytes are: in which of some files, from where on, how many.
 pub(super) struct Piece {
     pub(super) file: usize,
@@ -69,7 +72,7 @@ impl<'a> Build<'a> {
         root: &Path,
         bucket: &str,
         objects: &[Listed],
-    ) -> Result<Result<(Vec<File>, Vec<Piece>), Failure>> {
+    ) -> Result<Result<Contents, Failure>> {
         let Some(elsewhere) = self.elsewhere(bucket) else {
             return Ok(self.objects(root).and_then(|here| {
                 let (mut files, mut pieces) = (Vec::new(), Vec::new());
