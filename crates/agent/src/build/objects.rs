@@ -17,6 +17,9 @@ pub(super) struct Page {
     pub(super) next: Option<String>,
 }
 
+/// Some objects' bytes: the files they are in, and for each object where.
+type Contents = (Vec<File>, Vec<Piece>);
+
 /// Where an object's bytes are: in which of some files, from where on, how many.
 pub(super) struct Piece {
     pub(super) file: usize,
