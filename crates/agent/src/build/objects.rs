@@ -27,9 +27,6 @@ pub(super) struct Piece {
     pub(super) size: u64,
 }
 
-/// Of several objects: files, and where in them each object is.
-type Contents = (Vec<File>, Vec<Piece>);
-
 type Result<T, E = Halt> = std::result::Result<T, E>;
 
 impl<'a> Build<'a> {
