@@ -438,7 +438,7 @@ impl Driver {
     /// The agent may have been killed while it gave a set of objects their names.
     async fn recover_objects(&self) {
         let root = self.shared.config.objects.clone();
-        let recovered = tokio::task::spawn_blocking(move || Objects::open(&root)?.recover()).await;
+        let recovered = self.shared.config.file_work.run(move || Objects::open(&root)?.recover()).await;
         if let Ok(Err(error)) = recovered {
             tracing::warn!(build = %self.live.id, %error, "objects of a lost build cannot be taken back yet");
         }
