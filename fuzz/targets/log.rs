@@ -46,6 +46,12 @@ fn all(path: &Path, is_flipped: bool) -> Option<Vec<LogEvent>> {
     Some(events)
 }
 
+/// A few lines of it; an event for each of so many bytes would take long and show no more.
+fn long(payload: &[u8]) -> Vec<u8> {
+    let bytes = payload.iter().copied().cycle().take(LONG).enumerate();
+    bytes.map(|(at, byte)| if byte == b'\n' && at % 997 > 0 { b'.' } else { byte }).collect()
+}
+
 fn text(events: &[LogEvent]) -> Vec<u8> {
     events.iter().flat_map(|event| event.bytes.iter().copied()).collect()
 }
@@ -56,8 +62,7 @@ fn append(path: &Path, kind: u8, payload: &[u8], at_ms: i64) -> Result<Vec<u8>> 
         true => SegmentWriter::append(path)?,
         false => SegmentWriter::create(path)?,
     };
-    let payload =
-        if kind & 2 == 0 { payload.to_vec() } else { payload.iter().copied().cycle().take(LONG).collect() };
+    let payload = if kind & 2 == 0 { payload.to_vec() } else { long(payload) };
     let kind = if kind & 1 == 0 { FrameKind::Raw } else { FrameKind::Event };
     writer.write(at_ms, kind, &payload)?;
     Ok(payload)

@@ -143,10 +143,11 @@ impl Ledger {
                 let holds = start.token_holds(uptime_ms);
                 let is_one = start.answered.len() == 1 || !start.answered.is_disjoint(&self.deleting);
                 keep!(!holds || is_one, "P4", "one token was answered with {:?}", start.answered);
-                let made = self.rows.values().filter(|row| row.mark == *mark && row.previous.is_none());
-                let (made, retries) =
-                    (made.count(), self.retries.get(mark).map_or(0, |retries| retries.perhaps));
-                let may_be_more = start.answered.iter().any(|id| self.deleting.contains(id));
+                let made = self.rows.iter().filter(|(_, row)| row.mark == *mark && row.previous.is_none());
+                let retries = self.retries.get(mark).map_or(0, |retries| retries.perhaps);
+                // A token goes with its build, whether or not anybody was told of that.
+                let may_be_more = made.clone().any(|(id, _)| self.deleting.contains(id));
+                let made = made.count();
                 let is_one = made <= 1 + retries || may_be_more;
                 keep!(!holds || is_one, "P4", "the token of {mark} came to {made} builds");
             }
