@@ -355,7 +355,7 @@ pub(super) fn containers(count: usize) -> Result<Containers, String> {
     add("bubblewrap: namespaces, bind mounts, no overlay, no cgroup", bubblewrap(&["/bin/true"]));
     let bundle = temporary("bundle")?;
     if rootfs::bundle(&bundle).is_ok() {
-        for (name, runtime) in [("crun: an OCI bundle", "crun"), ("runc: the same", "runc")] {
+        for (name, runtime) in [("crun: an OCI bundle", "crun"), ("runc: an OCI bundle", "runc")] {
             add(name, host::has(runtime).then(|| run_bundle(runtime, &bundle)));
         }
     }
