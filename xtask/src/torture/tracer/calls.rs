@@ -109,10 +109,10 @@ impl Calls {
             Calls::Changing => changing(call, &arguments).or_else(|| {
                 writes().or_else(copies).filter(|(_, to)| is_seen_by_others(task, *to)).map(|(name, _)| name)
             }),
-            Calls::Files(folder) => writes()
-                .or_else(copies)
-                .or_else(syncs)
-                .map_or_else(|| by_name(call, &arguments), |written| below(written, folder)),
+            Calls::Files(folder) => match writes().or_else(copies).or_else(syncs) {
+                Some(written) => below(written, folder),
+                None => by_name(call, &arguments).filter(|_| names_below(task, registers, folder)),
+            },
             Calls::Writes(folder) => below(writes().or_else(copies)?, folder),
             Calls::Syncs(folder) => below(syncs()?, folder),
             Calls::Locks(folder) => below(locks(registers)?, folder),
@@ -136,6 +136,26 @@ fn changing(call: i64, arguments: &[u64; 4]) -> Option<&'static str> {
 fn by_name(call: i64, arguments: &[u64; 4]) -> Option<&'static str> {
     let makes = call == libc::SYS_openat && arguments[2] & libc::O_CREAT as u64 != 0;
     named(NAMES, call).or_else(|| named(OLDER_NAMES, call)).or(makes.then_some("openat"))
+}
+
+/// Whether a call by name is about something below a folder; not about cgroups, say.
+fn names_below(task: Pid, registers: &Registers, folder: &Path) -> bool {
+    let (call, arguments) = (registers.call(), registers.arguments());
+    let begins_with_path = named(OLDER_NAMES, call).is_some_and(|name| name != "renameat")
+        || [libc::SYS_truncate, libc::SYS_setxattr].contains(&call);
+    let path = match begins_with_path {
+        true => registers.path_at(arguments[0]),
+        false => registers.path_at(arguments[1]).map(|path| from_folder(task, arguments[0], path)),
+    };
+    path.is_some_and(|path| is_below(&path, folder))
+}
+
+/// A path as it is meant from an open folder, or from where the process is.
+fn from_folder(task: Pid, folder: u64, path: PathBuf) -> PathBuf {
+    let is_here = folder as i32 == libc::AT_FDCWD;
+    let base =
+        if is_here { std::fs::read_link(format!("/proc/{task}/cwd")).ok() } else { file(task, folder) };
+    base.unwrap_or_default().join(path)
 }
 
 /// A process, not a thread.

@@ -1,9 +1,15 @@
 //! Where this processor keeps a system call's number, arguments and answer.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 use nix::errno::Errno;
 use nix::libc::user_regs_struct;
 use nix::sys::ptrace;
 use nix::unistd::Pid;
+
+const PATH_MAX_BYTES: usize = 512;
 
 pub(super) struct Registers {
     task: Pid,
@@ -20,6 +26,21 @@ impl Registers {
         let word = ptrace::read(self.task, argument as ptrace::AddressType).ok()?;
         let bytes = word.to_ne_bytes();
         Some(i16::from_ne_bytes([bytes[0], bytes[1]]))
+    }
+
+    /// The text that an argument points to, up to its end or some length that no path of ours has.
+    pub(super) fn path_at(&self, argument: u64) -> Option<PathBuf> {
+        let mut bytes = Vec::new();
+        while bytes.len() < PATH_MAX_BYTES {
+            let at = argument.checked_add(bytes.len() as u64)? as ptrace::AddressType;
+            let word = ptrace::read(self.task, at).ok()?.to_ne_bytes();
+            let end = word.iter().position(|byte| *byte == 0);
+            bytes.extend_from_slice(&word[..end.unwrap_or(word.len())]);
+            if end.is_some() {
+                break;
+            }
+        }
+        Some(PathBuf::from(OsString::from_vec(bytes)))
     }
 }
 
