@@ -16,10 +16,10 @@ use executor::{Adopted, Link, Signal};
 use store::logs::{Position, SegmentReader, SegmentWriter};
 use store::objects::Objects;
 use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
-use tokio::sync::watch;
 
 use crate::candidate::Candidate;
 use crate::clock::Clock;
+use crate::closing::Closing;
 use crate::config::{BuildNews, Image, WantedImage};
 use crate::desk::{Ask, Mailbox};
 use crate::document;
@@ -83,7 +83,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     live: Box<Live>,
     mailbox: Mailbox,
-    closing: watch::Receiver<bool>,
+    closing: Closing,
     /// Why we killed the agent, if we did.
     killed: Option<Outcome>,
     /// Readers know where the log is.
@@ -93,7 +93,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, live: Box<Live>, mailbox: Mailbox) -> Driver {
-        let closing = shared.closing.subscribe();
+        let closing = shared.closing.clone();
         let (config, vault) = (&shared.config, shared.vault.clone());
         let references = Arc::new(WithGit::new(config, vault, &live.order.settings));
         Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references }
@@ -207,7 +207,7 @@ impl Driver {
         self.stream_made = self.show_provisioning().await;
         tokio::select! {
             biased;
-            () = closed(&mut self.closing) => Ok(Resolved::Left),
+            () = self.closing.begun() => Ok(Resolved::Left),
             Some(ask) = self.mailbox.recv() => {
                 self.hear(ask).await;
                 Ok(Resolved::Stopped)
@@ -288,7 +288,7 @@ impl Driver {
             // What the agent has to say comes last: it may say much, and must not keep us from ending it.
             tokio::select! {
                 biased;
-                () = closed(&mut self.closing) => return Ok(End::Left),
+                () = self.closing.begun() => return Ok(End::Left),
                 () = &mut overdue => {
                     let stopped = self.live.state.stop_requested;
                     tracing::warn!(build = %self.live.id, stopped, "the agent does not end the build; killing it");
@@ -372,7 +372,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = &mut overdue => return Some(Adopted::Dead { events: Vec::new() }),
-                goes_on = patience.wait(&mut self.closing) => if !goes_on {
+                goes_on = patience.wait(&self.closing) => if !goes_on {
                     return None;
                 },
                 Some(ask) = self.mailbox.recv() => {
@@ -511,7 +511,7 @@ impl Driver {
                 }
                 Err(error) => patience.complain(&self.live.id, &error),
             }
-            if !patience.wait(&mut self.closing).await {
+            if !patience.wait(&self.closing).await {
                 return End::Left;
             }
         }
@@ -572,7 +572,7 @@ impl Driver {
                 Ok(succession) => break succession,
                 Err(error) => patience.complain(&self.live.id, &error),
             }
-            if !patience.wait(&mut self.closing).await {
+            if !patience.wait(&self.closing).await {
                 self.shared.give_back(next.id());
                 return End::Left;
             }
@@ -751,11 +751,11 @@ impl Patience {
     }
 
     /// False: we are shutting down.
-    pub(crate) async fn wait(&self, closing: &mut watch::Receiver<bool>) -> bool {
+    pub(crate) async fn wait(&self, closing: &Closing) -> bool {
         let until = self.clock.uptime_ms().saturating_add(RETRY_MS);
         tokio::select! {
             biased;
-            () = closed(closing) => false,
+            () = closing.begun() => false,
             () = self.clock.sleep_until(until) => true,
         }
     }
@@ -814,11 +814,6 @@ fn existing_is_fine(made: store::Result<()>) -> store::Result<()> {
         Err(store::Error::AlreadyExists { .. }) => Ok(()),
         other => other,
     }
-}
-
-async fn closed(closing: &mut watch::Receiver<bool>) {
-    // A sender that is gone closes as well as one that says so.
-    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 /// COMPAT: LC-053.

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use executor::{Adopted, Executor};
 use store::records::{Build, IncompleteBuild, Records, Scope, Vault};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
+use crate::closing::Closing;
 use crate::config::Config;
 use crate::desk::{Arrival, Desk, Mailbox, Taken, Why};
 use crate::driver::{Driver, Live, Patience, Start};
@@ -29,7 +30,7 @@ pub(crate) struct Shared {
     pub(crate) records: Records,
     pub(crate) vault: Vault,
     pub(crate) executor: Arc<dyn Executor>,
-    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) closing: Closing,
     desk: Mutex<Desk>,
     /// Not everything that runs already is counted yet: nothing may start.
     recovering: AtomicBool,
@@ -45,7 +46,7 @@ struct Closer(Arc<Shared>);
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        self.0.closing.send_replace(true);
+        self.0.closing.begin();
     }
 }
 
@@ -71,7 +72,7 @@ impl Engine {
             records,
             vault,
             executor,
-            closing: watch::Sender::new(false),
+            closing: Closing::default(),
             desk: Mutex::new(desk),
             recovering: AtomicBool::new(true),
             queue_changed: Notify::new(),
@@ -106,7 +107,7 @@ impl Engine {
 
     /// Refuses new builds, lets go of the running ones, whose agents go on, and returns when all is stored.
     pub async fn shut_down(&self) {
-        self.shared.closing.send_replace(true);
+        self.shared.closing.begin();
         loop {
             let left = self.shared.driver_left.notified();
             tokio::pin!(left);
@@ -125,7 +126,7 @@ impl Shared {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        *self.closing.borrow()
+        self.closing.has_begun()
     }
 
     /// Starts every build that may start now.
@@ -216,7 +217,6 @@ impl Shared {
 
     /// The build as it is stored, asked for until the store can tell. None: we are shutting down.
     async fn load(&self, scope: &Scope, build_id: &str) -> Result<Option<Live>> {
-        let mut closing = self.closing.subscribe();
         let mut patience = Patience::new("the build cannot be read; trying on", &self.config.clock);
         loop {
             match self.stored(scope, build_id).await {
@@ -224,7 +224,7 @@ impl Shared {
                 Ok(None) => return Err(Error::internal(format!("build {build_id} is not in the store"))),
                 Err(error) => patience.complain(build_id, &error),
             }
-            if !patience.wait(&mut closing).await {
+            if !patience.wait(&self.closing).await {
                 return Ok(None);
             }
         }
@@ -321,7 +321,6 @@ impl Shared {
 
     /// Ends builds whose time in the queue is over.
     async fn expire_builds(self: Arc<Self>) {
-        let mut closing = self.closing.subscribe();
         let clock = self.config.clock.clone();
         loop {
             let deadline = self.desk().next_deadline();
@@ -333,7 +332,7 @@ impl Shared {
             };
             tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => return,
+                () = self.closing.begun() => return,
                 () = due => {}
                 () = self.queue_changed.notified() => {}
             }

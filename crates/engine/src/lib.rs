@@ -8,6 +8,7 @@
 mod caller;
 mod candidate;
 pub mod clock;
+mod closing;
 pub mod config;
 mod credentials;
 mod curated;

@@ -52,7 +52,7 @@ impl Driver {
                 Ok(answer) => return Some(answer),
                 Err(error) => patience.complain(&self.live.id, &error),
             }
-            if !patience.wait(&mut self.closing).await {
+            if !patience.wait(&self.closing).await {
                 return None;
             }
         }
@@ -125,7 +125,7 @@ impl Driver {
                 Ok(()) => return true,
                 Err(error) => patience.complain(&self.live.id, &error),
             }
-            if !patience.wait(&mut self.closing).await {
+            if !patience.wait(&self.closing).await {
                 return false;
             }
         }

@@ -382,6 +382,8 @@ impl World {
             self.pump()?;
             let step_ms = self.time.until_next_ms().map_or(left_ms, |next| next.clamp(1, left_ms));
             self.wait(step_ms);
+            // What should have happened before now is not what somebody does about it now.
+            self.look()?;
             left_ms -= step_ms;
         }
         self.pump()
@@ -575,6 +577,7 @@ impl World {
             }
             let next_ms = self.time.until_next_ms().unwrap_or(1000).max(1);
             self.wait(next_ms);
+            self.look()?;
         }
         self.must_be_over()
     }
