@@ -661,7 +661,7 @@ impl Driver {
                 Ok(()) => return End::Over,
                 Err(error) => patience.complain(&self.live.id, &error),
             }
-            if !patience.wait(&mut self.closing).await {
+            if !patience.wait(&self.closing).await {
                 return End::Left;
             }
         }
