@@ -8,6 +8,30 @@ use serde_json::{Value, json};
 
 use super::sign;
 
+pub(crate) const GET_LOG_EVENTS: &str = "Logs_20140328.GetLogEvents";
+
+/// A build's log, page after page as `read` answers [`GET_LOG_EVENTS`].
+pub(crate) fn whole_log(
+    build: &Value,
+    mut read: impl FnMut(&Value) -> Result<Value, String>,
+) -> Result<String, String> {
+    let mut input = json!({
+        "logGroupName": build["logs"]["groupName"],
+        "logStreamName": build["logs"]["streamName"],
+        "startFromHead": true,
+    });
+    let mut log = String::new();
+    loop {
+        let page = read(&input)?;
+        let events = page["events"].as_array().map(Vec::as_slice).unwrap_or_default();
+        events.iter().filter_map(|event| event["message"].as_str()).for_each(|text| log.push_str(text));
+        if input["nextToken"] == page["nextForwardToken"] {
+            return Ok(log);
+        }
+        input["nextToken"] = page["nextForwardToken"].clone();
+    }
+}
+
 pub(crate) struct Client {
     host: String,
     connection: BufReader<TcpStream>,
@@ -51,21 +75,7 @@ impl Client {
 
     /// All of a build's log, from its beginning.
     pub(crate) fn log(&mut self, build: &Value) -> Result<String, String> {
-        let mut input = json!({
-            "logGroupName": build["logs"]["groupName"],
-            "logStreamName": build["logs"]["streamName"],
-            "startFromHead": true,
-        });
-        let mut log = String::new();
-        loop {
-            let page = self.call("logs", "Logs_20140328.GetLogEvents", &input)?;
-            let events = page["events"].as_array().map(Vec::as_slice).unwrap_or_default();
-            events.iter().filter_map(|event| event["message"].as_str()).for_each(|text| log.push_str(text));
-            if input["nextToken"] == page["nextForwardToken"] {
-                return Ok(log);
-            }
-            input["nextToken"] = page["nextForwardToken"].clone();
-        }
+        whole_log(build, |input| self.call("logs", GET_LOG_EVENTS, input))
     }
 
     fn call(&mut self, service: &str, target: &str, input: &Value) -> Result<Value, String> {

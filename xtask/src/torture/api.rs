@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::bench::client::Client;
+use crate::bench::client::{Client, GET_LOG_EVENTS, whole_log};
 
 /// How often something is read whose answer is lost.
 const READS: usize = 5;
@@ -90,21 +90,7 @@ impl Api {
 
     /// All of a build's log.
     pub(super) fn log(&mut self, build: &Value) -> Result<String, String> {
-        let mut input = json!({
-            "logGroupName": build["logs"]["groupName"],
-            "logStreamName": build["logs"]["streamName"],
-            "startFromHead": true,
-        });
-        let mut log = String::new();
-        loop {
-            let page = self.read("logs", "Logs_20140328.GetLogEvents", &input)?;
-            let events = page["events"].as_array().map(Vec::as_slice).unwrap_or_default();
-            events.iter().filter_map(|event| event["message"].as_str()).for_each(|text| log.push_str(text));
-            if input["nextToken"] == page["nextForwardToken"] {
-                return Ok(log);
-            }
-            input["nextToken"] = page["nextForwardToken"].clone();
-        }
+        whole_log(build, |input| self.read("logs", GET_LOG_EVENTS, input))
     }
 
     fn exchange(&mut self, service: &str, target: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
