@@ -79,6 +79,7 @@ fn spec(folder: &Path, name: &str, beneath: &[PathBuf]) -> Result<Spec, Failure>
             cpu_millis: Some(2000),
             disk_bytes: None,
         },
+        is_privileged: false,
         name: name.to_owned(),
         output: std::fs::File::open("/dev/null")?.into(),
         functions: &[],

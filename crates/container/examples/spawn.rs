@@ -52,6 +52,7 @@ fn once(
         network,
         listen: Vec::new(),
         limits: Limits { memory_bytes: Some(1 << 30), pids: Some(1000), cpu_millis: Some(2000), disk_bytes },
+        is_privileged: false,
         name,
         output: std::fs::File::open("/dev/null")?.into(),
         functions: &[],

@@ -28,6 +28,7 @@ use crate::outside::{Told, await_ready};
 use crate::packet;
 use crate::passwd::Identity;
 use crate::privileges;
+use crate::profile::PROFILE;
 use crate::seccomp::Filters;
 use crate::spec::{File, Function};
 use crate::sys;
@@ -246,7 +247,7 @@ fn confine(order: &Order) -> Result<Filters, Error> {
         return Ok(Filters::none());
     }
     privileges::limit_resources(None).doing("set resource limits")?;
-    Filters::compile()
+    Filters::compile(&PROFILE)
 }
 
 /// Who may do everything may have control groups below its own: a container engine inside needs them. Its maker shows them read-only.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,14 @@ const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "hugetlb"];
 const CPU_PERIOD_MICROSECONDS: u64 = 100_000;
 /// The kernel refuses less.
 const LEAST_CPU_QUOTA_MICROSECONDS: u64 = 1_000;
+/// Where those of a privileged container show inside, and in which of them its processes are: one that passes controllers on has none itself.
+pub(crate) const INSIDE: &str = "/sys/fs/cgroup";
+const INSIDE_INIT: &str = "/sys/fs/cgroup/init";
+/// What whoever a cgroup of version 2 is handed on to must be able to write. All else, limits above all, stays root's.
+const HANDED_ON: [&str; 3] = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_control"];
+/// Of a privileged container's own making.
+const MOST_WITHIN: u64 = 4096;
+const DEEPEST_WITHIN: u64 = 32;
 /// How long processes may take to die and cgroups to become removable; thousands of them on a busy host take seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -62,7 +71,7 @@ impl Cgroups {
     /// Makes them, as many as this user may; none at all is a valid outcome.
     pub(crate) fn create(name: &str) -> Result<Cgroups, Error> {
         let mut cgroups = Cgroups { folders: Vec::new() };
-        for hierarchy in hierarchies() {
+        for hierarchy in hierarchies().into_iter().filter(|one| !one.is_bare()) {
             match hierarchy.make(name) {
                 Ok(Some(folder)) => cgroups.folders.push(folder),
                 Ok(None) => {}
@@ -86,7 +95,8 @@ impl Cgroups {
     pub(crate) fn around(process: Pid) -> Cgroups {
         let folder = |hierarchy: Hierarchy| Folder { path: hierarchy.own, is_unified: hierarchy.is_unified };
         let memberships = format!("/proc/{}/cgroup", process.as_raw_nonzero());
-        Cgroups { folders: hierarchies_of(&memberships).into_iter().map(folder).collect() }
+        let hierarchies = hierarchies_of(&memberships).into_iter().filter(|one| !one.is_bare());
+        Cgroups { folders: hierarchies.map(folder).collect() }
     }
 
     /// The `cgroup.procs` files a process must write itself into.
@@ -104,6 +114,22 @@ impl Cgroups {
     pub(crate) fn folder_to_clone_into(&self) -> Result<Option<OwnedFd>, Error> {
         let unified = self.folders.iter().find(|folder| folder.is_unified);
         unified.map(|folder| File::open(&folder.path).map(OwnedFd::from).doing("open the cgroup")).transpose()
+    }
+
+    /// Lets the container's root have cgroups of version 2 below its own. Beside version 1 there are no controllers in those, and limits are
+    /// those of the whole container; but it has to have one.
+    pub(crate) fn hand_on(&mut self, name: &str, root: u32) -> Result<(), Error> {
+        if !self.folders.iter().any(|folder| folder.is_unified) {
+            let bare = hierarchies().into_iter().find(Hierarchy::is_bare).ok_or_else(no_version_2)?;
+            self.folders.push(make_folder(&bare.own, name, true)?.ok_or_else(no_version_2)?);
+        }
+        let folder = self.folders.iter().find(|folder| folder.is_unified).expect("there is one now");
+        folder.write("cgroup.max.descendants", MOST_WITHIN)?;
+        folder.write("cgroup.max.depth", DEEPEST_WITHIN)?;
+        for path in HANDED_ON.map(|file| folder.path.join(file)).iter().chain([&folder.path]) {
+            chown(path, Some(root), Some(root)).doing(format!("hand {} on", path.display()))?;
+        }
+        Ok(())
     }
 
     pub(crate) fn limits_processes(&self) -> bool {
@@ -161,7 +187,7 @@ impl Cgroups {
     pub(crate) fn remove(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + PATIENCE;
         while let Some(folder) = self.folders.last() {
-            match fs::remove_dir(&folder.path) {
+            match folder.remove() {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && Instant::now() < deadline => {
                     // A process is counted for a moment after it has been waited for.
                     std::thread::sleep(Duration::from_micros(200));
@@ -242,16 +268,24 @@ impl Folder {
         names.filter(is_limit).try_for_each(|name| self.write(&name, PROFILE.huge_pages))
     }
 
+    /// With those that a privileged container has made in it.
+    fn remove(&self) -> io::Result<()> {
+        if self.is_unified {
+            let within = folders_within(&self.path);
+            within.iter().rev().try_for_each(fs::remove_dir)?;
+        }
+        fs::remove_dir(&self.path)
+    }
+
     /// Whether there was anything left to kill.
     fn kill_all(&self) -> io::Result<bool> {
+        if self.is_unified {
+            return self.kill_tree();
+        }
         let listed = match fs::read_to_string(self.path.join("cgroup.procs")) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
         };
-        if self.is_unified && !listed.is_empty() {
-            fs::write(self.path.join("cgroup.kill"), "1")?;
-            return Ok(true);
-        }
         for pid in listed.lines().filter_map(|line| line.parse().ok()).filter_map(Pid::from_raw) {
             // It may have ended since.
             let _ = kill_process(pid, Signal::KILL);
@@ -260,7 +294,62 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// And whatever is in cgroups within.
+    fn kill_tree(&self) -> io::Result<bool> {
+        let events = match fs::read_to_string(self.path.join("cgroup.events")) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        let has_any = field(&events, "populated") != Some(0);
+        if has_any {
+            fs::write(self.path.join("cgroup.kill"), "1")?;
+        }
+        Ok(has_any)
+    }
+}
+
+/// All folders below one, each after the one it lies in.
+fn folders_within(folder: &Path) -> Vec<PathBuf> {
+    let mut found = vec![folder.to_path_buf()];
+    let mut at = 0;
+    while let Some(folder) = found.get(at) {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        let folders: Vec<PathBuf> = folders.map(|entry| entry.path()).collect();
+        found.extend(folders);
+        at += 1;
+    }
+    found.split_off(1)
+}
+
+/// What a privileged container's init does once its cgroups show: it goes into one of them, so that its own can pass controllers on.
+pub(crate) fn open_inside() -> io::Result<()> {
+    fs::create_dir(INSIDE_INIT)?;
+    fs::write(Path::new(INSIDE_INIT).join("cgroup.procs"), "0")?;
+    let controllers = fs::read_to_string(Path::new(INSIDE).join("cgroup.controllers"))?;
+    for controller in controllers.split_ascii_whitespace() {
+        // Some cannot be had below, as the scheduler's cannot by who has processes of real time.
+        let _ = fs::write(Path::new(INSIDE).join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    Ok(())
+}
+
+fn no_version_2() -> Error {
+    Error::Forbidden {
+        what: "a privileged container".into(),
+        why: "its control groups would be of version 2, and none is mounted that this process may write"
+            .into(),
+        remedy: "mount -t cgroup2 none /sys/fs/cgroup/unified, or start the host with version 2 alone".into(),
+    }
+}
+
 impl Hierarchy {
+    /// Version 2 beside version 1, which has the controllers.
+    fn is_bare(&self) -> bool {
+        self.is_unified && self.controllers.is_empty()
+    }
+
     /// `None` when this user may not, or when it would serve nothing.
     fn make(&self, name: &str) -> Result<Option<Folder>, Error> {
         if !self.is_unified {
@@ -374,11 +463,16 @@ fn own_folder(
     root: &str,
     mount: &Path,
 ) -> Option<PathBuf> {
-    let first = controllers.first()?;
+    if controllers.is_empty() && !is_unified {
+        return None;
+    }
     let path = memberships.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (_, names, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let matches = if is_unified { names.is_empty() } else { names.split(',').any(|name| name == first) };
+        let matches = match is_unified {
+            true => names.is_empty(),
+            false => names.split(',').any(|name| name == controllers[0]),
+        };
         matches.then_some(path)
     })?;
     let path = Path::new(path);
@@ -397,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hybrid_host_has_one_hierarchy_for_each_controller() {
+    fn a_hybrid_host_has_one_hierarchy_for_each_controller_and_one_without() {
         check(
             "1 0 0:1 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
              2 0 0:2 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory\n\
@@ -405,7 +499,11 @@ mod tests {
              4 0 0:4 / / rw - ext4 /dev/vda rw\n",
             "4:memory:/a/b\n1:cpu,cpuacct:/\n0::/\n",
             "hugetlb\n",
-            &[("/sys/fs/cgroup/cpu/", false), ("/sys/fs/cgroup/memory/a/b", false)],
+            &[
+                ("/sys/fs/cgroup/cpu/", false),
+                ("/sys/fs/cgroup/memory/a/b", false),
+                ("/sys/fs/cgroup/unified/", true),
+            ],
         );
     }
 

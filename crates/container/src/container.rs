@@ -71,7 +71,7 @@ impl Container {
     /// As [`Container::create`].
     pub fn create_in(mut prepared: Prepared, spec: Spec) -> Result<Container, Error> {
         let mut cgroups = prepared.take_cgroups();
-        match outside::bear(&mut prepared, &cgroups, &spec) {
+        match outside::bear(&mut prepared, &mut cgroups, &spec) {
             Ok(born) => Ok(Container {
                 init: born.init,
                 pidfd: born.pidfd,

@@ -12,8 +12,9 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use crate::cgroup;
 use crate::error::{Doing, Error};
-use crate::profile::PROFILE;
+use crate::profile::Profile;
 use crate::sys;
 
 const LINKS: &[(&str, &str)] = &[
@@ -29,6 +30,7 @@ const PLAIN: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
 
 /// Made while the host's files still show, mounted once they do not.
 pub(crate) struct KernelFileSystems {
+    profile: &'static Profile,
     proc: OwnedFd,
     sys: OwnedFd,
     dev: OwnedFd,
@@ -43,6 +45,7 @@ impl KernelFileSystems {
     /// /sys stays empty, since it would show the host's interfaces. Files in memory take half of it at most, or what lies there could leave no room
     /// for any process, init's included.
     pub(crate) fn make(
+        profile: &'static Profile,
         has_own_network: bool,
         maps_many_ids: bool,
         memory_bytes: Option<u64>,
@@ -50,18 +53,20 @@ impl KernelFileSystems {
         let size = memory_bytes.map(|bytes| (bytes / 2).to_string());
         let mut shm = vec![("mode", "1777")];
         shm.extend(size.as_deref().map(|size| ("size", size)));
-        let sys = if has_own_network {
-            new("sysfs", &[], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY)
-        } else {
-            nothing()
+        let sys = match has_own_network {
+            // The kernel grants no other one within than what shows here; its files are root's of the host either way.
+            true if profile.opens_sys => new("sysfs", &[], PLAIN),
+            true => new("sysfs", &[], PLAIN | MountAttrFlags::MOUNT_ATTR_RDONLY),
+            false => nothing(),
         };
-        let terminals = PROFILE.terminals.to_string();
+        let terminals = profile.terminals.to_string();
         let mut pts = vec![("ptmxmode", "0666"), ("mode", "0620"), ("max", terminals.as_str())];
         if maps_many_ids {
             pts.push(("gid", "5"));
         }
         let no_exec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         Ok(KernelFileSystems {
+            profile,
             proc: new("proc", &[], PLAIN).doing("mount /proc")?,
             sys: sys.doing("mount /sys")?,
             dev: new("tmpfs", &[("mode", "755"), ("size", "64k"), ("nr_inodes", "4k")], no_exec)
@@ -70,7 +75,7 @@ impl KernelFileSystems {
             shm: new("tmpfs", &shm, PLAIN).doing("mount /dev/shm")?,
             // Not every kernel has message queues.
             mqueue: new("mqueue", &[], PLAIN).ok(),
-            devices: PROFILE.devices.iter().map(device).collect::<Result<_, Error>>()?,
+            devices: profile.devices.iter().map(device).collect::<Result<_, Error>>()?,
         })
     }
 
@@ -80,13 +85,18 @@ impl KernelFileSystems {
         self.fill_dev().doing("fill /dev")?;
         attach(&self.proc, "/proc").doing("mount /proc")?;
         attach(&self.sys, "/sys").doing("mount /sys")?;
-        let nested = PROFILE.nested_user_namespaces.to_string();
+        let nested = self.profile.nested_user_namespaces.to_string();
         std::fs::write("/proc/sys/user/max_user_namespaces", nested)
             .doing("forbid user namespaces within")?;
-        for path in PROFILE.read_only.iter().filter(|path| Path::new(path).exists()) {
+        for path in self.profile.read_only.iter().filter(|path| Path::new(path).exists()) {
             read_only(path).doing(format!("make {path} read-only"))?;
         }
-        PROFILE.hidden.iter().try_for_each(|path| self.hide(path))
+        if self.profile.opens_sys {
+            let groups = new("cgroup2", &[], PLAIN).doing("make a view of control groups")?;
+            attach(&groups, cgroup::INSIDE).doing(format!("mount {}", cgroup::INSIDE))?;
+            cgroup::open_inside().doing("hand control groups on")?;
+        }
+        self.profile.hidden.iter().try_for_each(|path| self.hide(path))
     }
 
     fn fill_dev(&self) -> io::Result<()> {

@@ -242,6 +242,7 @@ delete table inet {table}
 table inet {table} {{
 {denied}{allowed}{resolvers}
     chain from_containers {{
+        fib saddr . iif oif missing drop
         ct state established,related accept
         meta nfproto ipv6 reject with icmpx admin-prohibited
         fib daddr type {{ local, broadcast, multicast }} reject with icmpx admin-prohibited

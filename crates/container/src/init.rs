@@ -61,7 +61,7 @@ impl Init {
         let signals = sys::child_signals()?;
         let namespaces = Namespaces::own()?;
         if !filters.are_none() {
-            landlock::hold()?;
+            landlock::hold(filters.profile())?;
         }
         // The last thing before what is untrusted.
         filters.load()?;

@@ -19,7 +19,6 @@ use crate::init;
 use crate::layout::{Content, Layer, Layout, OURS};
 use crate::packet;
 use crate::privileges;
-use crate::profile::PROFILE;
 use crate::report::STANDARD_FOLDERS;
 use crate::seccomp::Filters;
 use crate::spec::Spec;
@@ -151,7 +150,7 @@ fn take_identity(setup: &Setup<'_>) -> Result<(), Error> {
 /// What is private to the container apart from files.
 fn separate(setup: &Setup<'_>) -> Result<(), Error> {
     rustix::process::setsid().doing("start a session")?;
-    for (name, flag) in PROFILE.later_namespaces {
+    for (name, flag) in setup.spec.profile().later_namespaces {
         sys::unshare(*flag).doing(format!("leave the namespace {name}"))?;
     }
     rustix::system::sethostname(setup.spec.hostname.as_bytes()).doing("set the host name")?;
@@ -185,14 +184,16 @@ fn listen(setup: &Setup<'_>) -> Result<(), Error> {
 fn limit(setup: &Setup<'_>) -> Result<(), Error> {
     umask(Mode::from_raw_mode(0o022));
     privileges::limit_resources(setup.processes).doing("set resource limits")?;
-    privileges::drop_capabilities().doing("drop capabilities")
+    privileges::drop_capabilities(setup.spec.profile()).doing("drop capabilities")
 }
 
 /// Makes the new root and leaves the old one.
 fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     umask(Mode::empty());
     let memory = setup.spec.limits.memory_bytes;
-    let kernel = KernelFileSystems::make(setup.spec.network.is_own(), setup.ids == Ids::Range, memory)?;
+    let profile = setup.spec.profile();
+    let kernel =
+        KernelFileSystems::make(profile, setup.spec.network.is_own(), setup.ids == Ids::Range, memory)?;
     let trees = Trees::of(setup)?;
     // Of these folders, all that was needed is in hand.
     attach(KernelFileSystems::empty_memory()?, LOWERS).doing("mount a place for lower folders")?;
@@ -203,14 +204,33 @@ fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     let late_masks = fill(setup, &uppers)?;
     let root = root.map(Planned::mount).transpose().doing("make the root file system")?;
     let mounts = make_mounts(setup, plan)?;
+    let plain = profile.plain_folders.iter().map(|folder| plain_folder(folder));
+    let plain: Vec<OwnedFd> = plain.collect::<io::Result<_>>().doing("make plain folders")?;
     let is_root_layer = usize::from(setup.layout.has_root_layer);
     change_root(root.as_ref().or(mounts.first().filter(|_| is_root_layer == 1)))?;
     for (layer, mount) in setup.layout.layers.iter().zip(&mounts).skip(is_root_layer) {
         mount_inside(mount, &layer.inside).doing(format!("mount {}", layer.inside.display()))?;
     }
+    for (mount, inside) in plain.iter().zip(profile.plain_folders) {
+        mount_inside(mount, Path::new(inside)).doing(format!("mount {inside}"))?;
+    }
     kernel.mount()?;
+    if setup.spec.is_privileged && !late_masks.is_empty() {
+        let hidden: Vec<_> = late_masks.iter().map(|path| path.display().to_string()).collect();
+        return Err(io::Error::from(io::ErrorKind::Unsupported))
+            .doing(format!("hide {} from who may mount", hidden.join(", ")));
+    }
     late_masks.iter().try_for_each(|path| kernel.hide(path))?;
     kernel.open_null()
+}
+
+/// A folder of the scratch folder as a detached mount, empty.
+fn plain_folder(inside: &str) -> io::Result<OwnedFd> {
+    let place = Path::new(OURS).join(format!("plain{}", inside.replace('/', "-")));
+    make_one(&place, 0o755)?;
+    let tree = detached(&place)?;
+    sys::make_plain(tree.as_fd())?;
+    Ok(tree)
 }
 
 /// The host's folders as detached mounts: given by root, or taken by an ordinary user's own right.
@@ -296,6 +316,11 @@ enum Planned {
         fallback: Option<OwnedFd>,
     },
     Tree(OwnedFd),
+    /// Of an empty folder and another one, which are lower folders both.
+    Merged {
+        empty: PathBuf,
+        folder: PathBuf,
+    },
     Memory(u64),
 }
 
@@ -348,7 +373,18 @@ fn prepare_layers<'a>(
                     hidden: (number == 0).then_some(&setup.layout.hidden),
                 });
                 let lower = Lower { host: Some(lower), beneath, skeleton };
-                Planned::Overlay { lower, upper: upper.clone(), work, fallback: Some(tree) }
+                // What only is read-only stays so for who may not mount.
+                let fallback = (!setup.spec.is_privileged).then_some(tree);
+                Planned::Overlay { lower, upper: upper.clone(), work, fallback }
+            }
+            (Content::Merged { .. }, Some(tree)) => {
+                let folder = Path::new(LOWERS).join(number.to_string());
+                let empty = Path::new(LOWERS).join(format!("empty-{number}"));
+                make_private(&folder)
+                    .and_then(|()| attach(&tree, &folder))
+                    .and_then(|()| make_like(&empty, &fs::metadata(&folder)?))
+                    .doing(format!("show {}", layer.inside.display()))?;
+                Planned::Merged { empty, folder }
             }
             (Content::Tmpfs { size_bytes }, _) => Planned::Memory(*size_bytes),
             (_, Some(tree)) => Planned::Tree(tree),
@@ -483,13 +519,18 @@ impl Planned {
                 sys::make_read_only(tree.as_fd())?;
                 Ok(tree)
             }
+            Planned::Merged { empty, folder } => {
+                let folders = format!("{}:{}", empty.display(), folder.display());
+                let options = [("source", "overlay"), ("lowerdir", &*folders), ("userxattr", "")];
+                new("overlay", &options, plain | MountAttrFlags::MOUNT_ATTR_RDONLY)
+            }
             Planned::Memory(size_bytes) => {
                 new("tmpfs", &[("mode", "755"), ("size", &size_bytes.to_string())], plain)
             }
             Planned::Overlay { lower, upper, work, fallback } => {
                 match overlay(&lower, &upper, &work, plain) {
                     // An ordinary user may not merge a tree with mounts in it, but may look at it.
-                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) && fallback.is_some() => {
                         let host = lower.host.as_deref().filter(|host| has_mounts(host)).ok_or(error)?;
                         let tree = detached(host)?;
                         drop(fallback);

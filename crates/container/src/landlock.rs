@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::profile::PROFILE;
+use crate::profile::Profile;
 use crate::sys;
 
 /// Folders may change their parents; without this rule, no longer.
@@ -14,17 +14,26 @@ const REFER_SINCE: i32 = 2;
 const SCOPES_SINCE: i32 = 6;
 
 /// Holds this process and all it starts for ever. Where there is no Landlock, nothing happens.
-pub(crate) fn hold() -> io::Result<()> {
+pub(crate) fn hold(profile: &Profile) -> io::Result<()> {
     let version = sys::landlock_version();
     if version < REFER_SINCE {
         return Ok(());
     }
-    rustix::thread::set_no_new_privs(true)?;
-    let refused = PROFILE.refused_nodes.iter().fold(REFER, |all, (_, access)| all | access);
+    if profile.no_new_privileges {
+        rustix::thread::set_no_new_privs(true)?;
+    }
     let scopes = match version >= SCOPES_SINCE {
-        true => PROFILE.scopes.iter().fold(0, |all, (_, scope)| all | scope),
+        true => profile.scopes.iter().fold(0, |all, (_, scope)| all | scope),
         false => 0,
     };
-    let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    sys::landlock(refused, scopes, REFER, &root)
+    match (profile.refused_nodes, scopes) {
+        ([], 0) => Ok(()),
+        // Whoever is held as to files can no longer mount any.
+        ([], scopes) => sys::landlock(0, scopes, None),
+        (refused, scopes) => {
+            let refused = refused.iter().fold(REFER, |all, (_, access)| all | access);
+            let root = openat(CWD, "/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            sys::landlock(refused, scopes, Some((REFER, &root)))
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub(crate) enum Content {
     ReadOnly {
         host: PathBuf,
     },
+    /// A folder, shown by an overlay that nothing can be written to: who may mount could make a mount of the folder writable.
+    Merged {
+        host: PathBuf,
+    },
     Tmpfs {
         size_bytes: u64,
     },
@@ -42,7 +46,7 @@ impl Layer {
     pub(crate) fn host(&self) -> Option<&Path> {
         match &self.content {
             Content::Overlay { lower, .. } => Some(lower),
-            Content::ReadOnly { host } => Some(host),
+            Content::ReadOnly { host } | Content::Merged { host } => Some(host),
             Content::Tmpfs { .. } => None,
         }
     }
@@ -51,9 +55,23 @@ impl Layer {
     pub(crate) fn maps_ids(&self) -> bool {
         match &self.content {
             Content::Overlay { maps_ids, .. } => *maps_ids,
-            Content::ReadOnly { .. } => true,
+            Content::ReadOnly { .. } | Content::Merged { .. } => true,
             Content::Tmpfs { .. } => false,
         }
+    }
+}
+
+impl Layer {
+    /// Against who may mount.
+    fn hold(&mut self) -> Result<(), Error> {
+        let Content::ReadOnly { host } = &self.content else { return Ok(()) };
+        if !host.is_dir() {
+            let text =
+                format!("a privileged container shows folders of the host, and {} is a file", host.display());
+            return Err(Error::Invalid(text));
+        }
+        self.content = Content::Merged { host: host.clone() };
+        Ok(())
     }
 }
 
@@ -108,6 +126,9 @@ impl Layout {
         }
         for mount in &spec.mounts {
             layout.add_mount(mount, &spec.scratch)?;
+        }
+        if spec.is_privileged {
+            layout.layers.iter_mut().try_for_each(Layer::hold)?;
         }
         Ok(layout)
     }
@@ -286,6 +307,7 @@ mod tests {
             network: Network::None,
             listen: Vec::new(),
             limits: Limits::default(),
+            is_privileged: false,
             name: "name".into(),
             output: fs::File::open("/dev/null").unwrap().into(),
             functions: &[],

@@ -22,7 +22,6 @@ use crate::late::Namespaces;
 use crate::layout::{Content, Layer, Layout};
 use crate::packet;
 use crate::prepared::Prepared;
-use crate::profile::PROFILE;
 use crate::report;
 use crate::spec::{MOST_BENEATH, Network, Rootfs, Spec};
 use crate::sys;
@@ -48,11 +47,15 @@ pub(crate) struct Told {
 }
 
 /// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
-pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> Result<Born, Error> {
+pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) -> Result<Born, Error> {
     check(prepared, spec)?;
     let is_root = rules_the_host();
     let layout = Layout::of(spec, is_root)?;
     let ids = if is_root { Some(IdRange::take(&spec.name, owner_beneath(spec)?)?) } else { None };
+    if let Some(ids) = ids.as_ref().filter(|_| spec.is_privileged) {
+        cgroups.hand_on(&spec.name, ids.first)?;
+        prepared.be_for(spec.profile(), cgroups)?;
+    }
     let pair = ids.as_ref().and_then(|ids| Pair::of(ids.first, spec.network));
     let (mut trees, mut beneath) = (Vec::new(), Vec::new());
     let mut scratch = None;
@@ -87,12 +90,13 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &Cgroups, spec: &Spec) -> R
         events: &inits_events,
         others_ends: [control.as_raw_fd(), events.as_raw_fd()],
     };
-    let network = PROFILE.network_namespace.1 * c_int::from(spec.network.is_own());
-    let namespaces = PROFILE.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
+    let profile = spec.profile();
+    let network = profile.network_namespace.1 * c_int::from(spec.network.is_own());
+    let namespaces = profile.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
     let (init, pidfd) = prepared.give_birth(namespaces as u64, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
     let told =
-        bring_up(init, control.as_fd(), (ids.as_ref(), pair.as_ref()), (cgroups, spec), (&layout, &trees));
+        bring_up(init, control.as_fd(), (ids.as_ref(), pair.as_ref()), (&*cgroups, spec), (&layout, &trees));
     let is_users = !is_root && spec.network == Network::Egress;
     let connected = told.and_then(|told| {
         let uplink = is_users.then(|| Uplink::connect(&told.namespaces)).transpose()?;
@@ -122,6 +126,9 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
     if spec.network.leads_out() {
         egress::check_host()?;
     }
+    if spec.is_privileged {
+        check_privileged(spec)?;
+    }
     if let Some(bytes) = spec.limits.disk_bytes {
         disk::check(bytes)?;
         if spec.may_lie_beneath || !spec.beneath.is_empty() {
@@ -137,6 +144,20 @@ fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
         if !folder.is_dir() {
             return Err(Error::Invalid(format!("the scratch folder {} does not exist", folder.display())));
         }
+    }
+    Ok(())
+}
+
+fn check_privileged(spec: &Spec) -> Result<(), Error> {
+    if !rules_the_host() {
+        return Err(Error::Forbidden {
+            what: "a privileged container".into(),
+            why: "it takes ids, control groups and a way out of the network that are not the container's to change".into(),
+            remedy: "Run as root".into(),
+        });
+    }
+    if spec.network == Network::Host {
+        return Err(Error::Invalid("a privileged container has a network of its own, not the host's".into()));
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_pro
 use crate::cgroup::Cgroups;
 use crate::error::{Doing, Error};
 use crate::inside::{self, Setup};
+use crate::profile::{PROFILE, Profile};
 use crate::seccomp::Filters;
 use crate::sys::{self, Stack};
 
@@ -38,7 +39,7 @@ impl Prepared {
     pub fn new(name: &str) -> Result<Prepared, Error> {
         must_be_single_threaded()?;
         must_be_a_name(name)?;
-        let filters = Filters::compile()?;
+        let filters = Filters::compile(&PROFILE)?;
         let mut cgroups = Cgroups::create(name)?;
         let cradle = match Cradle::start(&cgroups) {
             Ok(cradle) => cradle,
@@ -59,6 +60,12 @@ impl Prepared {
     /// Forks init, which begins with `setup`. Returns once it exists.
     pub(crate) fn give_birth(&mut self, flags: u64, setup: &Setup<'_>) -> io::Result<(Pid, OwnedFd)> {
         self.cradle.give_birth(flags, setup)
+    }
+
+    /// For a container that others hold than what was prepared for, with a cgroup of version 2 that was made since.
+    pub(crate) fn be_for(&mut self, profile: &'static Profile, cgroups: &Cgroups) -> Result<(), Error> {
+        self.filters = Filters::compile(profile)?;
+        self.cradle.clone_into(cgroups)
     }
 
     pub(crate) fn take_cgroups(&mut self) -> Cgroups {
@@ -98,7 +105,7 @@ struct Cradle {
     _stack: Stack,
     // Its descriptors, kept open for it.
     _to_join: Vec<File>,
-    _to_clone_into: Option<OwnedFd>,
+    to_clone_into: Option<OwnedFd>,
     go: OwnedFd,
 }
 
@@ -107,7 +114,8 @@ struct Cradle {
 struct Shared {
     parent: Pid,
     to_join: Vec<RawFd>,
-    to_clone_into: Option<RawFd>,
+    /// Or -1.
+    to_clone_into: AtomicI32,
     go: RawFd,
     flags: AtomicU64,
     setup: AtomicPtr<c_void>,
@@ -126,7 +134,7 @@ impl Cradle {
         let shared = Box::new(Shared {
             parent: getpid(),
             to_join: to_join.iter().map(AsRawFd::as_raw_fd).collect(),
-            to_clone_into: to_clone_into.as_ref().map(AsRawFd::as_raw_fd),
+            to_clone_into: AtomicI32::new(to_clone_into.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
             go: go.as_raw_fd(),
             flags: AtomicU64::new(0),
             setup: AtomicPtr::new(std::ptr::null_mut()),
@@ -139,14 +147,15 @@ impl Cradle {
         // SAFETY: `shared` is boxed and freed only after the process has ended (`end`, called by every drop); `lie_in_wait` makes
         // raw system calls only, until this process waits for it.
         let process = unsafe { sys::spawn_sharing(&stack, lie_in_wait, argument) }.doing("fork")?;
-        Ok(Cradle {
-            process: Some(process),
-            shared,
-            _stack: stack,
-            _to_join: to_join,
-            _to_clone_into: to_clone_into,
-            go,
-        })
+        Ok(Cradle { process: Some(process), shared, _stack: stack, _to_join: to_join, to_clone_into, go })
+    }
+
+    /// Where init is born, from now on.
+    fn clone_into(&mut self, cgroups: &Cgroups) -> Result<(), Error> {
+        self.to_clone_into = cgroups.folder_to_clone_into()?;
+        let number = self.to_clone_into.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        self.shared.to_clone_into.store(number, Ordering::Release);
+        Ok(())
     }
 
     fn give_birth(&mut self, flags: u64, setup: &Setup<'_>) -> io::Result<(Pid, OwnedFd)> {
@@ -216,7 +225,8 @@ extern "C" fn lie_in_wait(argument: *mut c_void) -> c_int {
 /// From here on the parent waits.
 fn fork_init(shared: &Shared) -> c_int {
     let mut pidfd = -1;
-    match sys::clone_sibling(shared.flags.load(Ordering::Acquire), shared.to_clone_into, &mut pidfd) {
+    let cgroup = Some(shared.to_clone_into.load(Ordering::Acquire)).filter(|number| *number >= 0);
+    match sys::clone_sibling(shared.flags.load(Ordering::Acquire), cgroup, &mut pidfd) {
         Ok(None) => {
             // SAFETY: `give_birth` stored a reference to a `Setup` that this process has its own copy of.
             let setup = unsafe { &*shared.setup.load(Ordering::Acquire).cast::<Setup<'_>>() };

@@ -5,18 +5,19 @@ use std::io;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CapabilitySet, CapabilitySets, remove_capability_from_bounding_set, set_capabilities};
 
-use crate::profile::PROFILE;
+use crate::profile::{PROFILE, Profile};
 
-fn kept() -> CapabilitySet {
-    let bits = PROFILE.capabilities.iter().map(|(_, number)| 1_u64 << number);
+fn kept(profile: &Profile) -> CapabilitySet {
+    let bits = profile.capabilities.iter().map(|(_, number)| 1_u64 << number);
     CapabilitySet::from_bits_retain(bits.sum())
 }
 
 /// Drops every other capability from every set. Inheritable and ambient become empty, as programs run by root get theirs anyway.
-pub(crate) fn drop_capabilities() -> io::Result<()> {
+pub(crate) fn drop_capabilities(profile: &Profile) -> io::Result<()> {
+    let mut kept = kept(profile);
     for number in 0..64 {
         let capability = CapabilitySet::from_bits_retain(1 << number);
-        if kept().contains(capability) {
+        if kept.contains(capability) {
             continue;
         }
         match remove_capability_from_bounding_set(capability) {
@@ -27,9 +28,11 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
         }
     }
     rustix::thread::clear_ambient_capability_set()?;
+    // Those that this kernel has.
+    kept &= rustix::thread::capabilities(None)?.permitted;
     set_capabilities(
         None,
-        CapabilitySets { effective: kept(), permitted: kept(), inheritable: CapabilitySet::empty() },
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
     )?;
     Ok(())
 }

@@ -20,8 +20,12 @@ pub struct Profile {
     pub capabilities: &'static [(&'static str, u32)],
     /// What of system calls is refused, whoever asks.
     pub calls: &'static [Calls],
-    /// Families of sockets that can be made; netlink only for routing.
+    /// Namespaces that cannot be made within, whoever asks: flags of `clone` and `unshare`.
+    pub refused_namespaces: &'static [(&'static str, c_int)],
+    /// Families of sockets that can be made.
     pub socket_families: &'static [(&'static str, c_int)],
+    /// Of netlink's.
+    pub netlink: &'static [(&'static str, c_int)],
     /// `ioctl`s that are refused: typing into the terminal a build was started from.
     pub refused_ioctls: &'static [(&'static str, u64)],
     /// What cannot be made, where the kernel has Landlock: `LANDLOCK_ACCESS_FS_*`.
@@ -38,6 +42,10 @@ pub struct Profile {
     pub resources: &'static [Resource],
     /// In how many user namespaces a container's processes can be besides their own.
     pub nested_user_namespaces: u32,
+    /// `/sys` shows as it is, with the control groups below the container's own to write to; else it is read-only and has none.
+    pub opens_sys: bool,
+    /// Folders that lie on the scratch folder itself, not on an overlay.
+    pub plain_folders: &'static [&'static str],
     /// The host has 4,096 for everybody.
     pub terminals: u32,
     /// Of every size, as cgroups limit them.
@@ -101,12 +109,14 @@ pub const PROFILE: Profile = Profile {
         Calls { family: "the machine", answer: libc::EPERM, numbers: MACHINE },
         Calls { family: "what programs do without", answer: libc::ENOSYS, numbers: ABSENT },
     ],
+    refused_namespaces: &[("user", libc::CLONE_NEWUSER)],
     socket_families: &[
         ("UNIX", libc::AF_UNIX),
         ("INET", libc::AF_INET),
         ("INET6", libc::AF_INET6),
         ("NETLINK", libc::AF_NETLINK),
     ],
+    netlink: &[("ROUTE", libc::NETLINK_ROUTE)],
     refused_ioctls: &[("TIOCSTI", 0x5412), ("TIOCLINUX", 0x541c)],
     refused_nodes: &[("character device", 1 << 6), ("block device", 1 << 11)],
     scopes: &[("abstract sockets", 1), ("signals", 2)],
@@ -149,9 +159,94 @@ pub const PROFILE: Profile = Profile {
     ],
     // Whoever nests user namespaces meets kernel code that nobody else reaches.
     nested_user_namespaces: 0,
+    opens_sys: false,
+    plain_folders: &[],
     terminals: 256,
     huge_pages: 0,
 };
+
+/// A privileged container's ([`crate::Spec::is_privileged`]): root of its own user namespace in full, so that a container engine works
+/// inside. What holds it are the ids and the namespaces: root of the host owns what is not its own, so that nothing need lie over
+/// `/proc`, and something that did would only keep the kernel from granting a new `/proc` within.
+pub const PRIVILEGED: Profile = Profile {
+    // Set-user-id programs of the containers within are theirs.
+    no_new_privileges: false,
+    capabilities: ALL_CAPABILITIES,
+    calls: &[
+        Calls { family: "what reaches files past their paths", answer: libc::EPERM, numbers: PAST_PATHS },
+        Calls { family: "code in the kernel, and what looks into it", answer: libc::EPERM, numbers: KERNEL },
+        Calls { family: "the machine", answer: libc::EPERM, numbers: MACHINE },
+        Calls { family: "what programs do without", answer: libc::ENOSYS, numbers: ABSENT },
+        Calls {
+            // Engines do without them where there are none, and fail where they are forbidden.
+            family: "keyrings, which are not a namespace",
+            answer: libc::ENOSYS,
+            numbers: &[libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key],
+        },
+    ],
+    // The firewall of its own network, by which an engine's containers reach out.
+    netlink: &[("ROUTE", libc::NETLINK_ROUTE), ("NETFILTER", libc::NETLINK_NETFILTER)],
+    // Whom it holds cannot mount; the kernel lets nobody make devices who is root of a namespace only.
+    refused_nodes: &[],
+    hidden: &[],
+    read_only: &[],
+    opens_sys: true,
+    // COMPAT: EN-029 an overlay does not lie on another one.
+    plain_folders: &["/var/lib/docker"],
+    ..PROFILE
+};
+
+const ALL_CAPABILITIES: &[(&str, u32)] = &[
+    ("CHOWN", 0),
+    ("DAC_OVERRIDE", 1),
+    ("DAC_READ_SEARCH", 2),
+    ("FOWNER", 3),
+    ("FSETID", 4),
+    ("KILL", 5),
+    ("SETGID", 6),
+    ("SETUID", 7),
+    ("SETPCAP", 8),
+    ("LINUX_IMMUTABLE", 9),
+    ("NET_BIND_SERVICE", 10),
+    ("NET_BROADCAST", 11),
+    ("NET_ADMIN", 12),
+    ("NET_RAW", 13),
+    ("IPC_LOCK", 14),
+    ("IPC_OWNER", 15),
+    ("SYS_MODULE", 16),
+    ("SYS_RAWIO", 17),
+    ("SYS_CHROOT", 18),
+    ("SYS_PTRACE", 19),
+    ("SYS_PACCT", 20),
+    ("SYS_ADMIN", 21),
+    ("SYS_BOOT", 22),
+    ("SYS_NICE", 23),
+    ("SYS_RESOURCE", 24),
+    ("SYS_TIME", 25),
+    ("SYS_TTY_CONFIG", 26),
+    ("MKNOD", 27),
+    ("LEASE", 28),
+    ("AUDIT_WRITE", 29),
+    ("AUDIT_CONTROL", 30),
+    ("SETFCAP", 31),
+    ("MAC_OVERRIDE", 32),
+    ("MAC_ADMIN", 33),
+    ("SYSLOG", 34),
+    ("WAKE_ALARM", 35),
+    ("BLOCK_SUSPEND", 36),
+    ("AUDIT_READ", 37),
+    ("PERFMON", 38),
+    ("BPF", 39),
+    ("CHECKPOINT_RESTORE", 40),
+];
+
+const PAST_PATHS: &[c_long] = &[
+    libc::SYS_open_by_handle_at,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+];
 
 const MOUNTS: &[c_long] = &[
     libc::SYS_mount,
@@ -225,10 +320,41 @@ mod tests {
 
     #[test]
     fn no_call_is_in_two_families() {
-        let mut all: Vec<c_long> = PROFILE.calls.iter().flat_map(|calls| calls.numbers).copied().collect();
-        let count = all.len();
-        all.sort_unstable();
-        all.dedup();
-        assert_eq!(all.len(), count);
+        for profile in [&PROFILE, &PRIVILEGED] {
+            let mut all: Vec<c_long> =
+                profile.calls.iter().flat_map(|calls| calls.numbers).copied().collect();
+            let count = all.len();
+            all.sort_unstable();
+            all.dedup();
+            assert_eq!(all.len(), count);
+        }
+    }
+
+    /// What a privileged container is spared is this, and no more.
+    #[test]
+    fn a_privileged_container_may_mount_enter_namespaces_and_set_its_network_up() {
+        let refused = |profile: &Profile| -> std::collections::BTreeSet<c_long> {
+            profile.calls.iter().flat_map(|calls| calls.numbers).copied().collect()
+        };
+        let spared: Vec<c_long> = refused(&PROFILE).difference(&refused(&PRIVILEGED)).copied().collect();
+        let mut mounts = vec![
+            libc::SYS_mount,
+            libc::SYS_umount2,
+            libc::SYS_pivot_root,
+            libc::SYS_setns,
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_fspick,
+            libc::SYS_move_mount,
+            libc::SYS_open_tree,
+            libc::SYS_mount_setattr,
+        ];
+        mounts.sort_unstable();
+        assert_eq!(spared, mounts);
+        assert_eq!(PROFILE.socket_families, PRIVILEGED.socket_families);
+        assert_eq!(PROFILE.refused_ioctls, PRIVILEGED.refused_ioctls);
+        assert_eq!(PROFILE.refused_namespaces, PRIVILEGED.refused_namespaces);
+        assert_eq!(PROFILE.scopes, PRIVILEGED.scopes);
     }
 }

@@ -9,40 +9,49 @@ use seccompiler::{
 };
 
 use crate::error::Error;
-use crate::profile::PROFILE;
+use crate::profile::{PRIVILEGED, Profile};
+use crate::sys;
 
 /// The programs to load, in this order.
 #[derive(Clone, Debug)]
-pub(crate) struct Filters(Vec<BpfProgram>);
+pub(crate) struct Filters {
+    programs: Vec<BpfProgram>,
+    profile: &'static Profile,
+}
 
 impl Filters {
     /// Compiles the profile for this architecture.
-    pub(crate) fn compile() -> Result<Filters, Error> {
+    pub(crate) fn compile(profile: &'static Profile) -> Result<Filters, Error> {
         let mut programs = vec![
-            program(forbidden(), libc::EPERM).map_err(uncompiled)?,
-            program(answered(libc::ENOSYS), libc::ENOSYS).map_err(uncompiled)?,
+            program(forbidden(profile), libc::EPERM).map_err(uncompiled)?,
+            program(answered(profile, libc::ENOSYS), libc::ENOSYS).map_err(uncompiled)?,
         ];
         if cfg!(target_arch = "x86_64") {
             programs.push(kill_x32());
         }
-        Ok(Filters(programs))
+        Ok(Filters { programs, profile })
     }
 
     /// For who may do everything.
     pub(crate) fn none() -> Filters {
-        Filters(Vec::new())
+        Filters { programs: Vec::new(), profile: &PRIVILEGED }
     }
 
     /// Whether they are for who may do everything.
     pub(crate) fn are_none(&self) -> bool {
-        self.0.is_empty()
+        self.programs.is_empty()
     }
 
-    /// Loads them into the calling process for ever, and with them `no_new_privs`.
+    pub(crate) fn profile(&self) -> &'static Profile {
+        self.profile
+    }
+
+    /// Loads them into the calling process for ever, and with them `no_new_privs` where the profile says so; else it takes `SYS_ADMIN`.
     pub(crate) fn load(&self) -> std::io::Result<()> {
-        self.0
-            .iter()
-            .try_for_each(|program| seccompiler::apply_filter(program).map_err(std::io::Error::other))
+        if self.profile.no_new_privileges {
+            rustix::thread::set_no_new_privs(true)?;
+        }
+        self.programs.iter().try_for_each(|program| sys::filter_calls(program))
     }
 }
 
@@ -59,24 +68,26 @@ fn program(rules: Rules, errno: i32) -> Result<BpfProgram, seccompiler::BackendE
 }
 
 /// The profile's calls with that answer, whatever their arguments.
-fn answered(errno: i32) -> Rules {
-    let families = PROFILE.calls.iter().filter(|calls| calls.answer == errno);
+fn answered(profile: &Profile, errno: i32) -> Rules {
+    let families = profile.calls.iter().filter(|calls| calls.answer == errno);
     families.flat_map(|calls| calls.numbers).map(|call| (*call, Vec::new())).collect()
 }
 
-fn forbidden() -> Rules {
+fn forbidden(profile: &Profile) -> Rules {
     use SeccompCmpOp::{Eq, MaskedEq, Ne};
-    let mut rules = answered(libc::EPERM);
-    let user_namespace = libc::CLONE_NEWUSER as u64;
+    let mut rules = answered(profile, libc::EPERM);
+    let namespaces = profile.refused_namespaces.iter().map(|(_, flag)| *flag as u64);
+    let namespaces: Vec<_> = namespaces.map(|flag| rule(&[(0, MaskedEq(flag), flag)])).collect();
     for call in [libc::SYS_clone, libc::SYS_unshare] {
-        rules.insert(call, vec![rule(&[(0, MaskedEq(user_namespace), user_namespace)])]);
+        rules.insert(call, namespaces.clone());
     }
-    let families = PROFILE.socket_families.iter();
+    let families = profile.socket_families.iter();
     let other_family: Vec<_> = families.map(|(_, family)| (0, Ne, *family as u64)).collect();
-    let other_netlink = [(0, Eq, libc::AF_NETLINK as u64), (2, Ne, libc::NETLINK_ROUTE as u64)];
+    let mut other_netlink = vec![(0, Eq, libc::AF_NETLINK as u64)];
+    other_netlink.extend(profile.netlink.iter().map(|(_, protocol)| (2, Ne, *protocol as u64)));
     rules.insert(libc::SYS_socket, vec![rule(&other_family), rule(&other_netlink)]);
     rules.insert(libc::SYS_personality, vec![rule(&[(0, Ne, 0), (0, Ne, 0xffff_ffff)])]);
-    let typing = PROFILE.refused_ioctls.iter().map(|(_, request)| rule(&[(1, Eq, *request)]));
+    let typing = profile.refused_ioctls.iter().map(|(_, request)| rule(&[(1, Eq, *request)]));
     rules.insert(libc::SYS_ioctl, typing.collect());
     rules
 }
@@ -111,9 +122,11 @@ fn kill_x32() -> BpfProgram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::PROFILE;
 
     #[test]
-    fn the_profile_compiles_on_this_architecture() {
-        Filters::compile().unwrap();
+    fn the_profiles_compile_on_this_architecture() {
+        Filters::compile(&PROFILE).unwrap();
+        Filters::compile(&PRIVILEGED).unwrap();
     }
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddrV4;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use crate::profile::{PRIVILEGED, PROFILE, Profile};
+
 /// Everything that must be known to create a container.
 #[derive(Debug)]
 pub struct Spec {
@@ -35,12 +37,22 @@ pub struct Spec {
     /// [`crate::Container::take_listeners`]. The addresses become the loopback interface's. Not with [`Network::Host`].
     pub listen: Vec<SocketAddrV4>,
     pub limits: Limits,
+    /// Root inside has all that root of a user namespace can have, so that a container engine can run: it mounts, makes namespaces, sets up
+    /// its network, and has control groups below the container's own ([`crate::profile::PRIVILEGED`]). Limits and the way out of the network stay.
+    /// Takes root, a network of its own, and a hierarchy of control groups of version 2; no single file of the host can show.
+    pub is_privileged: bool,
     /// Names the container on this host (cgroups, ids): `[A-Za-z0-9._-]`, 1 to 128 bytes.
     pub name: String,
     /// Standard output and standard error of every process which names none of its own.
     pub output: OwnedFd,
     /// What [`crate::Container::call`] can run.
     pub functions: &'static [Function],
+}
+
+impl Spec {
+    pub(crate) fn profile(&self) -> &'static Profile {
+        if self.is_privileged { &PRIVILEGED } else { &PROFILE }
+    }
 }
 
 /// How many ended containers one can stand on: each is a layer that every look-up of a file may go through.

@@ -89,6 +89,18 @@ pub(crate) fn attach_loop(file: &File) -> io::Result<(File, PathBuf)> {
     }
 }
 
+/// Makes a program decide over all system calls of this process and what it starts, for ever.
+pub(crate) fn filter_calls(program: &[seccompiler::sock_filter]) -> io::Result<()> {
+    let header = libc::sock_fprog {
+        len: program.len().try_into().map_err(|_| io::ErrorKind::InvalidInput)?,
+        // Both are the kernel's own `struct sock_filter`, which it only reads.
+        filter: program.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the header names a program that lives until the call returns, and its length.
+    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const header) })?;
+    Ok(())
+}
+
 /// Of Landlock's interface; 0 where there is none.
 pub(crate) fn landlock_version() -> i32 {
     const VERSION: c_uint = 1;
@@ -100,7 +112,7 @@ pub(crate) fn landlock_version() -> i32 {
 
 /// Makes a Landlock domain of this process: `handled` accesses are denied, but for those `allowed` beneath a folder; `scopes` reach no
 /// further than the domain.
-pub(crate) fn landlock(handled: u64, scopes: u64, allowed: u64, beneath: &OwnedFd) -> io::Result<()> {
+pub(crate) fn landlock(handled: u64, scopes: u64, allowed: Option<(u64, &OwnedFd)>) -> io::Result<()> {
     #[repr(C, packed)]
     struct PathBeneath {
         allowed: u64,
@@ -109,7 +121,6 @@ pub(crate) fn landlock(handled: u64, scopes: u64, allowed: u64, beneath: &OwnedF
     const PATH_BENEATH: c_int = 1;
     // Accesses to files, to networks, scopes. Older kernels take longer structures if the rest is zero.
     let attributes = [handled, 0, scopes];
-    let rule = PathBeneath { allowed, folder: beneath.as_raw_fd() };
     // SAFETY: the structures are initialised and live until the calls return; their sizes are given or known to the kernel.
     unsafe {
         let ruleset = check(libc::syscall(
@@ -120,7 +131,10 @@ pub(crate) fn landlock(handled: u64, scopes: u64, allowed: u64, beneath: &OwnedF
         ))?;
         let ruleset = OwnedFd::from_raw_fd(ruleset as RawFd);
         let number = ruleset.as_raw_fd();
-        check(libc::syscall(libc::SYS_landlock_add_rule, number, PATH_BENEATH, &raw const rule, 0))?;
+        if let Some((allowed, beneath)) = allowed {
+            let rule = PathBeneath { allowed, folder: beneath.as_raw_fd() };
+            check(libc::syscall(libc::SYS_landlock_add_rule, number, PATH_BENEATH, &raw const rule, 0))?;
+        }
         check(libc::syscall(libc::SYS_landlock_restrict_self, number, 0))?;
     }
     Ok(())

@@ -30,6 +30,9 @@ use isolation::*;
 #[path = "container/layers.rs"]
 mod layers;
 use layers::*;
+#[path = "container/privileged.rs"]
+mod privileged;
+use privileged::*;
 
 /// Who runs a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +131,14 @@ const CASES: &[Case] = cases![
     Root a_disk_of_a_fixed_size_is_full_and_gone_afterwards,
     Both a_disk_of_a_fixed_size_takes_root_and_room,
     Both the_profile_holds,
+    Root the_privileged_profile_holds,
+    Root what_a_container_engine_needs_works_where_it_may,
+    Root nothing_but_what_is_granted_is_reached_by_who_is_privileged,
+    Root what_shows_of_the_host_cannot_be_written_by_who_is_privileged,
+    Root limits_hold_for_who_is_privileged,
+    Root cgroups_within_go_with_the_container_and_by_a_sweep,
+    Root who_sends_from_anothers_address_is_not_heard,
+    Both what_cannot_be_privileged_is_refused,
     Root ids_of_two_containers_do_not_overlap,
 ];
 
@@ -285,6 +296,7 @@ impl Place {
             network: Network::None,
             listen: Vec::new(),
             limits: Limits::default(),
+            is_privileged: false,
             name: self.name(),
             output: output.try_clone().unwrap().into(),
             functions: FUNCTIONS,
@@ -752,7 +764,7 @@ fn a_killed_caller_leaves_no_process_and_a_sweep_cleans_the_rest() {
     // SAFETY: this process has one thread.
     let caller = unsafe { libc::fork() };
     if caller == 0 {
-        make_a_container_and_be_killed(&place, writer);
+        make_a_container_and_be_killed(place.spec().0, writer);
     }
     drop(writer);
     let said = std::io::read_to_string(fs::File::from(reader)).unwrap();
@@ -769,8 +781,7 @@ fn a_killed_caller_leaves_no_process_and_a_sweep_cleans_the_rest() {
 }
 
 /// Everyone inside holds `writer` too, so its end tells when all are gone.
-fn make_a_container_and_be_killed(place: &Place, writer: OwnedFd) -> ! {
-    let (spec, _output) = place.spec();
+fn make_a_container_and_be_killed(spec: Spec, writer: OwnedFd) -> ! {
     let mut container = Container::create(spec).unwrap();
     let (reader, ready) = rustix::pipe::pipe().unwrap();
     let mut process = shell("echo up >&3; echo >&4; exec sleep 98763");

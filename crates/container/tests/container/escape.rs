@@ -67,7 +67,7 @@ pub(crate) fn make_prober(folder: &Path) -> PathBuf {
 }
 
 /// What of the host must not be found from inside, and is there as long as this lives.
-struct Witness {
+pub(crate) struct Witness {
     variables: Vec<(OsString, OsString)>,
     process: Child,
     shared_memory: i32,
@@ -76,7 +76,7 @@ struct Witness {
 }
 
 impl Witness {
-    fn new(folder: &Path) -> Witness {
+    pub(crate) fn new(folder: &Path) -> Witness {
         let mark = format!("witness-{}", std::process::id());
         let mut process = Command::new("sh");
         // It ends when this process does.
@@ -144,10 +144,10 @@ fn hardware_addresses() -> String {
 /// One line of the prober's.
 #[derive(Debug)]
 #[expect(dead_code, reason = "why is for who reads that a check has failed")]
-struct Tried {
-    family: String,
-    name: String,
-    outcome: String,
+pub(crate) struct Tried {
+    pub(crate) family: String,
+    pub(crate) name: String,
+    pub(crate) outcome: String,
     /// Outside, by root.
     must_work: bool,
     why: String,
@@ -166,7 +166,7 @@ fn read(output: &str) -> Vec<Tried> {
 }
 
 /// The host's, tried by the present user.
-fn outside(witness: &Witness) -> Vec<Tried> {
+pub(crate) fn outside(witness: &Witness) -> Vec<Tried> {
     let leaked = fs::File::open("/").unwrap();
     rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
     let mut command = Command::new(prober());
@@ -176,7 +176,7 @@ fn outside(witness: &Witness) -> Vec<Tried> {
     read(std::str::from_utf8(&output.stdout).unwrap())
 }
 
-fn inside(tester: &mut Tester, witness: &Witness, family: Option<&str>) -> Vec<Tried> {
+pub(crate) fn inside(tester: &mut Tester, witness: &Witness, family: Option<&str>) -> Vec<Tried> {
     let mut process = shell("");
     process.argv = vec![PROBER.into()];
     process.argv.extend(family.into_iter().flat_map(|family| ["--family".into(), family.into()]));
@@ -196,7 +196,7 @@ fn assert_denied(inside: &[Tried], outside: &[Tried]) {
     assert!(open.is_empty(), "{open:#?}");
 }
 
-fn put_prober(spec: &mut Spec) {
+pub(crate) fn put_prober(spec: &mut Spec) {
     spec.files.push(File { path: PROBER.into(), bytes: fs::read(prober()).unwrap(), mode: 0o755 });
 }
 

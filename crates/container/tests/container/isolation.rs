@@ -1,5 +1,7 @@
 //! What a build sees of the host and may do to it: nothing that is not given.
 
+use container::profile::{PROFILE, Profile};
+
 use super::*;
 
 pub(crate) fn the_host_cannot_be_seen() {
@@ -194,9 +196,11 @@ pub(crate) fn dangerous_system_calls_are_refused() {
 
 /// The profile as a build meets it.
 pub(crate) fn the_profile_holds() {
-    use container::profile::PROFILE;
-    let mut tester = Tester::new();
-    let own = PROFILE.namespaces.iter().chain(PROFILE.later_namespaces).chain([&PROFILE.network_namespace]);
+    profile_holds(&PROFILE, Tester::new());
+}
+
+pub(crate) fn profile_holds(profile: &Profile, mut tester: Tester) {
+    let own = profile.namespaces.iter().chain(profile.later_namespaces).chain([&profile.network_namespace]);
     for (name, _) in own {
         let outside = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
         assert_ne!(
@@ -208,34 +212,34 @@ pub(crate) fn the_profile_holds() {
     let status = tester.says("cat /proc/self/status");
     let value =
         |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
-    let kept: u64 = PROFILE.capabilities.iter().map(|(_, number)| 1_u64 << number).sum();
+    let kept: u64 = profile.capabilities.iter().map(|(_, number)| 1_u64 << number).sum();
     for (set, expect) in
         [("CapPrm:", kept), ("CapEff:", kept), ("CapBnd:", kept), ("CapInh:", 0), ("CapAmb:", 0)]
     {
         assert_eq!(u64::from_str_radix(&value(set), 16).unwrap(), expect, "{set}");
     }
-    assert_eq!(value("NoNewPrivs:"), u8::from(PROFILE.no_new_privileges).to_string());
-    for calls in PROFILE.calls {
+    assert_eq!(value("NoNewPrivs:"), u8::from(profile.no_new_privileges).to_string());
+    for calls in profile.calls {
         for number in calls.numbers {
             assert_eq!(errno_of(&mut tester, &[*number]), calls.answer, "{}: {number}", calls.family);
         }
     }
     for family in 0..=45 {
-        let is_allowed = PROFILE.socket_families.iter().any(|(_, allowed)| i64::from(*allowed) == family);
+        let is_allowed = profile.socket_families.iter().any(|(_, allowed)| i64::from(*allowed) == family);
         let errno = errno_of(&mut tester, &[libc::SYS_socket, family, i64::from(libc::SOCK_DGRAM)]);
         assert_eq!(errno != libc::EPERM, is_allowed, "{family}: {errno}");
     }
-    for (name, request) in PROFILE.refused_ioctls {
+    for (name, request) in profile.refused_ioctls {
         assert_eq!(errno_of(&mut tester, &[libc::SYS_ioctl, 0, *request as i64]), libc::EPERM, "{name}");
     }
-    for (name, major, minor) in PROFILE.devices {
+    for (name, major, minor) in profile.devices {
         assert_eq!(tester.says(&format!("stat -c %t:%T /dev/{name}")), format!("{major:x}:{minor:x}"));
     }
-    for path in PROFILE.hidden {
+    for path in profile.hidden {
         let seen = format!("if [ -d {path} ]; then ls -A {path}; elif [ -e {path} ]; then cat {path}; fi");
         assert_eq!(tester.says(&seen), "", "{path}");
     }
-    for path in PROFILE.read_only.iter().filter(|path| Path::new(path).exists()) {
+    for path in profile.read_only.iter().filter(|path| Path::new(path).exists()) {
         let mounts = tester.says("cat /proc/self/mountinfo");
         let options = mounts.lines().find_map(|line| {
             let fields: Vec<&str> = line.split(' ').collect();
@@ -244,25 +248,25 @@ pub(crate) fn the_profile_holds() {
         assert!(options.is_some_and(|options| options.starts_with("ro,")), "{path}");
     }
     let limits = tester.says("cat /proc/self/limits");
-    for limit in PROFILE.resources {
+    for limit in profile.resources {
         let line = limits.lines().find_map(|line| line.strip_prefix(limit.name)).unwrap();
         let both: Vec<u64> =
             line.split_ascii_whitespace().take(2).map(|text| text.parse().unwrap()).collect();
         assert!(both[0] == both[1] && both[0] <= limit.most, "{}: {line}", limit.name);
     }
     let nested = tester.says("cat /proc/sys/user/max_user_namespaces");
-    assert_eq!(nested, PROFILE.nested_user_namespaces.to_string());
+    assert_eq!(nested, profile.nested_user_namespaces.to_string());
     let open = "import os\nn = 0\ntry:\n  while n < 1000:\n    os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY); n += 1\nexcept OSError: pass\nprint(n)";
     let mut process = shell("");
     process.argv = ["python3", "-c", open].map(OsString::from).into();
-    assert_eq!(tester.run(&process).1.trim(), PROFILE.terminals.to_string());
+    assert_eq!(tester.run(&process).1.trim(), profile.terminals.to_string());
     let folders = if is_root() { cgroups_named(&tester.place.name()) } else { Vec::new() };
     for file in
         folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path())
     {
         let name = file.file_name().unwrap().to_str().unwrap();
         if name.starts_with("hugetlb.") && name.ends_with(".max") {
-            assert_eq!(fs::read_to_string(&file).unwrap().trim(), PROFILE.huge_pages.to_string(), "{name}");
+            assert_eq!(fs::read_to_string(&file).unwrap().trim(), profile.huge_pages.to_string(), "{name}");
         }
     }
     tester.end();

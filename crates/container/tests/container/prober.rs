@@ -148,6 +148,7 @@ const CHECKS: &[Check] = checks![
         "the new calls: move a mount" Works move_mount;
         "the new calls: another mount's attributes" Works mount_attributes;
         "out of a root by another root" Works out_of_root;
+        "limits of control groups" Untried limits_of_groups;
     in "descriptor":
         "a descriptor that was not given" Works open_descriptors;
         "a folder by descriptor" Works folder_descriptors;
@@ -744,6 +745,36 @@ fn out_of_root() -> Outcome {
         Some(found) => Reached(format!("{found} shows")),
         None => Denied("the host's folder does not show".into()),
     }
+}
+
+/// Whatever holds this process is at the top of what it can mount; what it may have is below.
+fn limits_of_groups() -> Outcome {
+    const HOLD: [&str; 8] = [
+        "memory.max",
+        "memory.limit_in_bytes",
+        "pids.max",
+        "cpu.max",
+        "cpu.cfs_quota_us",
+        "cgroup.max.descendants",
+        "devices.allow",
+        "release_agent",
+    ];
+    if !is_inside() {
+        return Absent("not tried on the host".into());
+    }
+    let place = place();
+    for (kind, options) in [("cgroup2", ""), ("cgroup", "memory"), ("cgroup", "pids"), ("cgroup", "cpu"), ("cgroup", "devices")] {
+        let (target, kind, options) = (text(place.to_str().unwrap()), text(kind), text(options));
+        if call(sys::MOUNT, &[path(&kind), path(&target), path(&kind), 0, path(&options)]).is_err() {
+            continue;
+        }
+        let open = HOLD.iter().find(|file| File::options().write(true).open(place.join(file)).is_ok());
+        let _ = call(sys::UMOUNT2, &[path(&target), DETACH]);
+        if let Some(file) = open {
+            return Reached(format!("{file} can be written"));
+        }
+    }
+    Denied("no file of a limit can be written".into())
 }
 
 // ---- descriptors ----
