@@ -60,6 +60,11 @@ def cgroups():
     return found
 
 
+def interfaces():
+    """Of this host's network."""
+    return set(os.listdir("/sys/class/net"))
+
+
 def _is_of_a_build(name):
     agent = AGENT.search(name)
     return not os.path.exists(f"/proc/{agent[1]}") if agent else UUID.search(name) is not None

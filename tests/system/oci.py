@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import os
 import platform
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 APPLETS = ["sh", "cat", "ls", "echo", "id", "mkdir", "rm", "wc", "head", "true", "test", "grep", "stat"]
@@ -28,6 +31,23 @@ def busybox_root(root, *applets):
     (root / "etc/removed").write_text("hidden by the second layer\n")
 
 
+def docker_root(root):
+    """A root file system that has Docker, from this host's programs and their libraries."""
+    busybox_root(root, "sleep", "timeout", "tar", "cp", "mount", "modprobe", "ps", "nohup", "env", "ip", "wget", "date")
+    programs = ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc"]
+    found = [shutil.which(program) for program in programs]
+    firewall = os.path.realpath(shutil.which("iptables"))
+    linked = subprocess.run(["ldd", *found, firewall], capture_output=True, text=True).stdout
+    for path in {*found, firewall, *re.findall(r"(/\S+\.so\S*) \(", linked)}:
+        target = root / ("usr/bin/" + os.path.basename(path) if path in found else path.lstrip("/"))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    for name in ["iptables", "ip6tables", "iptables-save"]:
+        (root / "usr/bin" / name).symlink_to(firewall)
+    (extensions,) = Path("/usr/lib").glob("*/xtables")
+    shutil.copytree(extensions, root / str(extensions).lstrip("/"))
+
+
 def layout_of(root, layout):
     """An OCI layout with one image, whose only layer is the folder `root` as it is."""
     blobs = layout / "blobs/sha256"
@@ -42,7 +62,7 @@ def layout_of(root, layout):
     layer = blob(subprocess.run(archive, capture_output=True, check=True).stdout, mediaType=LAYER)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
-    config = {"os": "linux", "architecture": architecture, "config": {"Env": ["PATH=/bin"]}, "rootfs": rootfs}
+    config = {"os": "linux", "architecture": architecture, "config": {"Env": ["PATH=/bin:/usr/bin"]}, "rootfs": rootfs}
     config = blob(json.dumps(config).encode(), mediaType="application/vnd.oci.image.config.v1+json")
     manifest = {"schemaVersion": 2, "config": config, "layers": [layer]}
     manifest = blob(json.dumps(manifest).encode(), mediaType="application/vnd.oci.image.manifest.v1+json")

@@ -17,7 +17,7 @@ import pytest
 from gitserver import GitServer
 from host import mounts, processes, wait_until
 from local import BINARY, REPOSITORY, spec
-from oci import busybox_root
+from oci import busybox_root, docker_root
 from served import Codebuild, ENVIRONMENT, Server, contexts, outcome
 
 IMAGE = "buildyard-test/tiny:1"
@@ -101,16 +101,9 @@ def privileged_builds(daemon, init, tmp_path):
 
 @pytest.fixture(scope="module")
 def docker_image(daemon, tmp_path_factory):
-    """An image that has Docker, from this host's programs and their libraries."""
+    """An image that has Docker."""
     root = tmp_path_factory.mktemp("docker") / "root"
-    busybox_root(root, "sleep", "timeout", "tar", "cp", "mount", "modprobe", "ps")
-    programs = ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc"]
-    found = [shutil.which(program) for program in programs]
-    linked = subprocess.run(["ldd", *found], capture_output=True, text=True).stdout
-    for path in {*found, *re.findall(r"(/\S+\.so\S*) \(", linked)}:
-        target = root / ("usr/bin/" + os.path.basename(path) if path in found else path.lstrip("/"))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, target)
+    docker_root(root)
     with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as archive:
         daemon.cli("import", "--change", "ENV PATH=/bin:/usr/bin", "-", DOCKER_IMAGE, stdin=archive.stdout)
     shutil.rmtree(root)

@@ -5,6 +5,7 @@
 mod cache;
 mod commands;
 mod context;
+mod docker;
 mod fetch;
 mod git;
 mod keeping;
@@ -302,7 +303,7 @@ impl<'a> Build<'a> {
             return Ok(Err(failed("INTERNAL_SERVICE_ERROR", error.to_string())));
         }
         self.session.log.sync_regularly(&self.plan.log)?;
-        Ok(Ok(()))
+        self.start_docker()
     }
 
     /// The build's container from whoever makes it.

@@ -189,9 +189,13 @@ pub struct Environment {
     pub shared: Vec<PathBuf>,
     pub network: Network,
     pub limits: Limits,
-    /// As a root of the host has them; only where the container is somebody else's ([`Rootfs::Image`]), and the operator allows it.
+    /// So that a Docker daemon can run inside, as the operator allows it: by all that root of a user namespace may; or, where the
+    /// container is somebody else's ([`Rootfs::Image`]), by all that root of the host may.
     #[serde(default)]
     pub privileged: bool,
+    /// Where the image has Docker's daemon, it runs before anything else does; with [`Environment::privileged`] only.
+    #[serde(default)]
+    pub starts_docker: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,6 +384,7 @@ pub(crate) mod tests {
                 network: Network::None,
                 limits: Limits::default(),
                 privileged: false,
+                starts_docker: false,
             },
             source: Source::None,
             secondary_sources: Vec::new(),

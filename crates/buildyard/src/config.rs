@@ -48,6 +48,9 @@ pub(crate) struct File {
     #[serde(default)]
     read_only_caches: BTreeSet<String>,
     executor: Option<ExecutorSetting>,
+    /// Builds with `privilegedMode` run, in containers of our own.
+    #[serde(default)]
+    privileged: bool,
     #[serde(default)]
     docker: Docker,
     network: Option<NetworkSetting>,
@@ -484,7 +487,25 @@ impl Settings {
         let images_quota = file.images_quota.as_deref().map(size);
         let executor = flags.executor.or(file.executor).unwrap_or_default();
         if executor == ExecutorSetting::Embedded && file.docker.privileged {
-            return Err("docker.privileged has a meaning only with executor = \"docker\"".into());
+            return Err(
+                "docker.privileged has a meaning only with executor = \"docker\"; for containers of our own it is privileged"
+                    .into(),
+            );
+        }
+        if executor == ExecutorSetting::Docker && file.privileged {
+            return Err("privileged is for containers of our own: with executor = \"docker\" it is docker.privileged, \
+                        whose builds own the host"
+                .into());
+        }
+        let network = flags.network.or(file.network).unwrap_or(NetworkSetting::None);
+        let reaches_host = [Some(network), file.vpc_network].contains(&Some(NetworkSetting::Host));
+        if file.privileged && reaches_host {
+            return Err("privileged takes network and vpc_network other than \"host\": a build's Docker daemon has \
+                        networks to make"
+                .into());
+        }
+        if file.privileged && !container::rules_the_host() {
+            return Err("privileged takes root".into());
         }
         if executor == ExecutorSetting::Docker && file.host.images.is_some() {
             return Err(
@@ -513,13 +534,13 @@ impl Settings {
             metrics_listen: flags.metrics_listen.or(file.metrics_listen),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             traces_endpoint: file.traces_endpoint,
-            privileged: file.docker.privileged,
+            privileged: file.privileged || file.docker.privileged,
             docker: match executor {
                 ExecutorSetting::Embedded => None,
                 ExecutorSetting::Docker => Some(DockerSetting::new(file.docker.socket, file.docker.init)?),
             },
             forward_logs: file.forward_logs,
-            network: flags.network.or(file.network).unwrap_or(NetworkSetting::None),
+            network,
             vpc_network: file.vpc_network,
             network_allow: file.network_allow,
             host_images: file.host.images,
@@ -627,6 +648,9 @@ mod tests {
             ("executor = 'podman'", "podman"),
             ("[docker]\nsockets = 1", "sockets"),
             ("[docker]\nprivileged = true", "only with executor"),
+            ("privileged = true\nexecutor = 'docker'", "docker.privileged"),
+            ("privileged = true\nnetwork = 'host'", "other than \"host\""),
+            ("privileged = true\nvpc_network = 'host'", "other than \"host\""),
             ("executor = 'docker'\n[host]\nimages = []", "host.images"),
             ("images_quota = 'much'", "`much`"),
             ("[host]\nshare = []", "share"),

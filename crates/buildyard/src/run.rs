@@ -48,7 +48,8 @@ pub(crate) struct Arguments {
     /// has or fetches; nothing is kept for --from, and there is no cache).
     #[arg(long, default_value = "embedded", env = "BUILDYARD_EXECUTOR")]
     executor: ExecutorSetting,
-    /// The build may do what root of this host may, such as run a Docker daemon of its own; with `--executor docker`.
+    /// The build may run a Docker daemon of its own. It takes root and `--network none`; with `--executor docker` the build may do
+    /// what root of this host may.
     #[arg(long)]
     privileged: bool,
     /// Buildspec: a path relative to the folder, or the text itself.
@@ -135,7 +136,7 @@ impl From {
     }
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum NetworkChoice {
     Host,
     None,
@@ -174,8 +175,11 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
         )
     })?;
     sources.bring(&home.path)?;
-    if arguments.privileged && arguments.executor == ExecutorSetting::Embedded {
-        return Err("--privileged needs --executor docker: containers of our own are never privileged".into());
+    let is_ours = arguments.executor == ExecutorSetting::Embedded;
+    if arguments.privileged && is_ours && arguments.network == NetworkChoice::Host {
+        return Err("--privileged needs --network none: a Docker daemon of the build has networks to make, and \
+                    cannot in the host's"
+            .into());
     }
     if arguments.cache_of.is_some() && arguments.executor == ExecutorSetting::Docker {
         return Err(
@@ -183,11 +187,11 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
                 .into(),
         );
     }
-    let keeps = !arguments.no_snapshots && arguments.executor == ExecutorSetting::Embedded;
+    let keeps = !arguments.no_snapshots && is_ours && !arguments.privileged;
     if arguments.from.is_some() && !keeps {
-        return Err(
-            "--from begins in an environment that was kept, and the docker executor keeps none".into()
-        );
+        return Err("--from begins in an environment that was kept, and none is of builds that are privileged or the \
+                    docker executor's"
+            .into());
     }
     let folder = sources.folder().filter(|_| keeps);
     let kept = folder.map(|folder| Kept::of(&data, folder));

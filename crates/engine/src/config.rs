@@ -293,7 +293,7 @@ pub struct Config {
     /// What CodeCommit's repositories are opened with; without it, only what is open.
     pub codecommit: Option<aws::CodeCommit>,
     pub images: ResolveImage,
-    /// Builds may be privileged (EN-090), which hands them the host.
+    /// Builds may be privileged (EN-090): what that gives them is the executor's business.
     pub privileged: bool,
     /// Where what builds refer to is looked up.
     pub references: Arc<dyn References>,

@@ -120,6 +120,7 @@ fn plan(what: &str) -> Plan {
             network: Network::None,
             limits: Limits::default(),
             privileged: false,
+            starts_docker: false,
         },
         source: Source::None,
         secondary_sources: Vec::new(),

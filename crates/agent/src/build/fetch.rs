@@ -185,6 +185,7 @@ impl Build<'_> {
                 cpu_millis: None,
                 disk_bytes: None,
             },
+            is_privileged: false,
             name,
             output: File::options().write(true).open("/dev/null")?.into(),
             functions: fetching::FUNCTIONS,

@@ -168,6 +168,7 @@ impl Build<'_> {
                 cpu_millis: environment.limits.cpu_millis,
                 disk_bytes: environment.limits.disk_bytes,
             },
+            is_privileged: environment.privileged,
             name,
             output,
             functions: inside::FUNCTIONS,

@@ -51,6 +51,7 @@ impl Build {
                 network: Network::None,
                 limits: Limits::default(),
                 privileged: false,
+                starts_docker: false,
             },
             source: Source::Folder(folder.path().join("source")),
             secondary_sources: Vec::new(),

@@ -284,7 +284,7 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
         return docker_environment(arguments);
     }
     let Some(reference) = &arguments.image else {
-        return Ok(host_environment(network, limits));
+        return Ok(host_environment(network, limits, arguments.privileged));
     };
     let image =
         images::resolve(data, &images::local_first(reference), &Puller::Server, &mut images::tell_progress)?;
@@ -294,7 +294,8 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
         shared: Vec::new(),
         network,
         limits,
-        privileged: false,
+        privileged: arguments.privileged,
+        starts_docker: arguments.privileged && engine::config::is_curated(reference),
     })
 }
 
@@ -315,10 +316,11 @@ fn docker_environment(arguments: &Arguments) -> Result<Environment, String> {
         network,
         limits,
         privileged: arguments.privileged,
+        starts_docker: arguments.privileged && engine::config::is_curated(name),
     })
 }
 
-fn host_environment(network: Network, limits: Limits) -> Environment {
+fn host_environment(network: Network, limits: Limits, privileged: bool) -> Environment {
     let path = std::env::var("PATH").unwrap_or_default();
     let tools = toolchains::find(&path, &folders::home(), Path::exists);
     let mut variables = tools.variables;
@@ -329,7 +331,8 @@ fn host_environment(network: Network, limits: Limits) -> Environment {
         }
     }
     variables.insert("PATH".into(), path.join(":"));
-    Environment { rootfs: Rootfs::Host, variables, shared: tools.folders, network, limits, privileged: false }
+    let (rootfs, shared) = (Rootfs::Host, tools.folders);
+    Environment { rootfs, variables, shared, network, limits, privileged, starts_docker: false }
 }
 
 /// The default artifacts folder, emptied: it holds the artifacts of the last build only.

@@ -7,6 +7,7 @@ use agent::plan::{Environment, Limits, Network, Rootfs};
 use api::codebuild::{ComputeType, EnvironmentType, Project};
 
 use crate::config::Config;
+use crate::curated::is_curated;
 use crate::error::Result;
 use crate::project::required;
 
@@ -20,6 +21,7 @@ pub(super) fn environment(settings: &Project, config: &Config) -> Result<(Enviro
     let image = required(environment.image.clone(), "environment.image")?;
     let compute = required(environment.compute_type.as_ref(), "environment.computeType")?;
     let host = config.is_host_image(&image);
+    let privileged = environment.privileged_mode == Some(true);
     let made = Environment {
         // For an image, the place is filled in when PROVISIONING has resolved it.
         rootfs: if host { Rootfs::Host } else { Rootfs::Folder(PathBuf::new()) },
@@ -27,7 +29,9 @@ pub(super) fn environment(settings: &Project, config: &Config) -> Result<(Enviro
         shared: if host { config.host_shared.clone() } else { Vec::new() },
         network: network(settings, config),
         limits: limits(compute, environment.r#type.as_ref(), config),
-        privileged: environment.privileged_mode == Some(true),
+        privileged,
+        // COMPAT: EN-027; EN-026 of other images no entry point counts.
+        starts_docker: privileged && is_curated(&image),
     };
     Ok((made, (!host).then_some(image)))
 }

@@ -226,9 +226,18 @@ fn a_build_is_privileged_only_where_the_operator_allows_it() {
     privileged.environment.as_mut().unwrap().privileged_mode = Some(true);
     assert!(refusal(privileged.clone(), StartBuildInput::default()).contains("privilegedMode"));
     let allowed = Config { privileged: true, ..config() };
-    for (project, expect) in [(privileged, true), (simple(), false)] {
+    // EN-026, EN-027 only CodeBuild's own images have an entry point that counts.
+    for (project, image, expect) in [
+        (&privileged, "host", (true, false)),
+        (&privileged, "registry.example/docker:1", (true, false)),
+        (&privileged, "aws/codebuild/standard:7.0", (true, true)),
+        (&simple(), "aws/codebuild/standard:7.0", (false, false)),
+    ] {
+        let mut project = project.clone();
+        project.environment.as_mut().unwrap().image = Some(image.to_string());
         let (_, order) = try_plan_with(project, StartBuildInput::default(), &allowed).unwrap();
-        assert_eq!(order.plan.environment.privileged, expect);
+        let environment = order.plan.environment;
+        assert_eq!((environment.privileged, environment.starts_docker), expect, "{image}");
     }
 }
 

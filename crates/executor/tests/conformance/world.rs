@@ -126,6 +126,7 @@ impl World {
                 network: Network::None,
                 limits: Limits::default(),
                 privileged: false,
+                starts_docker: false,
             },
             source: Source::None,
             secondary_sources: Vec::new(),
