@@ -33,8 +33,8 @@ def busybox_root(root, *applets):
 
 def docker_root(root):
     """A root file system that has Docker, from this host's programs and their libraries."""
-    busybox_root(root, "sleep", "timeout", "tar", "cp", "mount", "modprobe", "ps", "nohup", "env", "ip", "wget", "date")
-    programs = ["dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc"]
+    busybox_root(root, "sleep", "timeout", "tar", "cp", "mount", "modprobe", "ps", "env", "ip", "wget", "date")
+    programs = ["dockerd", "docker", "docker-proxy", "containerd", "containerd-shim-runc-v2", "runc"]
     found = [shutil.which(program) for program in programs]
     firewall = os.path.realpath(shutil.which("iptables"))
     linked = subprocess.run(["ldd", *found, firewall], capture_output=True, text=True).stdout
@@ -44,6 +44,9 @@ def docker_root(root):
         shutil.copy(path, target)
     for name in ["iptables", "ip6tables", "iptables-save"]:
         (root / "usr/bin" / name).symlink_to(firewall)
+    # Debian's busybox has none.
+    (root / "bin/nohup").write_text("#!/bin/sh\ntrap '' HUP\nexec \"$@\"\n")
+    (root / "bin/nohup").chmod(0o755)
     (extensions,) = Path("/usr/lib").glob("*/xtables")
     shutil.copytree(extensions, root / str(extensions).lstrip("/"))
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -107,6 +108,26 @@ def test_a_daemon_that_does_not_start_fails_the_build_and_tells_its_log(builds, 
     assert "no-such-driver" in builds.log(build)
 
 
+def inner(text):
+    """What runs in a container of a container."""
+    return {pid for pid, line in processes(text).items() if line.startswith("/bin/busybox sh")}
+
+
+def parents_of_inits(pids):
+    """The agents of the builds that these processes are of: what is above the first process that is one of a namespace."""
+
+    def status(pid, key):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(line.split()[1:] for line in lines if line.startswith(key))
+
+    agents = set()
+    for pid in pids:
+        while len(status(pid, "NSpid:")) > 1:
+            pid = int(status(pid, "PPid:")[0])
+        agents.add(pid)
+    return agents
+
+
 @pytest.mark.parametrize("end", ["stop", "server", "agent"])
 def test_whatever_ends_it_nothing_is_left(builds, leaves_nothing, name, end):
     deaf = "docker run --detach --name deaf base /bin/busybox sh -c 'trap : TERM; while :; do sleep 1; done'"
@@ -114,19 +135,17 @@ def test_whatever_ends_it_nothing_is_left(builds, leaves_nothing, name, end):
     builds.create_project(name, json.dumps(spec(build=commands)), environment=PRIVILEGED)
     build = builds.start(name)
     within = "trap : TERM; while"
-    running = wait_until(lambda: processes(within), "a container within runs", 60)
+    running = wait_until(lambda: inner(within), "a container within runs", 60)
     server = builds.server
     if end == "server":
         server.kill()
         server.start()
-        assert set(running) & set(processes(within)), "the build goes on"
+        assert running & inner(within), "the build goes on"
     if end == "agent":
-        agents = [pid for pid, line in processes(str(server.data)).items() if "agent" in line and build["id"].split(":")[1] in open(f"/proc/{pid}/cmdline").read()]
-        for agent in agents:
-            os.kill(agent, signal.SIGKILL)
-        assert agents
+        (agent,) = parents_of_inits(running)
+        os.kill(agent, signal.SIGKILL)
     else:
         builds.api.stop_build(id=build["id"])
     status = builds.wait(build["id"])["buildStatus"]
     assert status == ("FAULT" if end == "agent" else "STOPPED")
-    wait_until(lambda: not set(running) & set(processes(within)), "it is gone", 20)
+    wait_until(lambda: not running & inner(within), "it is gone", 20)

@@ -500,9 +500,11 @@ impl Settings {
         let network = flags.network.or(file.network).unwrap_or(NetworkSetting::None);
         let reaches_host = [Some(network), file.vpc_network].contains(&Some(NetworkSetting::Host));
         if file.privileged && reaches_host {
-            return Err("privileged takes network and vpc_network other than \"host\": a build's Docker daemon has \
+            return Err(
+                "privileged takes network and vpc_network other than \"host\": a build's Docker daemon has \
                         networks to make"
-                .into());
+                    .into(),
+            );
         }
         if file.privileged && !container::rules_the_host() {
             return Err("privileged takes root".into());

@@ -177,9 +177,11 @@ fn prepare(arguments: &Arguments) -> Result<Build, String> {
     sources.bring(&home.path)?;
     let is_ours = arguments.executor == ExecutorSetting::Embedded;
     if arguments.privileged && is_ours && arguments.network == NetworkChoice::Host {
-        return Err("--privileged needs --network none: a Docker daemon of the build has networks to make, and \
+        return Err(
+            "--privileged needs --network none: a Docker daemon of the build has networks to make, and \
                     cannot in the host's"
-            .into());
+                .into(),
+        );
     }
     if arguments.cache_of.is_some() && arguments.executor == ExecutorSetting::Docker {
         return Err(

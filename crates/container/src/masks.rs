@@ -34,6 +34,8 @@ pub(crate) fn secrets_of_host() -> Vec<PathBuf> {
     found.retain(|path| fs::symlink_metadata(path).is_ok());
     found.sort();
     found.dedup();
+    // What lies in a folder that becomes empty is not there any more.
+    found.dedup_by(|later, kept| later.starts_with(kept));
     found
 }
 

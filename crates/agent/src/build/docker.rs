@@ -1,9 +1,13 @@
 //! The Docker daemon that CodeBuild's own images have running before the first command of a privileged build.
 
+use std::collections::BTreeMap;
+
 use container::{ExitStatus, Process};
 
 use super::context::client_error;
+use super::layout::DEFAULT_PATH;
 use super::{Build, Ended};
+use crate::plan::Environment;
 use crate::session::{Halt, Ran};
 
 /// COMPAT: EN-027 where it listens, its log, how long it may take. Which way it stores images is up to it: `overlay2`, or what it finds
@@ -32,10 +36,15 @@ impl Build<'_> {
         if !self.plan.environment.starts_docker {
             return Ok(Ok(()));
         }
-        let variables = self.foreign_variables().into_iter();
+        // Its own settings, and a way out by a proxy, are the image's and the project's.
+        let path = ("PATH".to_string(), DEFAULT_PATH.to_string());
+        let Environment { variables, .. } = &self.plan.environment;
+        let given =
+            variables.iter().chain(&self.plan.variables).map(|(name, value)| (name.clone(), value.clone()));
+        let variables: BTreeMap<String, String> = std::iter::once(path).chain(given).collect();
         let process = Process {
             argv: ["sh", "-c", START].map(Into::into).into(),
-            env: variables.map(|(name, value)| (name.into(), value.into())).collect(),
+            env: variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
             cwd: "/".into(),
             ..Process::default()
         };
