@@ -48,6 +48,8 @@ pub(crate) enum Needs {
     Users,
     /// Limits that somebody holds, which takes cgroups that the executor may write to.
     Limits,
+    /// Containers that may be privileged.
+    Privileges,
 }
 
 #[derive(Debug, Clone, Copy)]

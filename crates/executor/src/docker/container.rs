@@ -152,6 +152,10 @@ fn unconfine(config: &mut Value) {
     config["MaskedPaths"] = json!([]);
     config["ReadonlyPaths"] = json!([]);
     config["DeviceCgroupRules"] = json!(["a *:* rwm"]);
+    // COMPAT: EN-029 an overlay does not lie on another one. It goes with the container.
+    if let Some(mounts) = config["Mounts"].as_array_mut() {
+        mounts.push(json!({ "Type": "volume", "Target": "/var/lib/docker" }));
+    }
 }
 
 fn read_only(host: &Path, inside: &str) -> Value {

@@ -15,6 +15,10 @@ crate::cases!(Environment:
     the_agents_own_files_are_out_of_sight,
     devices_cannot_be_made,
     the_first_process_gives_nothing_away;
+Privileges:
+    a_privileged_build_mounts_and_makes_namespaces,
+    a_privileged_build_has_control_groups_to_write_to,
+    a_privileged_build_has_a_folder_for_docker_that_is_no_overlay;
 );
 
 fn processes_of_the_host_are_out_of_sight(world: &World) {
@@ -54,6 +58,35 @@ fn file_systems_cannot_be_mounted(world: &World) {
         "mkdir /m; mount -t tmpfs none /m 2>/dev/null && echo mounted; umount /proc 2>/dev/null && echo unmounted; echo tried",
     ];
     assert_eq!(world.output(&commands), ["tried"]);
+}
+
+/// What the commands of a privileged build say.
+fn privileged(world: &World, commands: &[&str]) -> Vec<String> {
+    let mut build = world.commands(commands);
+    build.plan.environment.privileged = true;
+    world.run(&build).with(Outcome::Succeeded).output()
+}
+
+fn a_privileged_build_mounts_and_makes_namespaces(world: &World) {
+    let commands = [
+        "mkdir /m; mount -t tmpfs none /m && echo mounted",
+        "unshare -m -p -f sh -c 'mount -t proc proc /proc && test $$ = 1' && echo a proc within",
+        "unshare -n true && echo a network within",
+    ];
+    assert_eq!(privileged(world, &commands), ["mounted", "a proc within", "a network within"]);
+}
+
+fn a_privileged_build_has_control_groups_to_write_to(world: &World) {
+    let make = "for at in $(grep -E ' cgroup2? ' /proc/mounts | cut -d' ' -f2); do mkdir $at/within && rmdir $at/within && echo made; done | sort -u";
+    assert_eq!(privileged(world, &[make]), ["made"]);
+}
+
+fn a_privileged_build_has_a_folder_for_docker_that_is_no_overlay(world: &World) {
+    let commands = [
+        "cd /var/lib/docker && mkdir l u w m && mount -t overlay -o lowerdir=l,upperdir=u,workdir=w none m || \
+         mount -t overlay -o userxattr,lowerdir=l,upperdir=u,workdir=w none m; touch m/x && ls u",
+    ];
+    assert_eq!(privileged(world, &commands), ["x"]);
 }
 
 fn settings_of_the_kernel_cannot_be_changed(world: &World) {
