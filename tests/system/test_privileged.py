@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import uuid
 from pathlib import Path
 
 import pytest
@@ -130,11 +131,12 @@ def parents_of_inits(pids):
 
 @pytest.mark.parametrize("end", ["stop", "server", "agent"])
 def test_whatever_ends_it_nothing_is_left(builds, leaves_nothing, name, end):
-    deaf = "docker run --detach --name deaf base /bin/busybox sh -c 'trap : TERM; while :; do sleep 1; done'"
+    # Other tests' builds say something else.
+    within = f"{name} {uuid.uuid4()}"
+    deaf = f"docker run --detach base /bin/busybox sh -c 'trap : TERM; while :; do sleep 1; done' '{within}'"
     commands = [BASE, deaf, "echo ready; sleep 1000"]
     builds.create_project(name, json.dumps(spec(build=commands)), environment=PRIVILEGED)
     build = builds.start(name)
-    within = "trap : TERM; while"
     running = wait_until(lambda: inner(within), "a container within runs", 60)
     server = builds.server
     if end == "server":
