@@ -35,6 +35,22 @@ def pytest_configure():
         pytest.exit(f"{BINARY} is not there; build it (cargo build --release) or set BUILDYARD", 2)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    """Beside what failed stands what its servers said last."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            for server in getattr(value, "servers", [getattr(value, "server", value)]):
+                if isinstance(server, Server) and server.log.exists():
+                    report.sections.append((f"last words of {server.data}", last_words(server.log)))
+    return report
+
+
+def last_words(log):
+    return "\n".join(log.read_text(errors="replace").splitlines()[-40:])
+
+
 def pytest_collection_modifyitems(items):
     """What waits in real time is looked at last."""
     items.sort(key=lambda item: "waiting" in item.fixturenames)
@@ -105,6 +121,7 @@ def make_server(tmp_path):
         servers[-1].start()
         return servers[-1]
 
+    make.servers = servers
     yield make
     for server in servers:
         server.stop()

@@ -161,7 +161,7 @@ def test_a_kill_while_a_cache_is_saved_leaves_the_old_one_or_the_new_one(make_se
     cache = {"S3": {"type": "S3", "location": "caches"}, "LOCAL": {"type": "LOCAL", "modes": ["LOCAL_CUSTOM_CACHE"]}}[kind]
     codebuild.create_project("killed", cached(["true"]), cache=cache)
     write = "mkdir -p kept; rm -rf kept/*; for n in $(seq 60); do echo {0} >kept/$n; done; head -c 3000000 /dev/urandom >kept/random"
-    check = 'test $(cat kept/[0-9]* | sort -u | wc -l) = 1; test $(ls kept | wc -l) = 61; cat kept/1'
+    check = 'test $(cat kept/[0-9]* | sort -u | wc -l) = 1 && test $(ls kept | wc -l) = 61 && cat kept/1'
     succeeds(codebuild, "killed", [write.format("v0")])
     present = "v0"
     for number in range(1, 9):

@@ -450,6 +450,7 @@ impl Inside {
             let mut hearing = Hearing::default();
             loop {
                 tokio::select! {
+                    biased;
                     _ = &mut dropped => return,
                     readable = reading.readable() => if readable.is_err() { return },
                 }
@@ -468,6 +469,10 @@ impl Inside {
 
     async fn write(&mut self, event: Event) -> std::result::Result<(), Killed> {
         self.writer.append(&event).map_err(|_| Killed)?;
+        if matches!(event, Event::Finished { .. }) {
+            // Whoever hears of it finds nobody here any more.
+            lock(&self.fake.0.agents).remove(&self.uuid);
+        }
         for (listener, _) in &mut self.listeners {
             // A driver that is gone is no concern of its agent's.
             let _ = listener.write_all(b"J").await;

@@ -103,14 +103,25 @@ fn listed(path: &Path, scope: &Scope) -> Vec<Listed> {
         let used_s = fs::metadata(&path).ok()?.mtime();
         Some(Listed { scope: scope.clone(), entry, used_s, path })
     };
-    entries(path).into_iter().filter_map(listed).collect()
+    entries(path).unwrap_or_default().into_iter().filter_map(listed).collect()
 }
 
-/// The entries of the scope in `path`, with their files.
-fn entries(path: &Path) -> Vec<(PathBuf, Entry)> {
-    let files = fs::read_dir(path.join(ENTRIES)).into_iter().flatten().flatten().map(|entry| entry.path());
-    let files = files.filter(|path| path.extension().is_some_and(|kind| kind == "json"));
-    files.filter_map(|path| Some((path.clone(), read_json(&path).ok()??))).collect()
+/// The entries of the scope in `path`, with their files. An error is no proof that there are none: nothing may be removed then.
+fn entries(path: &Path) -> io::Result<Vec<(PathBuf, Entry)>> {
+    let files = match fs::read_dir(path.join(ENTRIES)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        files => files?,
+    };
+    let mut entries = Vec::new();
+    for file in files {
+        let path = file?.path();
+        if path.extension().is_some_and(|kind| kind == "json")
+            && let Some(entry) = read_json(&path)?
+        {
+            entries.push((path, entry));
+        }
+    }
+    Ok(entries)
 }
 
 /// `None` if there is no such file, or none that this program can read.
@@ -128,7 +139,7 @@ fn sweep_scope(path: &Path) -> io::Result<u64> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Ok(0),
         other => other?,
     }
-    let entries = entries(path);
+    let entries = entries(path)?;
     let layers = entries.iter().flat_map(|(_, entry)| entry.folders.values().flatten());
     let named: BTreeSet<&str> = layers.map(|layer| layer.name.as_str()).collect();
     let mut freed = 0;

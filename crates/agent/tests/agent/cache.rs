@@ -25,6 +25,7 @@ crate::cases![
     a_bucket_that_is_not_there_fails_nothing,
     layers_bring_back_folders_of_the_source_and_elsewhere,
     layers_become_one_before_they_are_too_many,
+    layers_stay_while_their_entries_cannot_be_read,
     layers_of_keys_never_change,
     builds_at_the_same_time_do_not_disturb_each_other,
     paths_that_are_no_folder_of_the_builds_are_skipped,
@@ -321,6 +322,21 @@ fn layers_become_one_before_they_are_too_many() {
     let scope = world.caches().join(world.scope.id());
     let left = fs::read_dir(scope.join("layers")).unwrap().count();
     assert_eq!(left, layers::list(&world.caches())[0].entry.folders.values().flatten().count());
+}
+
+fn layers_stay_while_their_entries_cannot_be_read() {
+    let world = World::new(true);
+    world.run(PATHS, &["mkdir -p kept", "echo one >kept/a"]);
+    let scope = world.caches().join(world.scope.id());
+    let name = layers::list(&world.caches())[0].entry.folders["kept"][0].name.clone();
+    let kept = scope.join("layers").join(name).join("files/a");
+    fs::rename(scope.join("entries"), scope.join("aside")).unwrap();
+    fs::write(scope.join("entries"), "no folder").unwrap();
+    assert!(layers::sweep(&world.caches()).is_err());
+    fs::remove_file(scope.join("entries")).unwrap();
+    fs::rename(scope.join("aside"), scope.join("entries")).unwrap();
+    layers::sweep(&world.caches()).unwrap();
+    assert_eq!(fs::read_to_string(kept).unwrap(), "one\n");
 }
 
 fn layers_of_keys_never_change() {

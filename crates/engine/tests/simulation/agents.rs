@@ -54,7 +54,7 @@ struct State {
     barred: BTreeMap<String, u32>,
     is_failing: bool,
     /// Builds of which it could not be told what became of them.
-    unknown: BTreeSet<String>,
+    unknown: Arc<Mutex<BTreeSet<String>>>,
     /// Agents that hang: they neither go on nor hear.
     hanging: BTreeSet<String>,
     /// Told of each build whose launch is asked for.
@@ -170,7 +170,12 @@ impl Slow {
 
     /// Whether it could not be told at some time what became of this build.
     pub(crate) fn was_unknown(&self, uuid: &str) -> bool {
-        self.state.lock().unwrap().unknown.contains(uuid)
+        self.unknown().lock().unwrap().contains(uuid)
+    }
+
+    /// What is asked while a launch is told of: whoever is told must not hold the executor, which would never end.
+    pub(crate) fn unknown(&self) -> Arc<Mutex<BTreeSet<String>>> {
+        self.state.lock().unwrap().unknown.clone()
     }
 
     fn barred(&self, uuid: &str) -> u32 {
@@ -209,7 +214,7 @@ impl Executor for Slow {
     fn adopt<'a>(&'a self, uuid: &'a str) -> Future<'a, Adopted> {
         Box::pin(async move {
             if self.is_failing() {
-                self.state.lock().unwrap().unknown.insert(uuid.to_owned());
+                self.unknown().lock().unwrap().insert(uuid.to_owned());
                 return Err(Slow::unreachable());
             }
             let found = self.fake.adopt(uuid).await?;

@@ -253,8 +253,9 @@ impl Ledger {
 
     // ---- what runs ------------------------------------------------------------------------------------------
 
+    /// One whose end and deletion were stored at once was never seen complete.
     pub(crate) fn is_over(&self, uuid: &str) -> bool {
-        self.rows.values().any(|row| row.uuid == uuid && row.complete)
+        self.rows.values().any(|row| row.uuid == uuid && (row.complete || row.gone))
     }
 
     /// Looks at the builds whose commands may be running.

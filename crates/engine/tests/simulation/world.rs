@@ -249,12 +249,14 @@ impl World {
 
     fn watch_launches(&mut self) {
         let (started, ledger, broken) = (self.started.clone(), self.ledger.clone(), self.broken.clone());
-        let (plans, slow) = (self.plans.clone(), self.agents.slow.clone());
+        let (plans, unknown) = (self.plans.clone(), self.agents.slow.unknown());
         self.agents.slow.on_launch(move |uuid| {
             let engine = started.lock().unwrap().as_ref().and_then(|started| started.clone().ok());
             if let Some(engine) = engine {
-                let found =
-                    ledger.lock().unwrap().launched(uuid, &plans, &engine, |uuid| slow.was_unknown(uuid));
+                let found = ledger
+                    .lock()
+                    .unwrap()
+                    .launched(uuid, &plans, &engine, |uuid| unknown.lock().unwrap().contains(uuid));
                 note(&broken, found);
             }
         });

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use sha2::{Digest, Sha256};
+
 use super::page::{self, Order, Page, Paged};
 use super::sql::{Columns, Sql, Value, count, one_of, text};
 use super::{Records, Scope};
@@ -152,12 +154,15 @@ impl Records {
         let (scope, ids) = (scope.clone(), ids.to_vec());
         self.read(move |sql| {
             let mut parameters = vec![text(&scope.account), text(&scope.region)];
-            let one_of = one_of(&ids, &mut parameters);
+            let keys: Vec<i64> = ids.iter().map(|id| key(&scope.account, &scope.region, id)).collect();
+            let one_of = one_of(&keys, &mut parameters);
             let query = format!(
-                "SELECT id, document FROM builds WHERE account = $1 AND region = $2 AND id IN {one_of}"
+                "SELECT id, document FROM build_documents WHERE account = $1 AND region = $2 AND key IN {one_of}"
             );
             let mut found = sql.rows(&query, parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
             let places: HashMap<&String, usize> = ids.iter().zip(0..).collect();
+            // Another build's id can have the same key.
+            found.retain(|(id, _)| places.contains_key(id));
             found.sort_by_key(|(id, _)| places.get(id).copied());
             Ok(found)
         })
@@ -177,7 +182,7 @@ impl Records {
     /// All builds that are not complete, of every account, in the order they were accepted.
     pub async fn incomplete_builds(&self) -> Result<Vec<IncompleteBuild>> {
         self.read(|sql| {
-            let query = format!("SELECT {COLUMNS}, plan FROM builds WHERE complete = 0 ORDER BY sequence");
+            let query = format!("{SELECT_BUILDS} WHERE b.complete = 0 ORDER BY b.sequence");
             sql.rows(&query, [], |row| Ok(IncompleteBuild { build: read(row)?, plan: row.get(11)? }))
         })
         .await
@@ -271,19 +276,23 @@ fn number_and_insert(
 
 fn update(sql: &Sql<'_>, scope: &Scope, id: &str, change: &BuildUpdate) -> Result<bool> {
     let updated = sql.execute(
-        "UPDATE builds SET status = $1, complete = $2, ended_ms = $3, document = $4, lifecycle = $5
-         WHERE account = $6 AND region = $7 AND id = $8 AND complete = 0",
+        "UPDATE builds SET status = $1, complete = $2, ended_ms = $3, lifecycle = $4
+         WHERE account = $5 AND region = $6 AND id = $7 AND complete = 0",
         [
             text(&change.status),
             change.complete.into(),
             change.ended_ms.into(),
-            text(&change.document),
             text(&change.lifecycle),
             text(&scope.account),
             text(&scope.region),
             text(id),
         ],
     )?;
+    if updated == 1 {
+        let key = key(&scope.account, &scope.region, id);
+        let query = "UPDATE build_documents SET document = $1 WHERE key = $2";
+        sql.execute(query, [text(&change.document), key.into()])?;
+    }
     Ok(updated == 1)
 }
 
@@ -292,8 +301,9 @@ fn update(sql: &Sql<'_>, scope: &Scope, id: &str, change: &BuildUpdate) -> Resul
 fn earlier(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<Option<Acceptance>> {
     sql.execute("DELETE FROM idempotency_tokens WHERE expires_ms <= $1", [new.created_ms.into()])?;
     let found = sql.row(
-        "SELECT t.parameters_hash, b.id, b.document FROM idempotency_tokens t
+        "SELECT t.parameters_hash, b.id, d.document FROM idempotency_tokens t
          JOIN builds b ON b.account = t.account AND b.region = t.region AND b.id = t.build
+         JOIN build_documents d ON d.key = b.key
          WHERE t.account = $1 AND t.region = $2 AND t.operation = $3 AND t.token = $4",
         [text(&new.scope.account), text(&new.scope.region), text(&token.operation), text(&token.token)],
         |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get(2)?)),
@@ -328,24 +338,31 @@ fn next_number(sql: &Sql<'_>, new: &NewBuild) -> Result<u64> {
 }
 
 fn insert(sql: &Sql<'_>, new: &NewBuild, number: u64, document: &str, plan: &str) -> Result<()> {
+    let Scope { account, region } = &new.scope;
+    let key = key(account, region, &new.id);
     let inserted = sql.execute(
         "INSERT INTO builds
-             (account, region, id, project, number, status, complete, created_ms, document, lifecycle, plan)
+             (account, region, id, project, number, status, complete, created_ms, key, lifecycle, plan)
          VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8, $9, $10) ON CONFLICT (account, region, id) DO NOTHING",
         [
-            text(&new.scope.account),
-            text(&new.scope.region),
+            text(account),
+            text(region),
             text(&new.id),
             text(&new.project),
             count(number),
             text(&new.status),
             new.created_ms.into(),
-            text(document),
+            key.into(),
             text(&new.lifecycle),
             text(plan),
         ],
     )?;
-    if inserted == 1 { Ok(()) } else { Err(Error::already_exists("build", &new.id)) }
+    if inserted != 1 {
+        return Err(Error::already_exists("build", &new.id));
+    }
+    let query =
+        "INSERT INTO build_documents (key, account, region, id, document) VALUES ($1, $2, $3, $4, $5)";
+    sql.execute(query, [key.into(), text(account), text(region), text(&new.id), text(document)]).map(drop)
 }
 
 fn remember(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<()> {
@@ -367,30 +384,61 @@ fn remember(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<()> {
 
 // COMPAT: AP-078 a running build is not deleted; an unknown one is answered for as well.
 fn delete(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Deletion> {
-    let key = || [text(&scope.account), text(&scope.region), text(id)];
+    let names = || [text(&scope.account), text(&scope.region), text(id)];
     let query = "SELECT complete FROM builds WHERE account = $1 AND region = $2 AND id = $3";
-    match sql.row(query, key(), |row| row.get::<bool>(0))? {
+    match sql.row(query, names(), |row| row.get::<bool>(0))? {
         None => Ok(Deletion::Unknown),
         Some(false) => Ok(Deletion::InProgress),
         Some(true) => {
-            sql.execute("DELETE FROM builds WHERE account = $1 AND region = $2 AND id = $3", key())?;
+            sql.execute("DELETE FROM builds WHERE account = $1 AND region = $2 AND id = $3", names())?;
+            let key = key(&scope.account, &scope.region, id);
+            sql.execute("DELETE FROM build_documents WHERE key = $1", [key.into()])?;
             let tokens = "DELETE FROM idempotency_tokens WHERE account = $1 AND region = $2 AND build = $3";
-            sql.execute(tokens, key())?;
+            sql.execute(tokens, names())?;
             Ok(Deletion::Deleted)
         }
     }
 }
 
-const COLUMNS: &str =
-    "account, region, id, project, number, status, complete, created_ms, ended_ms, document, lifecycle";
+/// Where a build's document is: the first 63 bits of a SHA-256. Two builds with the same are not accepted.
+fn key(account: &str, region: &str, id: &str) -> i64 {
+    let digest = Sha256::digest(format!("{account}\0{region}\0{id}"));
+    let first = digest.first_chunk().expect("a SHA-256 has 32 bytes");
+    (u64::from_be_bytes(*first) >> 1).cast_signed()
+}
+
+/// A part of a migration: gives keys to the builds that are there.
+pub(super) fn write_keys(sql: &Sql<'_>) -> Result<()> {
+    let mut after = 0;
+    loop {
+        let query = "SELECT sequence, account, region, id FROM builds WHERE sequence > $1 ORDER BY sequence LIMIT 1000";
+        let read = |row: &Columns<'_>| {
+            let (account, region, id): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get::<i64>(0)?, key(&account, &region, &id)))
+        };
+        let found = sql.rows(query, [after.into()], read)?;
+        for (sequence, key) in &found {
+            let query = "UPDATE builds SET key = $1 WHERE sequence = $2";
+            sql.execute(query, [(*key).into(), (*sequence).into()])?;
+        }
+        match found.last() {
+            Some((last, _)) => after = *last,
+            None => return Ok(()),
+        }
+    }
+}
+
+const SELECT_BUILDS: &str =
+    "SELECT b.account, b.region, b.id, b.project, b.number, b.status, b.complete, b.created_ms,
+     b.ended_ms, d.document, b.lifecycle, b.plan FROM builds b JOIN build_documents d ON d.key = b.key";
 
 fn get(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Option<Build>> {
-    let query = format!("SELECT {COLUMNS} FROM builds WHERE account = $1 AND region = $2 AND id = $3");
+    let query = format!("{SELECT_BUILDS} WHERE b.account = $1 AND b.region = $2 AND b.id = $3");
     sql.row(&query, [text(&scope.account), text(&scope.region), text(id)], read)
 }
 
 pub(super) fn all(sql: &Sql<'_>) -> Result<Vec<Build>> {
-    sql.rows(&format!("SELECT {COLUMNS} FROM builds ORDER BY sequence"), [], read)
+    sql.rows(&format!("{SELECT_BUILDS} ORDER BY b.sequence"), [], read)
 }
 
 fn read(row: &Columns<'_>) -> Result<Build> {

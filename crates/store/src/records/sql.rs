@@ -19,6 +19,18 @@ impl From<i64> for Value {
     }
 }
 
+impl From<&i64> for Value {
+    fn from(value: &i64) -> Value {
+        Value::Integer(*value)
+    }
+}
+
+impl From<&String> for Value {
+    fn from(value: &String) -> Value {
+        Value::Text(value.clone())
+    }
+}
+
 impl From<bool> for Value {
     fn from(value: bool) -> Value {
         Value::Integer(value.into())
@@ -157,11 +169,14 @@ fn numbered_in_order(text: &str) -> bool {
 
 /// `($n, $n+1, ...)` for as many values, to stand behind IN; the values are added to `parameters`. Lists of a
 /// similar length make the same text, so that few statements are prepared.
-pub(super) fn one_of(values: &[String], parameters: &mut Vec<Value>) -> String {
+pub(super) fn one_of<'v, V>(values: &'v [V], parameters: &mut Vec<Value>) -> String
+where
+    Value: From<&'v V>,
+{
     let width = values.len().max(1).next_power_of_two();
     let first = parameters.len() + 1;
-    let padding = values.last().map(String::as_str).unwrap_or_default();
-    parameters.extend((0..width).map(|index| text(values.get(index).map_or(padding, String::as_str))));
+    let of = |index| values.get(index).or(values.last()).map_or(Value::Null, Value::from);
+    parameters.extend((0..width).map(of));
     let numbers: Vec<String> = (first..first + width).map(|number| format!("${number}")).collect();
     format!("({})", numbers.join(", "))
 }

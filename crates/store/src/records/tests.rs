@@ -63,7 +63,7 @@ fn no_list_reads_more_rows_than_it_gives() {
         }
         let queries = [
             "SELECT id FROM builds WHERE complete = 0 ORDER BY sequence",
-            "SELECT 1 FROM builds WHERE account = $1 AND region = $2 AND id IN ($3, $4)",
+            "SELECT 1 FROM builds WHERE account = $1 AND region = $2 AND id = $3",
             "SELECT 1 FROM projects WHERE account = $1 AND region = $2 AND name IN ($3, $4)",
             "DELETE FROM idempotency_tokens WHERE account = $1 AND region = $2 AND build = $3",
             "DELETE FROM idempotency_tokens WHERE expires_ms <= $1",

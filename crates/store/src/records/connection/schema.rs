@@ -1,17 +1,33 @@
 //! The schema, from one set of texts for both databases: which version is there, what brings it further, whose it is.
 
 use super::super::address::Address;
+use super::super::builds::write_keys;
+use super::super::sql::Sql;
 use super::{Connection, Control};
 use crate::error::{Error, Result};
 
-/// Each brings the schema one further. They are written for SQLite; [`for_postgres`] is all that differs.
-pub(super) const MIGRATIONS: &[&str] = &[
-    include_str!("../migrations/1.sql"),
-    include_str!("../migrations/2.sql"),
-    include_str!("../migrations/3.sql"),
-    include_str!("../migrations/4.sql"),
-    include_str!("../migrations/5.sql"),
-    include_str!("../migrations/6.sql"),
+/// A part of a migration.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Step {
+    /// Written for SQLite; [`for_postgres`] is all that differs.
+    Text(&'static str),
+    /// What SQL cannot do.
+    Fill(fn(&Sql<'_>) -> Result<()>),
+}
+
+/// Each brings the schema one further.
+pub(super) const MIGRATIONS: &[&[Step]] = &[
+    &[Step::Text(include_str!("../migrations/1.sql"))],
+    &[Step::Text(include_str!("../migrations/2.sql"))],
+    &[Step::Text(include_str!("../migrations/3.sql"))],
+    &[Step::Text(include_str!("../migrations/4.sql"))],
+    &[Step::Text(include_str!("../migrations/5.sql"))],
+    &[Step::Text(include_str!("../migrations/6.sql"))],
+    &[
+        Step::Text("ALTER TABLE builds ADD COLUMN key BIGINT"),
+        Step::Fill(write_keys),
+        Step::Text(include_str!("../migrations/7.sql")),
+    ],
 ];
 
 /// What SQLite keeps in `user_version`; who has the records, for which SQLite's folder has a lock; and how many
@@ -23,7 +39,7 @@ const VERSION_TABLE: &str =
      INSERT INTO records_version SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM records_version)";
 
 /// Runs what is missing, in one transaction. `NewerSchema` if more is there than is known.
-pub(super) fn migrate(connection: &Connection, migrations: &[&str]) -> Result<()> {
+pub(super) fn migrate(connection: &Connection, migrations: &[&[Step]]) -> Result<()> {
     connection.control(Control::BeginWriting)?;
     let migrated = run_missing(connection, migrations);
     let end = if migrated.is_ok() { Control::Commit } else { Control::RollBack };
@@ -31,15 +47,16 @@ pub(super) fn migrate(connection: &Connection, migrations: &[&str]) -> Result<()
     migrated.and(ended)
 }
 
-fn run_missing(connection: &Connection, migrations: &[&str]) -> Result<()> {
+fn run_missing(connection: &Connection, migrations: &[&[Step]]) -> Result<()> {
     let found = version(connection)?;
     let known = i64::try_from(migrations.len()).expect("few migrations");
     let done = usize::try_from(found).ok().filter(|done| *done <= migrations.len());
     let done = done.ok_or(Error::NewerSchema { found, known })?;
-    for migration in &migrations[done..] {
-        match connection {
-            Connection::Sqlite(sqlite) => sqlite.batch(migration)?,
-            Connection::Postgres(postgres) => postgres.batch(&for_postgres(migration))?,
+    for step in migrations[done..].iter().copied().flatten() {
+        match (step, connection) {
+            (Step::Text(text), Connection::Sqlite(sqlite)) => sqlite.batch(text)?,
+            (Step::Text(text), Connection::Postgres(postgres)) => postgres.batch(&for_postgres(text))?,
+            (Step::Fill(fill), _) => fill(&Sql::new(connection))?,
         }
     }
     set_version(connection, known)
@@ -121,10 +138,11 @@ mod tests {
     #[test]
     fn migrations_run_once_each_and_all_or_none() {
         let connection = empty();
-        migrate(&connection, &["CREATE TABLE a (x)"]).unwrap();
-        migrate(&connection, &["CREATE TABLE a (x)"]).unwrap();
+        let (first, second) = ([Step::Text("CREATE TABLE a (x)")], [Step::Text("CREATE TABLE b (x)")]);
+        migrate(&connection, &[&first]).unwrap();
+        migrate(&connection, &[&first]).unwrap();
         assert_eq!(version(&connection).unwrap(), 1);
-        let broken = ["CREATE TABLE a (x)", "CREATE TABLE b (x)", "CREATE TABLE b (x)"];
+        let broken = [&first[..], &second, &second];
         assert!(migrate(&connection, &broken).is_err());
         assert_eq!(version(&connection).unwrap(), 1);
         assert!(!exists(&connection, "b"));
@@ -136,7 +154,7 @@ mod tests {
     fn a_newer_schema_is_refused_and_left_alone() {
         let connection = empty();
         set_version(&connection, 7).unwrap();
-        let refused = migrate(&connection, &["CREATE TABLE a (x)"]);
+        let refused = migrate(&connection, &[&[Step::Text("CREATE TABLE a (x)")]]);
         assert!(matches!(refused, Err(Error::NewerSchema { found: 7, known: 1 })));
         assert_eq!(version(&connection).unwrap(), 7);
         assert!(!exists(&connection, "a"));

@@ -15,6 +15,7 @@ const EXAMPLES: &[&str] = &[
     include_str!("../migrations/4.example.sql"),
     include_str!("../migrations/5.example.sql"),
     include_str!("../migrations/6.example.sql"),
+    include_str!("../migrations/7.example.sql"),
 ];
 
 /// What is asked of the examples of each version.
@@ -39,6 +40,11 @@ async fn check(home: &Home, version: usize) {
     }
     if version >= 5 {
         reports(&records).await;
+    }
+    if version >= 7 {
+        let (scope, id) = (Scope { region: "us-east-1".into(), ..scope() }, "shop:nine".to_owned());
+        let found = records.get_documents(&scope, std::slice::from_ref(&id)).await.unwrap();
+        assert_eq!(found, [(id, "{\"id\":\"shop:nine\"}".to_owned())]);
     }
     let forwarded = records.log_streams_to_forward(9).await.unwrap();
     let forwarded: Vec<_> =
@@ -78,6 +84,10 @@ async fn builds_and_logs(records: &Records) {
     assert_eq!(builds, ["shop:one", "gone:seven", "shop:three"]);
     let one = records.get_build(&scope, "shop:one").await.unwrap().unwrap();
     assert_eq!((one.number, &*one.status, one.complete, one.ended_ms), (1, "SUCCEEDED", true, Some(1200)));
+    assert_eq!(one.document, "{\"id\":\"shop:one\"}");
+    for (id, document) in records.get_documents(&scope, &builds).await.unwrap() {
+        assert_eq!(document, format!("{{\"id\":\"{id}\"}}"));
+    }
     let incomplete = records.incomplete_builds().await.unwrap();
     let incomplete: Vec<_> =
         incomplete.iter().map(|found| (&*found.build.id, found.build.ended_ms, &*found.plan)).collect();
