@@ -44,7 +44,7 @@ const BLOCK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const PAIR_PREFIX: u8 = 31;
 /// Where the host says whom it asks for names. The second is for hosts that ask themselves.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
+pub(crate) const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
 /// More networks than these are not taken.
 const MOST_ALLOWED: usize = 256;
 
