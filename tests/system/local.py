@@ -70,6 +70,8 @@ class Project:
         self.user = user
         self.binary = binary
         self.home = None
+        # What shows the host to it as the test wants it.
+        self.surroundings = []
 
     def write(self, name, content, mode=None):
         path = self.folder / name
@@ -103,7 +105,7 @@ class Project:
         if self.user is not None:
             identity = ["--reuid", str(self.user), "--regid", str(self.user), "--clear-groups"]
             command = ["setpriv", *identity, "--", *command]
-        return command
+        return [*self.surroundings, *command]
 
     @property
     def data(self):

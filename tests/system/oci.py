@@ -51,8 +51,8 @@ def docker_root(root):
     shutil.copytree(extensions, root / str(extensions).lstrip("/"))
 
 
-def layout_of(root, layout):
-    """An OCI layout with one image, whose only layer is the folder `root` as it is."""
+def layout_of(root, layout, owner=0):
+    """An OCI layout with one image, whose only layer is the folder `root` as it is, all of it `owner`'s; `None`: whose it is there."""
     blobs = layout / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -61,7 +61,8 @@ def layout_of(root, layout):
         (blobs / digest).write_bytes(content)
         return {"digest": f"sha256:{digest}", "size": len(content)} | more
 
-    archive = ["tar", "--create", "--numeric-owner", "--owner=0", "--group=0", "--directory", root, "."]
+    owners = [] if owner is None else [f"--owner={owner}", f"--group={owner}"]
+    archive = ["tar", "--create", "--numeric-owner", *owners, "--directory", root, "."]
     layer = blob(subprocess.run(archive, capture_output=True, check=True).stdout, mediaType=LAYER)
     architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
     rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}

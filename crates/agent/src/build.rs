@@ -36,7 +36,7 @@ use crate::plan::{Plan, Rootfs};
 use crate::session::{Halt, Session};
 use crate::shell::State;
 use crate::transfer::Transfers;
-use context::{client_error, dead, failed};
+use context::{client_error, dead, failed, no_shell};
 use keeping::Keeping;
 pub(crate) use layout::{SCRIPTS, SCRIPTS_BYTES};
 use references::Fetched;
@@ -277,7 +277,7 @@ impl<'a> Build<'a> {
 
     fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
         if !self.has_any(&["sh"])? {
-            return Ok(Err(dead(true))); // COMPAT: BS-041, with all that the text suspects.
+            return Ok(Err(no_shell(self.path_of_image())));
         }
         self.image = match &self.plan.environment.rootfs {
             Rootfs::Folder(folder) => Some(locked(folder)?),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// `/var/lib/buildyard` for root; for others `$XDG_DATA_HOME/buildyard` or `~/.local/share/buildyard`.
 pub(crate) fn default_data() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
+    if rustix::process::geteuid().is_root() && !container::has_subordinate_ids() {
         return PathBuf::from("/var/lib/buildyard");
     }
     let given = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());

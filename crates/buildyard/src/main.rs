@@ -89,8 +89,29 @@ enum Command {
     Transfer(transfer::Arguments),
 }
 
+impl Command {
+    /// It makes containers, or works on what they have written, and so needs all ids that they use. An agent has those of who started it.
+    fn has_to_do_with_containers(&self) -> bool {
+        matches!(
+            self,
+            Command::Run(_)
+                | Command::Shell(_)
+                | Command::Clean(_)
+                | Command::Image(_)
+                | Command::Cache(_)
+                | Command::Serve(_)
+        )
+    }
+}
+
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    if command.has_to_do_with_containers()
+        && let Err(error) = container::take_subordinate_ids()
+    {
+        eprintln!("buildyard: builds have one user id: {error}");
+    }
+    match command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Shell(arguments) => shell::shell(&arguments),

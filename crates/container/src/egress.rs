@@ -3,15 +3,16 @@
 //! an ordinary user's see [`user`].
 //!
 //! What a container may reach is decided on the host's side, so it holds whatever happens inside: addresses of the internet, and what the operator
-//! names; not the host itself, not other containers, not private, link-local and other special addresses, and nothing over IPv6. The pair ends with
-//! the container's network, by the kernel's own doing.
+//! names; not the host itself, not other containers, not private, link-local and other special addresses. The pair ends with
+//! the container's network, by the kernel's own doing. IPv6 leads out where the host's does ([`ipv6`]).
 
+mod ipv6;
 pub(crate) mod user;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
 
 use crate::error::{Doing, Error};
@@ -30,13 +31,25 @@ struct Kind {
     table: &'static str,
     /// What it does not reach unless it is allowed.
     denied: &'static [&'static str],
+    denied_6: &'static [&'static str],
     /// This host can be among what is allowed.
     may_reach_host: bool,
 }
 
-const BUILDS: Kind = Kind { prefix: "bldyrd", table: "buildyard", denied: &DENIED, may_reach_host: false };
-const FETCHING: Kind =
-    Kind { prefix: "bldyrf", table: "buildyard_fetching", denied: &DENIED_TO_FETCHING, may_reach_host: true };
+const BUILDS: Kind = Kind {
+    prefix: "bldyrd",
+    table: "buildyard",
+    denied: &DENIED,
+    denied_6: &ipv6::DENIED,
+    may_reach_host: false,
+};
+const FETCHING: Kind = Kind {
+    prefix: "bldyrf",
+    table: "buildyard_fetching",
+    denied: &DENIED_TO_FETCHING,
+    denied_6: &ipv6::DENIED_TO_FETCHING,
+    may_reach_host: true,
+};
 /// The interface's name inside.
 const INSIDE: &str = "eth0";
 /// Addresses of both sides: of a block that is for measurements of networks and found in none. Two for each range of ids.
@@ -44,7 +57,7 @@ const BLOCK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const PAIR_PREFIX: u8 = 31;
 /// Where the host says whom it asks for names. The second is for hosts that ask themselves.
 const RESOLVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
-const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
+pub(crate) const PROGRAM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin";
 /// More networks than these are not taken.
 const MOST_ALLOWED: usize = 256;
 
@@ -88,6 +101,8 @@ pub(crate) struct Pair {
     name: String,
     outside: Ipv4Addr,
     inside: Ipv4Addr,
+    /// The same, where the host's own IPv6 leads out.
+    ipv6: Option<(Ipv6Addr, Ipv6Addr)>,
 }
 
 impl Pair {
@@ -101,7 +116,8 @@ impl Pair {
         let slot = ids::slot_of(first_id)?;
         let outside = u32::from(BLOCK) + 2 * slot;
         let name = format!("{prefix}{slot}");
-        Some(Pair { name, outside: outside.into(), inside: (outside + 1).into() })
+        let ipv6 = ipv6::leads_out().then(|| ipv6::pair(slot));
+        Some(Pair { name, outside: outside.into(), inside: (outside + 1).into(), ipv6 })
     }
 
     /// The caller's part: makes both sides, and sets up the host's.
@@ -110,15 +126,23 @@ impl Pair {
         // The kernel may still be removing that of an earlier container.
         netlink.remove(&self.name).doing("remove an old interface")?;
         netlink.make_pair(&self.name, INSIDE, init).doing("make a pair of interfaces")?;
-        netlink.set_up(&self.name, self.outside, PAIR_PREFIX).doing("set an interface up")?;
+        netlink.set_up(&self.name, self.outside.into(), PAIR_PREFIX).doing("set an interface up")?;
+        if let Some((outside, _)) = self.ipv6 {
+            netlink.set_up(&self.name, outside.into(), ipv6::PAIR_PREFIX).doing("set an interface up")?;
+            ipv6::forward(&self.name)?;
+        }
         forward(&self.name)
     }
 
     /// Init's part.
     pub(crate) fn set_up_inside(&self) -> Result<(), Error> {
         let netlink = Netlink::open().doing("ask for interfaces")?;
-        netlink.set_up(INSIDE, self.inside, PAIR_PREFIX).doing("set an interface up")?;
-        netlink.route_all(INSIDE, self.outside).doing("set the route out")
+        netlink.set_up(INSIDE, self.inside.into(), PAIR_PREFIX).doing("set an interface up")?;
+        if let Some((outside, inside)) = self.ipv6 {
+            netlink.set_up(INSIDE, inside.into(), ipv6::PAIR_PREFIX).doing("set an interface up")?;
+            netlink.route_all(INSIDE, outside.into()).doing("set the route out")?;
+        }
+        netlink.route_all(INSIDE, self.outside.into()).doing("set the route out")
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -133,7 +157,7 @@ impl Pair {
 
 /// Makes this host ready for containers with [`crate::Network::Egress`], or changes what they may reach, at once: replaces the
 /// table `inet buildyard` of nftables, and lets the interfaces of default routes forward. Takes the program `nft`.
-/// `allowed` are networks such as `10.1.0.0/16` that can be reached although they are private. For an ordinary user there is nothing to make, and
+/// `allowed` are networks such as `10.1.0.0/16` or `fd00:1::/32` that can be reached although they are private. For an ordinary user there is nothing to make, and
 /// nothing to allow.
 ///
 /// # Errors
@@ -177,7 +201,11 @@ fn prepare(kind: &Kind, allowed: &[String]) -> Result<(), Error> {
             }),
         };
     }
-    load(nft(&["-f", "-"]), &table(kind, allowed, &resolvers())?)?;
+    let has_ipv6 = ipv6::leads_out();
+    load(nft(&["-f", "-"]), &table(kind, allowed, &resolvers(), has_ipv6)?)?;
+    if has_ipv6 {
+        ipv6::forward_defaults()?;
+    }
     default_interfaces().iter().try_for_each(|name| forward(name))
 }
 
@@ -220,38 +248,58 @@ fn load(mut nft: Command, text: &str) -> Result<String, Error> {
     Err(io::Error::other(said.lines().next().unwrap_or_default().to_owned())).doing(doing)
 }
 
-/// The whole policy. The first lines make the replacement one step, whether there was a table or not.
-fn table(kind: &Kind, allowed: &[String], resolvers: &[Ipv4Addr]) -> Result<String, Error> {
+/// The whole policy. The first lines make the replacement one step, whether there was a table or not. An ICMPv6 error comes back before
+/// the socket that is connecting can take it, and costs the program a second; a reset does not.
+fn table(kind: &Kind, allowed: &[String], resolvers: &[IpAddr], has_ipv6: bool) -> Result<String, Error> {
     if allowed.len() > MOST_ALLOWED {
         return Err(Error::Invalid(format!("at most {MOST_ALLOWED} networks can be allowed")));
     }
     for network in allowed {
         must_be_a_network(network)?;
     }
-    let resolvers: Vec<String> = resolvers.iter().map(Ipv4Addr::to_string).collect();
-    let Kind { prefix, table, denied, may_reach_host } = kind;
+    let resolvers: Vec<String> = resolvers.iter().map(IpAddr::to_string).collect();
+    let Kind { prefix, table, denied, denied_6, may_reach_host } = kind;
     let host = match may_reach_host {
-        true => format!("iifname \"{prefix}*\" ip daddr @allowed accept"),
+        true => format!(
+            "iifname \"{prefix}*\" ip daddr @allowed accept\n        iifname \"{prefix}*\" ip6 daddr @allowed_6 accept"
+        ),
         false => String::new(),
     };
-    let (denied, allowed) = (set("denied", denied), set("allowed", allowed));
-    let resolvers = set("resolvers", &resolvers);
+    let sets = [set("denied", denied), ipv6::set("denied_6", denied_6)];
+    let named = [("allowed", allowed), ("resolvers", &resolvers)].map(|(name, all)| {
+        let (six, four): (Vec<&String>, Vec<&String>) = all.iter().partition(|one| one.contains(':'));
+        set(name, &four) + &ipv6::set(&format!("{name}_6"), &six)
+    });
+    let (sets, named) = (sets.concat(), named.concat());
+    let no_ipv6 = match has_ipv6 {
+        true => "",
+        false => "meta nfproto ipv6 goto refuse",
+    };
+    let ipv6_block = ipv6::BLOCK;
     Ok(format!(
         r#"table inet {table}
 delete table inet {table}
 table inet {table} {{
-{denied}{allowed}{resolvers}
+{sets}{named}
+    chain refuse {{
+        meta nfproto ipv6 meta l4proto tcp reject with tcp reset
+        reject with icmpx admin-prohibited
+    }}
     chain from_containers {{
         fib saddr . iif oif missing drop
         ct state established,related accept
-        meta nfproto ipv6 reject with icmpx admin-prohibited
-        fib daddr type {{ local, broadcast, multicast }} reject with icmpx admin-prohibited
-        oifname "{OURS}*" reject with icmpx admin-prohibited
+        {no_ipv6}
+        fib daddr type {{ local, broadcast, anycast, multicast }} goto refuse
+        oifname "{OURS}*" goto refuse
         ip daddr @resolvers meta l4proto {{ tcp, udp }} th dport 53 accept
+        ip6 daddr @resolvers_6 meta l4proto {{ tcp, udp }} th dport 53 accept
         ip daddr @allowed accept
-        ip daddr @denied reject with icmpx admin-prohibited
-        meta l4proto {{ tcp, udp, icmp }} accept
-        reject with icmpx admin-prohibited
+        ip6 daddr @allowed_6 accept
+        ip daddr @denied goto refuse
+        ip6 daddr @denied_6 goto refuse
+        meta nfproto ipv4 meta l4proto {{ tcp, udp, icmp }} accept
+        meta nfproto ipv6 meta l4proto {{ tcp, udp, ipv6-icmp }} accept
+        goto refuse
     }}
     chain forward {{
         type filter hook forward priority -10; policy accept;
@@ -261,11 +309,13 @@ table inet {table} {{
     chain input {{
         type filter hook input priority -10; policy accept;
         {host}
-        iifname "{prefix}*" reject with icmpx admin-prohibited
+        iifname "{prefix}*" icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+        iifname "{prefix}*" goto refuse
     }}
     chain outwards {{
         type nat hook postrouting priority 100; policy accept;
         ip saddr {BLOCK}/15 oifname != "{OURS}*" masquerade
+        ip6 saddr {ipv6_block}/64 oifname != "{OURS}*" masquerade
     }}
 }}
 "#
@@ -273,42 +323,51 @@ table inet {table} {{
 }
 
 fn set(name: &str, elements: &[impl AsRef<str>]) -> String {
+    set_of("ipv4_addr", name, elements)
+}
+
+fn set_of(kind: &str, name: &str, elements: &[impl AsRef<str>]) -> String {
     let elements: Vec<&str> = elements.iter().map(AsRef::as_ref).collect();
     let elements = match elements.is_empty() {
         true => String::new(),
         false => format!("elements = {{ {} }};", elements.join(", ")),
     };
-    format!("    set {name} {{ type ipv4_addr; flags interval; auto-merge; {elements} }}\n")
+    format!("    set {name} {{ type {kind}; flags interval; auto-merge; {elements} }}\n")
 }
 
 /// `address/bits`, with nothing in it but that: it becomes part of a program.
 fn must_be_a_network(text: &str) -> Result<(), Error> {
-    let (address, bits) = text.split_once('/').unwrap_or((text, "32"));
-    let is_one = address.parse::<Ipv4Addr>().is_ok()
-        && bits.len() <= 2
-        && bits.bytes().all(|byte| byte.is_ascii_digit())
-        && bits.parse::<u8>().is_ok_and(|bits| bits <= 32);
+    let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+    let most = address.parse::<IpAddr>().ok().map(|address| if address.is_ipv4() { 32 } else { 128 });
+    let is_number = |bits: &str| bits.len() <= 3 && bits.bytes().all(|byte| byte.is_ascii_digit());
+    let is_one = most.is_some_and(|most: u16| {
+        bits.is_none_or(|bits| is_number(bits) && bits.parse::<u16>().is_ok_and(|bits| bits <= most))
+    });
     match is_one {
         true => Ok(()),
-        false => Err(Error::Invalid(format!("{text:?} is no IPv4 network such as 10.1.0.0/16"))),
+        false => Err(Error::Invalid(format!("{text:?} is no network such as 10.1.0.0/16 or fd00:1::/32"))),
     }
 }
 
 /// Whom a container asks for names.
-pub(crate) fn resolvers_inside() -> Vec<Ipv4Addr> {
-    if rules_the_host() { resolvers() } else { vec![user::RESOLVER] }
+pub(crate) fn resolvers_inside() -> Vec<IpAddr> {
+    if rules_the_host() { resolvers() } else { vec![user::RESOLVER.into()] }
 }
 
 /// Those that can be asked from elsewhere than this host.
-fn resolvers() -> Vec<Ipv4Addr> {
-    let read = |path: &&str| parse_resolvers(&fs::read_to_string(path).unwrap_or_default());
+fn resolvers() -> Vec<IpAddr> {
+    let has_ipv6 = ipv6::leads_out();
+    let read = |path: &&str| parse_resolvers(&fs::read_to_string(path).unwrap_or_default(), has_ipv6);
     RESOLVERS.iter().map(read).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
-fn parse_resolvers(text: &str) -> Vec<Ipv4Addr> {
+fn parse_resolvers(text: &str, has_ipv6: bool) -> Vec<IpAddr> {
     let addresses = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let addresses = addresses.filter_map(|address| address.trim().parse::<Ipv4Addr>().ok());
-    addresses.filter(|address| !address.is_loopback() && !address.is_unspecified()).collect()
+    let addresses = addresses.filter_map(|address| address.trim().parse::<IpAddr>().ok());
+    addresses
+        .filter(|address| !address.is_loopback() && !address.is_unspecified())
+        .filter(|address| has_ipv6 || address.is_ipv4())
+        .collect()
 }
 
 fn default_interfaces() -> BTreeSet<String> {
@@ -342,17 +401,25 @@ mod tests {
 
     #[test]
     fn only_networks_become_part_of_the_table() {
-        let allowed = |text: &str| table(&BUILDS, &[text.to_owned()], &[]);
-        for fine in ["10.1.0.0/16", "10.1.2.3", "0.0.0.0/0"] {
+        let allowed = |text: &str| table(&BUILDS, &[text.to_owned()], &[], true);
+        for fine in ["10.1.0.0/16", "10.1.2.3", "0.0.0.0/0", "fd00::/8", "::1/128", "fd00::1"] {
             assert!(allowed(fine).unwrap().contains(fine), "{fine}");
         }
-        for wrong in
-            ["", "a", "10.1.0.0/33", "10.1.0.0/+1", "10.1.0.0/16, 10.2.0.0/16", "fd00::/8", "1.2.3.4/1 }"]
-        {
+        for wrong in [
+            "",
+            "a",
+            "10.1.0.0/33",
+            "10.1.0.0/+1",
+            "10.1.0.0/16, 10.2.0.0/16",
+            "fd00::/129",
+            "fd00::/",
+            "fe80::1%eth0",
+            "1.2.3.4/1 }",
+        ] {
             let error = allowed(wrong).unwrap_err().to_string();
             assert!(error.contains(wrong), "{error}");
         }
-        assert!(table(&BUILDS, &vec!["10.0.0.1".to_owned(); 257], &[]).is_err());
+        assert!(table(&BUILDS, &vec!["10.0.0.1".to_owned(); 257], &[], true).is_err());
     }
 
     #[test]
@@ -369,8 +436,11 @@ mod tests {
 
     #[test]
     fn resolvers_are_those_that_are_elsewhere() {
-        let text = "# none\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n nameserver 192.0.2.1 \nnameserver ::1\nsearch a\n";
-        assert_eq!(parse_resolvers(text), [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(192, 0, 2, 1)]);
+        let text = "# none\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n nameserver 192.0.2.1 \nnameserver ::1\nnameserver 2001:db8::1\nsearch a\n";
+        let addresses =
+            |all: &[&str]| -> Vec<IpAddr> { all.iter().map(|one| one.parse().unwrap()).collect() };
+        assert_eq!(parse_resolvers(text, false), addresses(&["10.0.0.2", "192.0.2.1"]));
+        assert_eq!(parse_resolvers(text, true), addresses(&["10.0.0.2", "192.0.2.1", "2001:db8::1"]));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A range of 65,536 user and group ids for each container root makes, never shared by two at a time.
+//! Which ids containers have: a range of 65,536 for each that root makes, never shared by two at a time; all that an ordinary user was
+//! given, for those of a user who took them (`subordinate.rs`); or that user's own.
 
 use std::fs::{self, File};
 use std::io;
@@ -19,11 +20,58 @@ const LOCKS: &str = "/run/buildyard/ids";
 
 /// Whether this process is root of the whole host, rather than of a container: only then has it ids to give.
 pub fn rules_the_host() -> bool {
-    let has_all_ids = fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| map.split_ascii_whitespace().eq(["0", "0", "4294967295"]));
+    standing() == Standing::Host
+}
+
+/// Whose containers this process makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The host's root: each has a range of its own.
+    Host,
+    /// Root of a user namespace with many ids: each has those.
+    Namespace,
+    /// Anybody else: each has one.
+    One,
+}
+
+pub(crate) fn standing() -> Standing {
     let may_administer = rustix::thread::capabilities(None)
         .is_ok_and(|sets| sets.effective.contains(rustix::thread::CapabilitySet::SYS_ADMIN));
-    rustix::process::geteuid().is_root() && has_all_ids && may_administer
+    if !rustix::process::geteuid().is_root() || !may_administer {
+        return Standing::One;
+    }
+    let map = |kind: &str| fs::read_to_string(format!("/proc/self/{kind}")).unwrap_or_default();
+    let (users, groups) = (map("uid_map"), map("gid_map"));
+    match users.split_ascii_whitespace().eq(["0", "0", "4294967295"]) {
+        true => Standing::Host,
+        false if covers_a_range(&users) && covers_a_range(&groups) => Standing::Namespace,
+        false => Standing::One,
+    }
+}
+
+/// Whether a map, in which the kernel has the lines by their first number, gives all ids of a container a meaning.
+fn covers_a_range(map: &str) -> bool {
+    let end =
+        extents(map).try_fold(0, |end, (first, count)| (first <= end).then_some(end.max(first + count)));
+    end.is_some_and(|end| end >= u64::from(RANGE))
+}
+
+/// Of a map: the first number inside, and how many follow.
+fn extents(map: &str) -> impl Iterator<Item = (u64, u64)> {
+    map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.nth(1)?.ok()?))
+    })
+}
+
+/// The map, `uid_map` or `gid_map`, of a container that has all ids of this process's user namespace, as far as a container's go. The kernel
+/// takes nothing that lies across two lines of our own map.
+pub(crate) fn all_of_ours(kind: &str) -> io::Result<String> {
+    let own = fs::read_to_string(format!("/proc/self/{kind}"))?;
+    let within = extents(&own).filter(|(first, _)| *first < u64::from(RANGE));
+    let lines =
+        within.map(|(first, count)| format!("{first} {first} {}\n", count.min(u64::from(RANGE) - first)));
+    Ok(lines.collect())
 }
 
 /// A range that is ours while this lives; the lock goes with the process, however it ends.
@@ -116,6 +164,23 @@ mod tests {
         let last = u64::from(FIRST) + u64::from(SLOTS) * u64::from(RANGE);
         assert!(last < u64::from(u32::MAX));
         assert!(spread("a") != spread("b"));
+    }
+
+    #[test]
+    fn a_map_covers_a_range_if_no_id_is_missing() {
+        for enough in ["0 100000 65536\n", "0 1000 1\n1 100000 65535\n", "0 0 4294967295\n"] {
+            assert!(covers_a_range(enough), "{enough}");
+        }
+        for little in [
+            "",
+            "broken\n",
+            "0 1000 1\n",
+            "0 1000 1\n1 100000 65534\n",
+            "0 1000 1\n2 100000 70000\n",
+            "1 1 70000\n",
+        ] {
+            assert!(!covers_a_range(little), "{little}");
+        }
     }
 
     #[test]

@@ -32,9 +32,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) ids: Ids,
     /// Interfaces that lead out, if they do.
     pub(crate) pair: Option<&'a Pair>,
-    /// For root: the host's folders, one for each layer that shows one, and the scratch folder. Else empty.
-    pub(crate) trees: &'a [Option<OwnedFd>],
-    /// For root: the scratch folders of [`Spec::beneath`]. Else empty.
+    /// For the host's root: its folders, one for each layer that shows one.
+    pub(crate) trees: Option<&'a [Option<OwnedFd>]>,
+    /// For the host's root: the scratch folders of [`Spec::beneath`]. Else empty.
     pub(crate) beneath: &'a [OwnedFd],
     pub(crate) scratch: Option<&'a OwnedFd>,
     /// Paths to empty besides those of the spec.
@@ -53,9 +53,9 @@ pub(crate) struct Setup<'a> {
 /// Who maps which ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ids {
-    /// Root has mapped a range for us.
+    /// The caller has mapped a range for us.
     Range,
-    /// An ordinary user maps its own.
+    /// An ordinary user maps its only one.
     Own { uid: u32, gid: u32 },
 }
 
@@ -233,7 +233,7 @@ fn plain_folder(inside: &str) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// The host's folders as detached mounts: given by root, or taken by an ordinary user's own right.
+/// The host's folders as detached mounts: given by its root, or taken by an ordinary user's own right.
 enum Trees<'a> {
     Given(&'a [Option<OwnedFd>]),
     Taken(Vec<Option<OwnedFd>>),
@@ -241,9 +241,9 @@ enum Trees<'a> {
 
 impl<'a> Trees<'a> {
     fn of(setup: &Setup<'a>) -> Result<Trees<'a>, Error> {
-        match setup.ids {
-            Ids::Range => Ok(Trees::Given(setup.trees)),
-            Ids::Own { .. } => Ok(Trees::Taken(open_trees(setup.layout)?)),
+        match setup.trees {
+            Some(given) => Ok(Trees::Given(given)),
+            None => Ok(Trees::Taken(open_trees(setup.layout)?)),
         }
     }
 

@@ -5,7 +5,8 @@
 //! [`Container::start`], functions of the caller's own program with [`Container::call`].
 //!
 //! One flow serves root (65,536 ids of its own for every container, image files shown through idmapped mounts) and an
-//! ordinary user (one id, which is root inside). What the host permits is told by [`capabilities`].
+//! ordinary user: one id, which is root inside, or as many for all its containers with [`take_subordinate_ids`]. What the host permits is
+//! told by [`capabilities`].
 //!
 //! A container may also be brought by somebody else, such as a daemon, with our init as its first process ([`Awaited`], [`be_init`]).
 //!
@@ -41,6 +42,7 @@ mod removal;
 mod report;
 mod seccomp;
 mod spec;
+mod subordinate;
 mod sys;
 mod uppers;
 mod usage;
@@ -61,4 +63,5 @@ pub use spec::{
     Event, ExitStatus, File, Function, LateOverlay, Limits, MOST_BENEATH, Mount, Network, Process, Rootfs,
     Spec, default_visible_paths,
 };
+pub use subordinate::{has_subordinate_ids, take_subordinate_ids};
 pub use usage::{Traffic, Usage};

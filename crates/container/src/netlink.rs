@@ -2,7 +2,7 @@
 //! Which interfaces those are is `egress`'s business.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use rustix::net::netdevice::name_to_index;
@@ -56,24 +56,28 @@ impl Netlink {
         self.ask(NEW_LINK, CREATE_ONLY, &body)
     }
 
-    /// Gives an interface its only address and sets it up.
-    pub(crate) fn set_up(&self, name: &str, address: Ipv4Addr, prefix: u8) -> io::Result<()> {
+    /// Gives an interface an address, which holds at once, and sets it up.
+    pub(crate) fn set_up(&self, name: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+        const NO_DUPLICATE_DETECTION: u8 = 2;
         let index = self.index(name)?;
-        let mut body = vec![libc::AF_INET as u8, prefix, 0, 0];
+        let (family, bytes) = in_bytes(address);
+        let flags = if address.is_ipv6() { NO_DUPLICATE_DETECTION } else { 0 };
+        let mut body = vec![family, prefix, flags, 0];
         body.extend(index.to_ne_bytes());
-        attribute(&mut body, LOCAL, &address.octets());
-        attribute(&mut body, ADDRESS, &address.octets());
+        attribute(&mut body, LOCAL, &bytes);
+        attribute(&mut body, ADDRESS, &bytes);
         self.ask(NEW_ADDRESS, CREATE_ONLY, &body)?;
         self.ask(NEW_LINK, 0, &interface(index, true))
     }
 
-    /// Sends everything that has no other route through `gateway`.
-    pub(crate) fn route_all(&self, name: &str, gateway: Ipv4Addr) -> io::Result<()> {
+    /// Sends everything of the gateway's family that has no other route through it.
+    pub(crate) fn route_all(&self, name: &str, gateway: IpAddr) -> io::Result<()> {
         const MAIN: u8 = 254;
         const STATIC: u8 = 4;
         const UNICAST: u8 = 1;
-        let mut body = vec![libc::AF_INET as u8, 0, 0, 0, MAIN, STATIC, 0, UNICAST, 0, 0, 0, 0];
-        attribute(&mut body, GATEWAY, &gateway.octets());
+        let (family, bytes) = in_bytes(gateway);
+        let mut body = vec![family, 0, 0, 0, MAIN, STATIC, 0, UNICAST, 0, 0, 0, 0];
+        attribute(&mut body, GATEWAY, &bytes);
         attribute(&mut body, OUT_INTERFACE, &self.index(name)?.to_ne_bytes());
         self.ask(NEW_ROUTE, CREATE_ONLY, &body)
     }
@@ -122,6 +126,14 @@ fn interface(index: u32, is_up: bool) -> Vec<u8> {
     bytes.extend(up.to_ne_bytes());
     bytes.extend(up.to_ne_bytes());
     bytes
+}
+
+/// The family of an address, and its bytes.
+fn in_bytes(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (libc::AF_INET as u8, address.octets().to_vec()),
+        IpAddr::V6(address) => (libc::AF_INET6 as u8, address.octets().to_vec()),
+    }
 }
 
 fn text(text: &str) -> Vec<u8> {

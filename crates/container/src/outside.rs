@@ -16,7 +16,7 @@ use crate::disk;
 use crate::egress::user::Uplink;
 use crate::egress::{self, Pair};
 use crate::error::{Doing, Error};
-use crate::ids::{self, IdRange, RANGE, rules_the_host};
+use crate::ids::{self, IdRange, RANGE, Standing, rules_the_host};
 use crate::inside::{self, Ids, LISTENING, READY, Setup, open_trees};
 use crate::late::Namespaces;
 use crate::layout::{Content, Layer, Layout};
@@ -49,7 +49,8 @@ pub(crate) struct Told {
 /// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
 pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) -> Result<Born, Error> {
     check(prepared, spec)?;
-    let is_root = rules_the_host();
+    let standing = ids::standing();
+    let is_root = standing == Standing::Host;
     let layout = Layout::of(spec, is_root)?;
     let ids = if is_root { Some(IdRange::take(&spec.name, owner_beneath(spec)?)?) } else { None };
     if let Some(ids) = ids.as_ref().filter(|_| spec.is_privileged) {
@@ -77,9 +78,12 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
     let setup = Setup {
         spec,
         layout: &layout,
-        ids: if is_root { Ids::Range } else { Ids::Own { uid: geteuid().as_raw(), gid: getegid().as_raw() } },
+        ids: match standing {
+            Standing::Host | Standing::Namespace => Ids::Range,
+            Standing::One => Ids::Own { uid: geteuid().as_raw(), gid: getegid().as_raw() },
+        },
         pair: pair.as_ref(),
-        trees: &trees,
+        trees: is_root.then_some(trees.as_slice()),
         beneath: &beneath,
         scratch: scratch.as_ref(),
         secrets: if is_host { &secrets } else { &[] },
@@ -95,8 +99,8 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
     let namespaces = profile.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
     let (init, pidfd) = prepared.give_birth(namespaces as u64, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    let told =
-        bring_up(init, control.as_fd(), (ids.as_ref(), pair.as_ref()), (&*cgroups, spec), (&layout, &trees));
+    let told = map_ids(init, standing, ids.as_ref(), (&layout, &trees))
+        .and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec)));
     let is_users = !is_root && spec.network == Network::Egress;
     let connected = told.and_then(|told| {
         let uplink = is_users.then(|| Uplink::connect(&told.namespaces)).transpose()?;
@@ -200,23 +204,39 @@ fn open_beneath(spec: &Spec, first: u32) -> Result<Vec<OwnedFd>, Error> {
     spec.beneath.iter().map(open).collect()
 }
 
-/// Limits and ids, then waits until init has made its surroundings.
+/// Gives the container its ids, unless it maps its own.
+fn map_ids(
+    init: Pid,
+    standing: Standing,
+    ids: Option<&IdRange>,
+    (layout, trees): (&Layout, &[Option<OwnedFd>]),
+) -> Result<(), Error> {
+    if standing == Standing::One {
+        return Ok(());
+    }
+    let process = PathBuf::from(format!("/proc/{}", init.as_raw_nonzero()));
+    for kind in ["uid_map", "gid_map"] {
+        let map = match ids {
+            Some(ids) => Ok(format!("0 {} {RANGE}", ids.first)),
+            None => ids::all_of_ours(kind),
+        };
+        map.and_then(|map| fs::write(process.join(kind), map)).doing("map user and group ids")?;
+    }
+    if ids.is_none() {
+        return Ok(());
+    }
+    let namespace = fs::File::open(process.join("ns/user")).doing("open the user namespace")?;
+    map_trees(layout, trees, namespace.as_fd())
+}
+
+/// Limits and interfaces, then waits until init has made its surroundings.
 fn bring_up(
     init: Pid,
     control: BorrowedFd<'_>,
-    (ids, pair): (Option<&IdRange>, Option<&Pair>),
+    pair: Option<&Pair>,
     (cgroups, spec): (&Cgroups, &Spec),
-    (layout, trees): (&Layout, &[Option<OwnedFd>]),
 ) -> Result<Told, Error> {
     cgroups.limit(&spec.limits)?;
-    if let Some(ids) = ids {
-        let process = PathBuf::from(format!("/proc/{}", init.as_raw_nonzero()));
-        let map = format!("0 {} {RANGE}", ids.first);
-        fs::write(process.join("uid_map"), &map).doing("map user ids")?;
-        fs::write(process.join("gid_map"), &map).doing("map group ids")?;
-        let namespace = fs::File::open(process.join("ns/user")).doing("open the user namespace")?;
-        map_trees(layout, trees, namespace.as_fd())?;
-    }
     if let Some(pair) = pair {
         pair.connect(init.as_raw_nonzero().get())?;
     }

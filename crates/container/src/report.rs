@@ -6,6 +6,7 @@ use std::io;
 
 use crate::cgroup::Cgroups;
 use crate::error::Error;
+use crate::ids::{self, Standing};
 use crate::sys;
 
 /// What containers can rely on here.
@@ -43,7 +44,7 @@ impl fmt::Display for Report {
 /// Finds out by trying: makes a user namespace and cgroups, and removes them.
 #[must_use]
 pub fn capabilities() -> Report {
-    let is_root = crate::ids::rules_the_host();
+    let standing = ids::standing();
     let name = format!("trial-{}", std::process::id());
     let cgroups = Cgroups::create(&name);
     let (cgroup_version, limits) =
@@ -54,11 +55,11 @@ pub fn capabilities() -> Report {
     }
     Report {
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        is_root,
+        is_root: standing == Standing::Host,
         forbidden: sys::try_user_namespace().err().map(|error| why_no_namespaces(error).to_string()),
         cgroup_version,
         limits,
-        ids: if is_root { crate::ids::RANGE } else { 1 },
+        ids: if standing == Standing::One { 1 } else { ids::RANGE },
     }
 }
 

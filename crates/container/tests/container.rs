@@ -95,6 +95,7 @@ const CASES: &[Case] = cases![
     Both with_the_hosts_network_the_hosts_interfaces_show,
     Root the_network_that_leads_out_leads_nowhere_else,
     Root what_fetches_is_led_to_public_and_named_addresses_only,
+    Root the_network_that_leads_out_has_ipv6_where_the_host_has,
     Root neighbours_do_not_reach_each_other,
     Both ports_of_the_caller_answer_inside_whatever_the_network,
     Root an_ordinary_users_network_leads_out_and_nowhere_else,

@@ -44,7 +44,7 @@ pub(crate) enum Needs {
     Contract,
     /// Commands run somewhere. The scripted executor has no such place, and nothing to say about it.
     Environment,
-    /// More users than one inside. An ordinary user's own container has one.
+    /// More users than one inside. An ordinary user's own container has one, unless the host has set more apart.
     Users,
     /// Limits that somebody holds, which takes cgroups that the executor may write to.
     Limits,
@@ -97,6 +97,7 @@ fn main() -> ExitCode {
         ["--server", subject, folder] => return world::be_a_server(subject, Path::new(folder)),
         _ => {}
     }
+    Subject::take_ids();
     let is_exact = words.contains(&"--exact");
     let filters: Vec<&str> = words.iter().copied().filter(|a| !a.starts_with('-') && *a != "terse").collect();
     let is_wanted = |name: &str| {

@@ -18,14 +18,26 @@ pub(super) fn client_error(message: impl Into<String>) -> Context {
     failed("CLIENT_ERROR", message)
 }
 
+const OUT_OF_MEMORY: &str =
+    "build container died because it was out of memory, or the Docker image is not supported. ErrorCode: 500";
+
 /// COMPAT: LC-058.
 pub(super) fn dead(out_of_memory: bool) -> Context {
     let why = match out_of_memory {
-        true => {
-            "build container died because it was out of memory, or the Docker image is not supported. ErrorCode: 500"
-        }
+        true => OUT_OF_MEMORY,
         false => "build container ended unexpectedly. ErrorCode: 500",
     };
+    found_dead(why)
+}
+
+/// COMPAT: BS-041, with all that the text suspects, and then what it is. `path`: where it was looked for.
+pub(super) fn no_shell(path: &str) -> Context {
+    found_dead(&format!(
+        "{OUT_OF_MEMORY}. The image has no `sh` in {path}, which has to be there whatever env.shell says"
+    ))
+}
+
+fn found_dead(why: &str) -> Context {
     client_error(format!("Build container found dead before completing the build. {why}"))
 }
 

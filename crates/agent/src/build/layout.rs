@@ -68,7 +68,6 @@ impl Build<'_> {
     /// Whether the environment has one of these programs. The host is taken to have them all.
     pub(super) fn has_any(&self, programs: &[&str]) -> std::io::Result<bool> {
         let plan::Rootfs::Folder(root) = &self.plan.environment.rootfs else { return Ok(true) };
-        let path = self.plan.environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str);
         let root = File::open(root)?;
         // The image's links lead to places of the image, not of this host.
         let is_there = |folder: &str| {
@@ -77,7 +76,12 @@ impl Build<'_> {
                 openat2(&root, program, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
             })
         };
-        Ok(path.split(':').any(is_there))
+        Ok(self.path_of_image().split(':').any(is_there))
+    }
+
+    /// Where its programs are.
+    pub(super) fn path_of_image(&self) -> &str {
+        self.plan.environment.variables.get("PATH").map_or(DEFAULT_PATH, String::as_str)
     }
 
     /// For a container that is not of our making.

@@ -75,7 +75,8 @@ fn an_image_without_sh_fails_provisioning() {
     fs::remove_file(build.folder.path().join("root/bin/sh")).unwrap();
     let ended = build.run().with(Outcome::Failed);
     let message = "Build container found dead before completing the build. build container died because it was out of \
-                   memory, or the Docker image is not supported. ErrorCode: 500";
+                   memory, or the Docker image is not supported. ErrorCode: 500. The image has no `sh` in /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin, which has to be \
+                   there whatever env.shell says";
     ended.failed_in(Phase::Provisioning, "CLIENT_ERROR", message);
     assert_eq!(ended.phases(), [Phase::Provisioning, Phase::Finalizing]);
 }

@@ -62,7 +62,7 @@ fn tester() -> Tester {
 
 /// What becomes of a connection from inside. What is refused is mostly refused at once; what is dropped is not waited for.
 fn tries(tester: &mut Tester, address: &str, port: u16) -> String {
-    let patience = if address == OUTSIDE { 60 } else { 3 };
+    let patience = if address == OUTSIDE || address == OUTSIDE_6 { 60 } else { 3 };
     let script = format!(
         "import socket\ntry:\n  c = socket.create_connection(({address:?}, {port}), {patience})\n  print('came through', c.recv(3))\n\
          except OSError as e: print('refused', e.errno)"
@@ -122,6 +122,102 @@ pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
     tester.end();
     let left: Vec<String> = interfaces().into_iter().filter(|name| !before.contains(name)).collect();
     assert!(left.is_empty(), "{left:?}");
+    drop(outside);
+}
+
+/// This process's own, so that the host has IPv6 or not as the test likes.
+fn have_own_network() {
+    // SAFETY: memory and descriptors stay as they are.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+    ip("link set lo up");
+}
+
+/// Of the internet; and what is no address of the internet, but of somebody whom this host reaches.
+const OUTSIDE_6: &str = "2001:db8:1::2";
+const OTHERS_6: [&str; 5] = ["fd00:ec2::254", "64:ff9b::a00:1", "2002:a00:1::1", "2001:0:1::1", "4000::1"];
+
+fn give_ipv6(outside: &Outside) {
+    let name = &outside.name;
+    ip(&format!("addr add 2001:db8:1::1/64 dev {name} nodad"));
+    ip(&format!("-n {name} addr add {OUTSIDE_6}/64 dev eth0 nodad"));
+    for other in OTHERS_6 {
+        ip(&format!("-n {name} addr add {other}/128 dev eth0 nodad"));
+    }
+    ip(&format!("-6 route add default via {OUTSIDE_6} dev {name}"));
+}
+
+fn serve_ipv6(outside: &Outside) -> std::process::Child {
+    let serve = "import socket\ns = socket.create_server(('::', 8006), family=socket.AF_INET6)\nwhile True: s.accept()[0].sendall(b'six')";
+    let server =
+        Command::new("ip").args(["netns", "exec", &outside.name, "python3", "-c", serve]).spawn().unwrap();
+    assert!(eventually(|| OTHERS_6
+        .iter()
+        .chain([&OUTSIDE_6])
+        .all(|to| TcpStream::connect((*to, 8006)).is_ok())));
+    server
+}
+
+/// Nobody waits for what is refused: there is a number of an error, which there is not where time ran out.
+fn are_refused_at_once(tester: &mut Tester, addresses: &[&str], port: u16) {
+    let script = format!(
+        "import socket\nfor a in {addresses:?}:\n  try: socket.create_connection((a, {port}), 3); print(a, 'reached')\n  \
+         except OSError as e: print(a, 'refused' if e.errno else e)"
+    );
+    let mut process = shell("");
+    process.argv = ["python3", "-c", &script].map(OsString::from).into();
+    let expected: Vec<String> = addresses.iter().map(|address| format!("{address} refused\n")).collect();
+    assert_eq!(tester.run(&process).1, expected.concat());
+}
+
+pub(crate) fn the_network_that_leads_out_has_ipv6_where_the_host_has() {
+    have_own_network();
+    let outside = Outside::new();
+    // The host has none.
+    container::prepare_egress(&[]).unwrap();
+    let mut without = tester();
+    are_refused_at_once(&mut without, &[OUTSIDE_6], 8006);
+    assert_eq!(tries(&mut without, OUTSIDE, 8000), "came through b'out'");
+    without.end();
+
+    give_ipv6(&outside);
+    let mut server = serve_ipv6(&outside);
+    container::prepare_egress(&[]).unwrap();
+    let mut tester = tester();
+    assert_eq!(tries(&mut tester, OUTSIDE_6, 8006), "came through b'six'");
+    assert_eq!(tries(&mut tester, OUTSIDE, 8000), "came through b'out'");
+    let listener = TcpListener::bind(("::", 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let ours = "import ipaddress; a = [l.split()[0] for l in open('/proc/net/if_inet6')]; \
+        print(next(ipaddress.ip_address(int(x, 16) - 1) for x in a if x.startswith('fd62')))";
+    let gateway = tester.says(&format!("python3 -c \"{ours}\""));
+    TcpStream::connect((gateway.as_str(), port)).unwrap();
+    // The host by each of its addresses, and IPv4 in other words.
+    are_refused_at_once(
+        &mut tester,
+        &[&gateway, "2001:db8:1::1", "::ffff:203.0.113.1", "ff02::1%eth0"],
+        port,
+    );
+    let wrapped = ["::ffff:10.213.77.2", "::ffff:169.254.169.254", "::10.213.77.2"];
+    are_refused_at_once(&mut tester, &[&OTHERS_6[..], &wrapped, &["fd00::9"]].concat(), 8006);
+    // What the operator allows.
+    container::prepare_egress(&["fd00:ec2::/32".to_owned()]).unwrap();
+    assert_eq!(tries(&mut tester, "fd00:ec2::254", 8006), "came through b'six'");
+    are_refused_at_once(&mut tester, &["64:ff9b::a00:1"], 8006);
+    // And where IPv6 goes away, nobody waits for it either.
+    ip("-6 route del default");
+    container::prepare_egress(&[]).unwrap();
+    are_refused_at_once(&mut tester, &[OUTSIDE_6], 8006);
+    tester.end();
+
+    ip(&format!("-6 route add default via {OUTSIDE_6} dev {}", outside.name));
+    container::prepare_fetching(&[OUTSIDE_6.to_owned()]).unwrap();
+    let mut fetching = Tester::with(|spec, _| spec.network = Network::Fetching);
+    assert_eq!(tries(&mut fetching, OUTSIDE_6, 8006), "came through b'six'");
+    container::prepare_fetching(&[]).unwrap();
+    are_refused_at_once(&mut fetching, &[&OTHERS_6[..], &[OUTSIDE_6]].concat(), 8006);
+    fetching.end();
+    server.kill().unwrap();
+    server.wait().unwrap();
     drop(outside);
 }
 

@@ -18,6 +18,8 @@ crate::cases!(
         a_killed_agent_leaves_nothing_once_its_build_is_removed,
         folders_that_nobody_may_enter_are_removed_too,
         many_builds_leave_no_descriptor_open;
+    Users:
+        what_belongs_to_other_users_is_removed_too;
 );
 
 fn a_removed_build_leaves_no_file(world: &World) {
@@ -102,6 +104,21 @@ fn folders_that_nobody_may_enter_are_removed_too(world: &World) {
         "mkdir -p /var/closed/deep; echo x >/var/closed/deep/file; chmod 000 /var/closed/deep /var/closed",
     ]);
     world.run(&build).with(Outcome::Succeeded);
+    world.remove(build.uuid());
+    assert_nothing_left(world, build.uuid());
+}
+
+fn what_belongs_to_other_users_is_removed_too(world: &World) {
+    let hers = "mkdir -p /var/hers/deep; echo x >/var/hers/deep/file; chown -R ada:makers /var/hers; chmod -R go= /var/hers";
+    let build = world.commands(&[hers, "mkdir /var/of; touch /var/of/60000; chown -R 60000 /var/of"]);
+    world.run(&build).with(Outcome::Succeeded);
+    world.remove(build.uuid());
+    assert_nothing_left(world, build.uuid());
+    // Nor where nobody was there to end it in order.
+    let build = world.commands(&[hers, "echo waiting; sleep 1000"]);
+    world.launch(&build).until_it_waits().killed();
+    world.restart();
+    world.dead(build.uuid());
     world.remove(build.uuid());
     assert_nothing_left(world, build.uuid());
 }

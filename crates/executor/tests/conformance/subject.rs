@@ -16,9 +16,20 @@ use crate::{Case, Needs};
 /// The socket of a daemon for tests, and the program `buildyard-init`.
 const DAEMON: &str = "BUILDYARD_TEST_DOCKER";
 const INIT: &str = "BUILDYARD_TEST_INIT";
+/// Whose builds a process is to make that is not root.
+const WHOSE: &str = "BUILDYARD_TEST_SUBJECT";
 const IMAGE: &str = "buildyard-conformance";
-/// Runs this program as an ordinary user.
+/// Runs this program as an ordinary user, of whom the host knows nothing.
 const ORDINARY: &str = "23456";
+/// And as one for whom it has set ids apart, as far as the processes of this script see.
+const WITH_IDS: &str = "
+set -e
+mount -t tmpfs tmpfs /mnt
+(cat /etc/passwd; echo ada:x:23457:23457::/:/bin/sh) >/mnt/passwd
+echo ada:1000000:65536 | tee /mnt/subuid >/mnt/subgid
+for file in passwd subuid subgid; do mount --bind /mnt/$file /etc/$file; done
+exec setpriv --reuid 23457 --regid 23457 --clear-groups --inh-caps=-all -- \"$@\"
+";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
@@ -26,6 +37,8 @@ pub(crate) enum Subject {
     EmbeddedAsRoot,
     /// The same by an ordinary user.
     EmbeddedRootless,
+    /// By one who has taken the ids that the host has for that user.
+    EmbeddedWithIds,
     /// Containers of a Docker daemon.
     Docker,
     /// Scripts, and no commands.
@@ -33,24 +46,30 @@ pub(crate) enum Subject {
 }
 
 impl Subject {
-    /// Those that can be had here: only root is root, and there is a daemon where [`DAEMON`] says so.
+    /// Those that can be had here: only root is root and can make another user, and there is a daemon where [`DAEMON`] says so.
     pub(crate) fn all() -> Vec<Subject> {
-        let root = rustix::process::geteuid().is_root().then_some(Subject::EmbeddedAsRoot);
+        let rules = container::rules_the_host();
+        let root = rules.then_some(Subject::EmbeddedAsRoot);
+        let with_ids = (rules || container::has_subordinate_ids()).then_some(Subject::EmbeddedWithIds);
         let docker = std::env::var_os(DAEMON).map(|_| Subject::Docker);
-        root.into_iter().chain([Subject::EmbeddedRootless, Subject::Fake]).chain(docker).collect()
+        let rootless = [Subject::EmbeddedRootless, Subject::Fake];
+        root.into_iter().chain(with_ids).chain(rootless).chain(docker).collect()
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Subject::EmbeddedAsRoot => "embedded_as_root",
             Subject::EmbeddedRootless => "embedded_rootless",
+            Subject::EmbeddedWithIds => "embedded_with_ids",
             Subject::Docker => "docker",
             Subject::Fake => "fake",
         }
     }
 
     pub(crate) fn named(name: &str) -> Subject {
-        Subject::all().into_iter().find(|subject| subject.name() == name).expect("a subject's name")
+        use Subject::{Docker, EmbeddedAsRoot, EmbeddedRootless, EmbeddedWithIds, Fake};
+        let mut every = [EmbeddedAsRoot, EmbeddedRootless, EmbeddedWithIds, Docker, Fake].into_iter();
+        every.find(|subject| subject.name() == name).expect("a subject's name")
     }
 
     pub(crate) fn test_name(self, case: &Case) -> String {
@@ -62,6 +81,7 @@ impl Subject {
         match self {
             Subject::EmbeddedAsRoot | Subject::Docker => true,
             Subject::EmbeddedRootless => matches!(needs, Needs::Contract | Needs::Environment),
+            Subject::EmbeddedWithIds => needs != Needs::Limits,
             Subject::Fake => needs == Needs::Contract,
         }
     }
@@ -82,17 +102,33 @@ impl Subject {
 
     /// The case again, by the user that it takes. The program may lie where that user cannot go, so it is handed over open.
     pub(crate) fn in_its_own_process(self, test: &str) -> Option<Command> {
-        if self != Subject::EmbeddedRootless || !rustix::process::geteuid().is_root() {
+        if !container::rules_the_host() {
             return None;
         }
-        let mut command = Command::new("setpriv");
+        let (program, arguments): (_, &[&str]) = match self {
+            Subject::EmbeddedRootless => (
+                "setpriv",
+                &["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups", "--inh-caps=-all", "--"],
+            ),
+            Subject::EmbeddedWithIds => ("unshare", &["--mount", "sh", "-c", WITH_IDS, "sh"]),
+            _ => return None,
+        };
+        let mut command = Command::new(program);
         command
-            .args(["--reuid", ORDINARY, "--regid", ORDINARY, "--clear-groups", "--inh-caps=-all", "--"])
+            .args(arguments)
             .args(["/proc/self/fd/0", "--exact", test, "--nocapture"])
             .stdin(File::open(std::env::current_exe().unwrap()).unwrap())
             .env_remove("TMPDIR")
+            .env(WHOSE, self.name())
             .current_dir("/");
         Some(command)
+    }
+
+    /// For who is run like this, before there are threads: the ids that are to be had.
+    pub(crate) fn take_ids() {
+        if std::env::var(WHOSE).is_ok_and(|name| name == Subject::EmbeddedWithIds.name()) {
+            assert!(container::take_subordinate_ids().unwrap(), "the package uidmap is to be installed");
+        }
     }
 
     /// Opens one whose builds lie in `folder`. A second one there is the next server.
@@ -103,7 +139,7 @@ impl Subject {
                 fake.script(script);
                 Arc::new(fake)
             }
-            Subject::EmbeddedAsRoot | Subject::EmbeddedRootless => {
+            Subject::EmbeddedAsRoot | Subject::EmbeddedRootless | Subject::EmbeddedWithIds => {
                 Arc::new(Embedded::open(agents(folder)).unwrap())
             }
             Subject::Docker => {
@@ -119,7 +155,7 @@ impl Subject {
     pub(crate) fn image(self, place: &Path) -> Rootfs {
         match self {
             Subject::Fake => Rootfs::Host,
-            Subject::EmbeddedAsRoot | Subject::EmbeddedRootless => {
+            Subject::EmbeddedAsRoot | Subject::EmbeddedRootless | Subject::EmbeddedWithIds => {
                 crate::world::make_image(place);
                 Rootfs::Folder(place.to_path_buf())
             }
