@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gitserver import GitServer
 from local import BINARY, Project
 from served import Codebuild, Server
 from waiting import Waiting
@@ -109,6 +110,26 @@ def server(tmp_path_factory):
     yield server
     server.stop()
     traces.gone()
+
+
+@pytest.fixture(scope="module")
+def git(tmp_path_factory):
+    """A git server for the tests of one file."""
+    server = GitServer(tmp_path_factory.mktemp("git"))
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def fetching_server(git, tmp_path_factory):
+    """A server that may fetch from this host, and trusts the git server's authority."""
+    data = tmp_path_factory.mktemp("server") / "data"
+    data.mkdir(mode=0o700)
+    (data / "buildyard.toml").write_text(f"[sources]\nallow = ['127.0.0.0/8', '::1']\ncertificates = '{git.authority}'\n")
+    server = Server(data)
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -11,31 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from gitserver import GitServer
 from host import wait_until
 from local import spec
-from served import Codebuild, Server
+from served import Codebuild
 
 ACTION = os.environ.get("BUILDYARD_TEST_ACTION")
 
 if ACTION:
 
     @pytest.fixture(scope="module")
-    def git(tmp_path_factory):
-        server = GitServer(tmp_path_factory.mktemp("git"))
-        yield server.start()
-        server.stop()
-
-    @pytest.fixture(scope="module")
-    def server(git, tmp_path_factory):
-        """A server that may fetch from this host."""
-        data = tmp_path_factory.mktemp("server") / "data"
-        data.mkdir(mode=0o700)
-        (data / "buildyard.toml").write_text(f"[sources]\nallow = ['127.0.0.0/8', '::1']\ncertificates = '{git.authority}'\n")
-        server = Server(data)
-        server.start()
-        yield server
-        server.stop()
+    def server(fetching_server):
+        return fetching_server
 
     @pytest.fixture
     def action(server, tmp_path):

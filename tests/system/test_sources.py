@@ -30,22 +30,8 @@ phases:
 
 
 @pytest.fixture(scope="module")
-def git(tmp_path_factory):
-    server = GitServer(tmp_path_factory.mktemp("git"))
-    yield server.start()
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def server(git, tmp_path_factory):
-    """A server that may fetch from this host, and trusts the git server's authority."""
-    data = tmp_path_factory.mktemp("server") / "data"
-    data.mkdir(mode=0o700)
-    (data / "buildyard.toml").write_text(f"[sources]\nallow = ['127.0.0.0/8', '::1']\ncertificates = '{git.authority}'\n")
-    server = Server(data)
-    server.start()
-    yield server
-    server.stop()
+def server(fetching_server):
+    return fetching_server
 
 
 @pytest.fixture(scope="module")

@@ -64,6 +64,7 @@ fn no_list_reads_more_rows_than_it_gives() {
         let queries = [
             "SELECT id FROM builds WHERE complete = 0 ORDER BY sequence",
             "SELECT 1 FROM builds WHERE account = $1 AND region = $2 AND id = $3",
+            "SELECT 1 FROM build_documents WHERE key IN ($1, $2)",
             "SELECT 1 FROM projects WHERE account = $1 AND region = $2 AND name IN ($3, $4)",
             "DELETE FROM idempotency_tokens WHERE account = $1 AND region = $2 AND build = $3",
             "DELETE FROM idempotency_tokens WHERE expires_ms <= $1",
@@ -73,7 +74,8 @@ fn no_list_reads_more_rows_than_it_gives() {
             reports::EXPIRE,
         ];
         for query in queries {
-            let value = if query.contains("expires_ms") { 1.into() } else { text("1") };
+            let is_number = query.contains("expires_ms") || query.contains("key IN");
+            let value = if is_number { 1.into() } else { text("1") };
             let parameters = vec![value; query.matches('$').count()];
             let (plan, good) =
                 records.read(move |sql| Ok(plan(sql, is_postgres, query, parameters))).await.unwrap();

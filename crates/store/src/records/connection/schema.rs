@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// A part of a migration.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
+pub(super) enum Part {
     /// Written for SQLite; [`for_postgres`] is all that differs.
     Text(&'static str),
     /// What SQL cannot do.
@@ -16,17 +16,17 @@ pub(super) enum Step {
 }
 
 /// Each brings the schema one further.
-pub(super) const MIGRATIONS: &[&[Step]] = &[
-    &[Step::Text(include_str!("../migrations/1.sql"))],
-    &[Step::Text(include_str!("../migrations/2.sql"))],
-    &[Step::Text(include_str!("../migrations/3.sql"))],
-    &[Step::Text(include_str!("../migrations/4.sql"))],
-    &[Step::Text(include_str!("../migrations/5.sql"))],
-    &[Step::Text(include_str!("../migrations/6.sql"))],
+pub(super) const MIGRATIONS: &[&[Part]] = &[
+    &[Part::Text(include_str!("../migrations/1.sql"))],
+    &[Part::Text(include_str!("../migrations/2.sql"))],
+    &[Part::Text(include_str!("../migrations/3.sql"))],
+    &[Part::Text(include_str!("../migrations/4.sql"))],
+    &[Part::Text(include_str!("../migrations/5.sql"))],
+    &[Part::Text(include_str!("../migrations/6.sql"))],
     &[
-        Step::Text("ALTER TABLE builds ADD COLUMN key BIGINT"),
-        Step::Fill(write_keys),
-        Step::Text(include_str!("../migrations/7.sql")),
+        Part::Text("ALTER TABLE builds ADD COLUMN key BIGINT"),
+        Part::Fill(write_keys),
+        Part::Text(include_str!("../migrations/7.sql")),
     ],
 ];
 
@@ -39,7 +39,7 @@ const VERSION_TABLE: &str =
      INSERT INTO records_version SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM records_version)";
 
 /// Runs what is missing, in one transaction. `NewerSchema` if more is there than is known.
-pub(super) fn migrate(connection: &Connection, migrations: &[&[Step]]) -> Result<()> {
+pub(super) fn migrate(connection: &Connection, migrations: &[&[Part]]) -> Result<()> {
     connection.control(Control::BeginWriting)?;
     let migrated = run_missing(connection, migrations);
     let end = if migrated.is_ok() { Control::Commit } else { Control::RollBack };
@@ -47,16 +47,16 @@ pub(super) fn migrate(connection: &Connection, migrations: &[&[Step]]) -> Result
     migrated.and(ended)
 }
 
-fn run_missing(connection: &Connection, migrations: &[&[Step]]) -> Result<()> {
+fn run_missing(connection: &Connection, migrations: &[&[Part]]) -> Result<()> {
     let found = version(connection)?;
     let known = i64::try_from(migrations.len()).expect("few migrations");
     let done = usize::try_from(found).ok().filter(|done| *done <= migrations.len());
     let done = done.ok_or(Error::NewerSchema { found, known })?;
-    for step in migrations[done..].iter().copied().flatten() {
-        match (step, connection) {
-            (Step::Text(text), Connection::Sqlite(sqlite)) => sqlite.batch(text)?,
-            (Step::Text(text), Connection::Postgres(postgres)) => postgres.batch(&for_postgres(text))?,
-            (Step::Fill(fill), _) => fill(&Sql::new(connection))?,
+    for part in migrations[done..].iter().copied().flatten() {
+        match (part, connection) {
+            (Part::Text(text), Connection::Sqlite(sqlite)) => sqlite.batch(text)?,
+            (Part::Text(text), Connection::Postgres(postgres)) => postgres.batch(&for_postgres(text))?,
+            (Part::Fill(fill), _) => fill(&Sql::new(connection))?,
         }
     }
     set_version(connection, known)
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn migrations_run_once_each_and_all_or_none() {
         let connection = empty();
-        let (first, second) = ([Step::Text("CREATE TABLE a (x)")], [Step::Text("CREATE TABLE b (x)")]);
+        let (first, second) = ([Part::Text("CREATE TABLE a (x)")], [Part::Text("CREATE TABLE b (x)")]);
         migrate(&connection, &[&first]).unwrap();
         migrate(&connection, &[&first]).unwrap();
         assert_eq!(version(&connection).unwrap(), 1);
@@ -154,7 +154,7 @@ mod tests {
     fn a_newer_schema_is_refused_and_left_alone() {
         let connection = empty();
         set_version(&connection, 7).unwrap();
-        let refused = migrate(&connection, &[&[Step::Text("CREATE TABLE a (x)")]]);
+        let refused = migrate(&connection, &[&[Part::Text("CREATE TABLE a (x)")]]);
         assert!(matches!(refused, Err(Error::NewerSchema { found: 7, known: 1 })));
         assert_eq!(version(&connection).unwrap(), 7);
         assert!(!exists(&connection, "a"));
