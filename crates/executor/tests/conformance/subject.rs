@@ -81,7 +81,7 @@ impl Subject {
         match self {
             Subject::EmbeddedAsRoot | Subject::Docker => true,
             Subject::EmbeddedRootless => matches!(needs, Needs::Contract | Needs::Environment),
-            Subject::EmbeddedWithIds => needs != Needs::Limits,
+            Subject::EmbeddedWithIds => !matches!(needs, Needs::Limits | Needs::Privileges),
             Subject::Fake => needs == Needs::Contract,
         }
     }
