@@ -4,6 +4,8 @@
 
 #[path = "engine/credentials.rs"]
 mod credentials;
+#[path = "engine/faults.rs"]
+mod faults;
 #[path = "engine/images.rs"]
 mod images;
 #[path = "engine/life.rs"]

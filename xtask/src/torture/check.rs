@@ -5,8 +5,11 @@
 
 mod promises;
 mod survey;
+#[cfg(test)]
+mod tests;
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::ledger::{Entry, Ledger};
 use super::load;
@@ -15,11 +18,18 @@ use super::yard::Yard;
 pub(super) use promises::PROMISES;
 pub(super) use survey::Survey;
 
+const CGROUPS: &str = "/sys/fs/cgroup";
+const REST_MAX: Duration = Duration::from_secs(10);
+
 /// Everything a check may look at.
 pub(super) struct Evidence<'a> {
     pub(super) yard: &'a Yard,
     pub(super) ledger: &'a Ledger,
     pub(super) survey: &'a Survey,
+    /// Where the host has its control groups.
+    pub(super) cgroups: &'a Path,
+    /// How long what is left over may stay.
+    pub(super) rest_max: Duration,
 }
 
 /// One promise of the contract.
@@ -55,7 +65,7 @@ pub(super) fn at_the_end(yard: &Yard, ledger: &Ledger) -> Result<(), String> {
 }
 
 fn make(yard: &Yard, ledger: &Ledger, survey: &Survey) {
-    let evidence = Evidence { yard, ledger, survey };
+    let evidence = Evidence { yard, ledger, survey, cgroups: Path::new(CGROUPS), rest_max: REST_MAX };
     for promise in &PROMISES {
         for what in (promise.check)(&evidence) {
             ledger.violation(promise.name, what);

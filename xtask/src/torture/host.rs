@@ -107,15 +107,15 @@ pub(super) fn pool_of(agent: u32) -> Option<String> {
     name.rfind('-').map(|end| name[..=end].to_owned())
 }
 
-/// Cgroups of agents by the beginning of their names, and of builds by their uuid.
-pub(super) fn cgroups(pools: &BTreeSet<String>, builds: &BTreeSet<String>) -> Vec<PathBuf> {
+/// Cgroups of agents by the beginning of their names, and of builds by their uuid, below a folder.
+pub(super) fn cgroups(root: &Path, pools: &BTreeSet<String>, builds: &BTreeSet<String>) -> Vec<PathBuf> {
     let is_ours = |name: &str| {
         let Some(name) = name.strip_prefix("buildyard-") else { return false };
         pools.iter().any(|pool| name.starts_with(pool))
             || builds.contains(name.split('.').next().unwrap_or_default())
     };
     let mut found = Vec::new();
-    let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
+    let mut open = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {

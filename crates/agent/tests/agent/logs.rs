@@ -8,12 +8,36 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agent::answer::Answer;
+use agent::journal::{Outcome, Phase};
 
 use crate::world::Build;
 
 const CASES_FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/cases/logs");
 
-crate::cases![logs_are_what_codebuild_would_write, output_beyond_the_quota_is_left_out_and_that_is_told];
+crate::cases![
+    a_log_that_lost_a_write_ends_there_and_the_build_with_it,
+    logs_are_what_codebuild_would_write,
+    output_beyond_the_quota_is_left_out_and_that_is_told,
+];
+
+fn a_log_that_lost_a_write_ends_there_and_the_build_with_it() {
+    // P5. All numbers are printed at once, and there is no room for them; there would be for what follows.
+    let numbers: String = (1..=30_000).map(|number| format!("{number}\n")).collect();
+    let build = Build::of(
+        "  build: {commands: ['echo before', 'seq 30000 | dd bs=1M iflag=fullblock status=none', 'echo after']}\n",
+    );
+    let ended = build.with_files_up_to(numbers.len() as u64 - 40_000).run().with(Outcome::Fault);
+    let (before, printed) = ended.log.split_once("status=none\n").unwrap();
+    assert!(before.contains("\nbefore\n"), "{before}");
+    assert!(numbers.starts_with(printed), "something is missing before: {}", last_lines(printed));
+    let (outcome, context) = ended.phase(Phase::Build).unwrap();
+    let told = (outcome, context.status_code.as_str(), context.message.as_str());
+    assert_eq!(told, (Outcome::Fault, "INTERNAL_SERVICE_ERROR", "the disk is full"));
+}
+
+fn last_lines(text: &str) -> &str {
+    &text[text.len().saturating_sub(500)..]
+}
 
 fn output_beyond_the_quota_is_left_out_and_that_is_told() {
     let mut build = Build::of(

@@ -20,6 +20,7 @@ pub(crate) struct Build {
     pub(crate) plan: Plan,
     answer: Option<Answer>,
     stop_when: Option<&'static str>,
+    file_bytes: Option<u64>,
 }
 
 /// What became of it.
@@ -75,7 +76,7 @@ impl Build {
             endpoint: None,
             cache: agent::plan::Cache::None,
         };
-        Build { folder, plan, answer: None, stop_when: None }
+        Build { folder, plan, answer: None, stop_when: None, file_bytes: None }
     }
 
     /// A build of the given phases, each a flow sequence of commands or a flow mapping.
@@ -95,6 +96,12 @@ impl Build {
 
     pub(crate) fn stopped_when(mut self, logged: &'static str) -> Build {
         self.stop_when = Some(logged);
+        self
+    }
+
+    /// A write that would make a file of the agent's larger fails, as on a full disk; what still has room does not.
+    pub(crate) fn with_files_up_to(mut self, bytes: u64) -> Build {
+        self.file_bytes = Some(bytes);
         self
     }
 
@@ -119,7 +126,7 @@ impl Build {
     pub(crate) fn run(self) -> Ended {
         let place = self.folder.path().join("build");
         fs::write(place.join(agent::PLAN), serde_json::to_vec(&self.plan).unwrap()).unwrap();
-        let mut agent = start(&place);
+        let mut agent = start(&place, self.file_bytes);
         let mut driver = connect(&place, &mut agent);
         let mut asked = self.answer.clone();
         let mut stop_when = self.stop_when;
@@ -149,9 +156,20 @@ impl Build {
     }
 }
 
-fn start(place: &Path) -> Child {
+fn start(place: &Path, file_bytes: Option<u64>) -> Child {
     let program = std::env::current_exe().unwrap();
-    Command::new(program).arg("--agent").arg(place).stdin(Stdio::null()).spawn().unwrap()
+    let mut command = match file_bytes {
+        None => Command::new(program),
+        Some(bytes) => limited(&program, bytes),
+    };
+    command.arg("--agent").arg(place).stdin(Stdio::null()).spawn().unwrap()
+}
+
+/// The program with a limit for files, which it is not killed for.
+fn limited(program: &Path, bytes: u64) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' XFSZ; exec prlimit --fsize=\"$@\"", "sh", &bytes.to_string()]).arg(program);
+    command
 }
 
 /// The socket is there before the journal is; both before the build goes on without a driver.

@@ -51,10 +51,8 @@ pub(crate) fn agents(folder: &Path, clock: &ManualClock) -> Fake {
     Fake::new(&folder.join("builds"), move || clock.now_ms())
 }
 
-async fn stores(folder: &Path) -> (Records, Vault) {
-    let records = Records::open(folder).unwrap();
-    let vault = Vault::open(records.clone(), &folder.join("secret.key")).await.unwrap();
-    (records, vault)
+async fn vault(records: &Records, folder: &Path) -> Vault {
+    Vault::open(records.clone(), &folder.join("secret.key")).await.unwrap()
 }
 
 pub(crate) fn caller() -> Caller {
@@ -75,10 +73,16 @@ impl Tester {
 
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Tester {
         let folder = fast_folder();
+        let records = Records::open(folder.path()).unwrap();
+        Tester::on(folder, records, change).await
+    }
+
+    /// With these records, which are in the folder.
+    pub(crate) async fn on(folder: TempDir, records: Records, change: impl FnOnce(&mut Config)) -> Tester {
         let clock = ManualClock::new(START_MS);
         let mut config = config(folder.path(), &clock);
         change(&mut config);
-        let (records, vault) = stores(folder.path()).await;
+        let vault = vault(&records, folder.path()).await;
         let agents = agents(folder.path(), &clock);
         let (config_too, executor) = (config.clone(), Arc::new(agents.clone()));
         let engine = Engine::start(config_too, records.clone(), vault.clone(), executor).await.unwrap();
@@ -96,7 +100,8 @@ impl Tester {
     ) -> Tester {
         let mut config = config(folder, clock);
         config.concurrent_builds = concurrent;
-        let (agents, (records, vault)) = (agents(folder, clock), stores(folder).await);
+        let (agents, records) = (agents(folder, clock), Records::open(folder).unwrap());
+        let vault = vault(&records, folder).await;
         agents.script(move |_| script.clone());
         let (config_too, executor) = (config.clone(), Arc::new(agents.clone()));
         let engine = Engine::start(config_too, records.clone(), vault.clone(), executor).await.unwrap();

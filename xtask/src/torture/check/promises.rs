@@ -14,9 +14,8 @@ use crate::torture::ledger::{Known, Ledger};
 
 use super::{Evidence, Promise};
 
-/// How long a stop may take, and how long what is left over may stay.
+/// How long a stop may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
-const REST_MAX: Duration = Duration::from_secs(10);
 /// Ready again, at most, in a hundred starts but one.
 const READY_MAX_MS: f64 = 1000.0;
 const PHASES: [&str; 11] = [
@@ -333,7 +332,7 @@ fn nothing_stays(evidence: &Evidence) -> Vec<String> {
     if !evidence.survey.is_quiet {
         return Vec::new();
     }
-    let deadline = Instant::now() + REST_MAX;
+    let deadline = Instant::now() + evidence.rest_max;
     loop {
         let left = left_over(evidence);
         if left.is_empty() || Instant::now() > deadline {
@@ -370,7 +369,7 @@ fn left_over(evidence: &Evidence) -> Vec<String> {
         .keys()
         .filter_map(|id| id.split(':').nth(1).map(str::to_owned))
         .collect();
-    let groups = host::cgroups(&yard.pools(), &uuids);
+    let groups = host::cgroups(evidence.cgroups, &yard.pools(), &uuids);
     left.extend(groups.iter().map(|group| format!("cgroup {} stays", group.display())));
     left
 }
