@@ -21,27 +21,39 @@ const NEEDED: &[&str] = &[
     "mkdir -p /tmp/new/old && mount --bind /tmp/new /tmp/new && unshare --mount sh -c 'cd /tmp/new && pivot_root . old'",
     "unshare --uts hostname other",
     "echo 1 >/proc/sys/net/ipv4/ip_forward",
-    "ip link add bridge0 type bridge && ip link set bridge0 up && ip address add 172.17.0.1/16 dev bridge0",
-    "nft add table inet own && nft list tables | grep -q own",
-    "unshare --net sh -c 'nsenter --net=/proc/$PPID/ns/net ip link show bridge0'",
     "mkdir /sys/fs/cgroup/one && sh -c 'echo 0 >/sys/fs/cgroup/one/cgroup.procs; grep -q ^0::/one$ /proc/self/cgroup'",
     "hostname other",
     "touch /run/null && mount --bind /dev/null /run/null && echo x >/run/null",
 ];
 
+/// And with networks.
+const NEEDED_FOR_NETWORKS: &[&str] = &[
+    "ip link add bridge0 type bridge && ip link set bridge0 up && ip address add 172.17.0.1/16 dev bridge0",
+    "nft add table inet own && nft list tables | grep -q own",
+    "unshare --net sh -c 'nsenter --net=/proc/$PPID/ns/net ip link show bridge0'",
+];
+
 pub(crate) fn what_a_container_engine_needs_works_where_it_may() {
+    work_where_they_may(NEEDED);
+}
+
+pub(crate) fn the_networks_of_a_container_engine_work_where_they_may() {
+    work_where_they_may(NEEDED_FOR_NETWORKS);
+}
+
+fn work_where_they_may(needed: &[&str]) {
     let prepare = |spec: &mut Spec| spec.folders.push("/mnt".into());
     let mut tester = Tester::with(|spec, _| {
         prepare(spec);
         spec.is_privileged = true;
     });
-    for need in NEEDED {
+    for need in needed {
         tester.says(need);
     }
     assert_ne!(tester.says("stat -f -c %T /var/lib/docker"), "overlayfs");
     tester.end();
     let mut tester = Tester::with(|spec, _| prepare(spec));
-    for need in NEEDED {
+    for need in needed {
         tester.refuses(need);
     }
     tester.end();
@@ -87,31 +99,36 @@ const GRANTED: &[&str] = &[
 ];
 
 pub(crate) fn nothing_but_what_is_granted_is_reached_by_who_is_privileged() {
-    for network in [Network::None, Network::Egress] {
-        container::prepare_egress(&[]).unwrap();
-        let mut tester = Tester::with(|spec, _| {
-            put_prober(spec);
-            spec.is_privileged = true;
-            spec.network = network;
-        });
-        let witness = Witness::new(&tester.place.folder);
-        let tried = inside(&mut tester, &witness, None);
-        let is_granted = |one: &Tried| GRANTED.contains(&one.name.as_str());
-        let is_open = |one: &&Tried| one.outcome == "reached" && !is_granted(one);
-        let open: Vec<&Tried> = tried.iter().filter(is_open).collect();
-        assert!(open.is_empty(), "{open:#?}");
-        let denied = tried.iter().filter(|one| one.outcome == "denied").count();
-        assert!(denied >= 70, "{denied} of {}", tried.len());
-        for granted in GRANTED {
-            assert!(tried.iter().any(|one| one.name == *granted), "{granted} is not tried");
-        }
-        // Not every host has what shows.
-        let needless =
-            |one: &&Tried| one.outcome == "denied" && is_granted(one) && one.family != "masked path";
-        let needless: Vec<&Tried> = tried.iter().filter(needless).collect();
-        assert!(needless.is_empty(), "{needless:#?}");
-        tester.end();
+    reaches_what_is_granted(Network::None);
+}
+
+pub(crate) fn who_is_privileged_reaches_no_more_on_a_network_that_leads_out() {
+    container::prepare_egress(&[]).unwrap();
+    reaches_what_is_granted(Network::Egress);
+}
+
+fn reaches_what_is_granted(network: Network) {
+    let mut tester = Tester::with(|spec, _| {
+        put_prober(spec);
+        spec.is_privileged = true;
+        spec.network = network;
+    });
+    let witness = Witness::new(&tester.place.folder);
+    let tried = inside(&mut tester, &witness, None);
+    let is_granted = |one: &Tried| GRANTED.contains(&one.name.as_str());
+    let is_open = |one: &&Tried| one.outcome == "reached" && !is_granted(one);
+    let open: Vec<&Tried> = tried.iter().filter(is_open).collect();
+    assert!(open.is_empty(), "{open:#?}");
+    let denied = tried.iter().filter(|one| one.outcome == "denied").count();
+    assert!(denied >= 70, "{denied} of {}", tried.len());
+    for granted in GRANTED {
+        assert!(tried.iter().any(|one| one.name == *granted), "{granted} is not tried");
     }
+    // Not every host has what shows.
+    let needless = |one: &&Tried| one.outcome == "denied" && is_granted(one) && one.family != "masked path";
+    let needless: Vec<&Tried> = tried.iter().filter(needless).collect();
+    assert!(needless.is_empty(), "{needless:#?}");
+    tester.end();
 }
 
 pub(crate) fn what_shows_of_the_host_cannot_be_written_by_who_is_privileged() {
