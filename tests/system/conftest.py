@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gitserver import GitServer
+from host import wait_until
 from local import BINARY, Project
 from served import Codebuild, Server
 from waiting import Waiting
@@ -98,7 +99,8 @@ def ordinary_project():
     for path in (project.folder, project.home):
         os.chown(path, ORDINARY, ORDINARY)
     yield project
-    shutil.rmtree(place)
+    # What is stopped may be writing still.
+    wait_until(lambda: shutil.rmtree(place, ignore_errors=True) or not place.exists(), f"{place} is gone")
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ class Proxy:
         if fault == "lost-request":
             return self._reset(request)
         if fault == "black-hole":
-            request.connection.settimeout(20)
+            request.connection.settimeout(600)
             return self._wait_for_hangup(request)
         status, headers, content = self._forward(request, body)
         if fault == "late":
@@ -132,7 +132,7 @@ class Proxy:
 
     def _forward(self, request, body):
         """What the store answers. It sees the request as it was signed."""
-        upstream = http.client.HTTPConnection(self.upstream.removeprefix("http://"), timeout=30)
+        upstream = http.client.HTTPConnection(self.upstream.removeprefix("http://"), timeout=120)
         upstream.putrequest(request.command, request.path, skip_host=True, skip_accept_encoding=True)
         for name, value in request.headers.items():
             if name.lower() != "connection":

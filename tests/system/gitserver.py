@@ -1,6 +1,7 @@
 """A git server of the tests' own: nginx with git-http-backend over https, a private authority, repositories with and without a password."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -87,6 +88,7 @@ class GitServer:
         self.address = address or "127.0.0.1"
         self.url = f"https://{address or 'localhost'}:{self.port}"
         self.processes = []
+        self.asked = 0
         self._certificates()
         hashed = quietly("openssl", "passwd", "-apr1", PASSWORD).strip()
         (self.folder / "passwords").write_text(f"{USER}:{hashed}\n")
@@ -110,17 +112,18 @@ class GitServer:
         sock = self.folder / "fcgi.sock"
         fcgi = [FCGIWRAP, "-c", "4", "-s", f"unix:{sock}"]
         log = open(self.folder / "fcgi.log", "ab")
-        self.processes.append(subprocess.Popen(fcgi, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-        wait_until(sock.exists, "fcgiwrap listens", 20)
+        # Its helpers do not end with it.
+        self.processes.append(subprocess.Popen(fcgi, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
+        wait_until(sock.exists, "fcgiwrap listens")
         sock.chmod(0o777)
         nginx = [NGINX, "-p", str(self.folder), "-e", str(self.folder / "error.log"), "-c", str(self.folder / "nginx.conf")]
-        self.processes.append(subprocess.Popen(nginx, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-        wait_until(lambda: subprocess.run(["curl", "-sk", self.url], stdout=subprocess.DEVNULL).returncode == 0, f"nginx; {self.folder}", 20)
+        self.processes.append(subprocess.Popen(nginx, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
+        wait_until(lambda: subprocess.run(["curl", "-sk", self.url], stdout=subprocess.DEVNULL).returncode == 0, f"nginx; {self.folder}")
         return self
 
     def stop(self):
         for process in self.processes:
-            process.terminate()
+            os.killpg(process.pid, signal.SIGTERM)
         for process in self.processes:
             process.wait()
 
@@ -129,5 +132,9 @@ class GitServer:
 
     def requests(self):
         """What was asked for so far, one line each."""
+        # It writes a line after the answer, and one request's after the other's: once it tells of this one, it has told of all.
+        self.asked += 1
+        subprocess.run(["curl", "-sk", f"{self.url}/told/{self.asked}"], stdout=subprocess.DEVNULL)
         log = self.folder / "access.log"
-        return log.read_text().splitlines() if log.exists() else []
+        wait_until(lambda: log.exists() and f"/told/{self.asked} " in log.read_text(), f"the request in {log}")
+        return [line for line in log.read_text().splitlines() if "/told/" not in line]

@@ -44,7 +44,7 @@ def memory():
 def said(*command, asked=b""):
     def look():
         quiet = os.environ | {"GIT_TERMINAL_PROMPT": "0"}
-        done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, cwd=SRC, env=quiet)
+        done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, cwd=SRC, env=quiet)
         yield " ".join(command), done.stdout
     return look
 
@@ -58,9 +58,9 @@ def listeners():
     for place in [("169.254.170.2", 80), *(("127.0.0.1", port) for port in ports)]:
         for path in paths:
             try:
-                with socket.create_connection(place, 5) as connection:
+                with socket.create_connection(place, 30) as connection:
                     connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {place[0]}\r\n\r\n".encode())
-                    connection.settimeout(5)
+                    connection.settimeout(30)
                     yield f"{place} {path}", b"".join(iter(lambda: connection.recv(65536), b""))
             except OSError:
                 pass

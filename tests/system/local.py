@@ -117,7 +117,7 @@ class Project:
     def traces(self):
         return Traces([self.folder.name, f"{self.data}/run/"], [self.data / "run"])
 
-    def run(self, *arguments, env=None, timeout=120, cwd=None, prefix=()):
+    def run(self, *arguments, env=None, timeout=300, cwd=None, prefix=()):
         """Runs the build to its end and checks that nothing of it is left on the host."""
         traces = self.traces()
         done = subprocess.run(
@@ -131,7 +131,7 @@ class Project:
         traces.gone()
         return Ran(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
 
-    def say(self, *words, env=None, timeout=60, cwd=None):
+    def say(self, *words, env=None, timeout=120, cwd=None):
         """Another command of buildyard in this folder; it says something and leaves nothing behind."""
         traces = self.traces()
         done = subprocess.run(
@@ -162,7 +162,7 @@ def interrupt_when(process, log, text, number=signal.SIGINT):
     """Sends the signal once the log holds `text`; returns the exit code."""
     wait_until(lambda: text in Path(log).read_text(errors="replace"), f"{text!r} in the log")
     process.send_signal(number)
-    return process.wait(timeout=30)
+    return process.wait(timeout=60)
 
 
 def zipped(folder, target):

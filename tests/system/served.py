@@ -1,6 +1,9 @@
 """`buildyard serve` as its clients have it: one server, its AWS clients, and builds that are waited for."""
 
+import contextlib
+import itertools
 import os
+import random
 import re
 import signal
 import socket
@@ -21,13 +24,22 @@ KEY_ID = "AKIDSYSTEMTESTS00001"
 SECRET = "system/tests+secret0000000000000000000000"
 IMAGE = "aws/codebuild/standard:7.0"
 
+# A connection on which nothing was sent for so long is not used again.
+IDLE_SECONDS = 5
+
+# One after another from anywhere below the kernel's own, so that two runs of the tests seldom ask for the same.
+PORTS = (10_000 + number % 20_000 for number in itertools.count(random.SystemRandom().randrange(20_000)))
+
 ENVIRONMENT = {"type": "LINUX_CONTAINER", "image": IMAGE, "computeType": "BUILD_GENERAL1_SMALL"}
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """None of those that anybody gets who asks for any: it is free still when a server that was killed is started again."""
+    for port in PORTS:
+        with socket.socket() as probe:
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                return port
 
 
 class Server:
@@ -52,13 +64,13 @@ class Server:
         begun = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(self._answers, f"the server on {listen}; {self.log}", 20, 0.002)
+        wait_until(self._answers, f"the server on {listen}; {self.log}", every=0.002)
         return time.monotonic() - begun
 
     def _answers(self):
         assert self.process.poll() is None, f"the server ended:\n{self.log.read_text(errors='replace')[-4000:]}"
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
                 connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 return connection.recv(1) != b""
         except OSError:
@@ -73,8 +85,8 @@ class Server:
         """A polite end; returns the exit code. Builds may go on, but nothing else that it started."""
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(timeout=20)
-        wait_until(lambda: not self._idle_agents(), "agents without a build are gone", 10)
+        code = self.process.wait(timeout=60)
+        wait_until(lambda: not self._idle_agents(), "agents without a build are gone")
         return code
 
     def _idle_agents(self):
@@ -92,7 +104,7 @@ class Server:
             aws_secret_access_key=SECRET,
             config=Config(**(defaults | settings)),
         )
-        return strict.watch(client)
+        return strict.watch(_without_idle_connections(client))
 
     def environment(self):
         """Variables that point any AWS client here."""
@@ -110,6 +122,19 @@ class Server:
     def traces(self):
         """Take this when no build runs."""
         return Traces([f"{self.data}/builds/"], [self.data / "builds"])
+
+
+def _without_idle_connections(client):
+    """The server hangs up on who says nothing for ten seconds, maybe just when something is said: nothing is after half of that."""
+    last = [time.monotonic()]
+
+    def look(**_):
+        if time.monotonic() - last[0] > IDLE_SECONDS:
+            client._endpoint.http_session.close()
+        last[0] = time.monotonic()
+
+    client.meta.events.register("before-send", look)
+    return client
 
 
 class Codebuild:
@@ -138,7 +163,7 @@ class Codebuild:
     def build(self, build_id):
         return self.api.batch_get_builds(ids=[build_id])["builds"][0]
 
-    def wait(self, build_id, seconds=60):
+    def wait(self, build_id, seconds=120):
         """The build once it is complete."""
 
         def complete():
@@ -147,7 +172,22 @@ class Codebuild:
 
         return wait_until(complete, f"{build_id} complete", seconds, 0.02)
 
-    def run(self, project, seconds=60, **overrides):
+    def reached(self, build_id, phase="BUILD"):
+        """The build once that phase has begun, however far it is by now."""
+
+        def begun():
+            build = self.build(build_id)
+            return build if phase in outcome(build)[1] else None
+
+        return wait_until(begun, f"{phase} of {build_id}")
+
+    def wake(self, build_id):
+        """Ends the `sleep` that a command of the build waits for."""
+        asleep = lambda: [pid for pid, line in processes(f"CODEBUILD_BUILD_ID={build_id}").items() if line.startswith("sleep ")]
+        for pid in wait_until(asleep, f"{build_id} asleep"):
+            os.kill(pid, signal.SIGKILL)
+
+    def run(self, project, seconds=120, **overrides):
         return self.wait(self.start(project, **overrides)["id"], seconds)
 
     def log(self, build):

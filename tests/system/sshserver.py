@@ -60,7 +60,7 @@ class SshServer:
         self.log = self.folder / "sshd.log"
         command = [SSHD, "-D", "-f", str(self.folder / "sshd_config"), "-E", str(self.log)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-        wait_until(lambda: self.log.exists() and "Server listening" in self.log.read_text(), f"sshd; {self.log}", 20)
+        wait_until(lambda: self.log.exists() and "Server listening" in self.log.read_text(), f"sshd; {self.log}")
         return self
 
     def stop(self):

@@ -26,7 +26,7 @@ class Moto:
         log = open(folder / "moto.log", "wb")
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        wait_until(self._answers, f"moto on {self.port}", 60, 0.05)
+        wait_until(self._answers, f"moto on {self.port}", 120, 0.05)
 
     def _answers(self):
         assert self.process.poll() is None, "moto ended"
@@ -60,14 +60,14 @@ def s3_toml(endpoint, key_id=KEY_ID, secret=SECRET, **more):
 class Transfers:
     """One process that moves objects to or from one file, asked as an agent asks it."""
 
-    def __init__(self, folder, endpoint, key_id=KEY_ID, secret=SECRET):
+    def __init__(self, folder, endpoint, key_id=KEY_ID, secret=SECRET, patience=1):
         settings = folder / "s3.json"
         told = {"endpoint": endpoint, "region": REGION, "buckets": [], "path_style": True, "access_key_id": key_id}
-        told |= {"secret_access_key": secret, "session_token": None, "timeout_seconds": 1, "encryption": "none"}
+        told |= {"secret_access_key": secret, "session_token": None, "timeout_seconds": patience, "encryption": "none"}
         settings.write_text(json.dumps(told))
         self.file = open(folder / "content", "w+b", buffering=0)
         self.socket, theirs = socket.socketpair()
-        self.socket.settimeout(120)
+        self.socket.settimeout(300)
         command = [str(BINARY), "transfer", str(settings)]
         self.process = subprocess.Popen(command, stdin=theirs, stdout=self.file, env=os.environ)
         theirs.close()
@@ -102,6 +102,6 @@ class Transfers:
 
     def stop(self):
         self.socket.close()
-        code = self.process.wait(timeout=30)
+        code = self.process.wait(timeout=60)
         self.file.close()
         return code

@@ -106,7 +106,7 @@ if ACTION:
 
     # SA-118, AP-076
     def test_the_action_stops_the_build_when_it_is_interrupted(action, codebuild, tmp_path, name):
-        codebuild.create_project(name, json.dumps(spec(build=["sleep 600"])))
+        codebuild.create_project(name, json.dumps(spec(build=["sleep 100000"])))
         process = action(name, disable_source_override="true", stop_on_signals="SIGINT")
 
         def runs():

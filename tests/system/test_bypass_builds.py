@@ -24,7 +24,7 @@ from test_bypass import VARIANTS, Door
 
 PATH = re.compile(r"/v2/credentials/[0-9a-f]{32}")
 # Says where its credentials are, and goes on until it is stopped.
-TELLS = ["env | grep AWS_CONTAINER_CREDENTIALS", "sleep 600"]
+TELLS = ["env | grep AWS_CONTAINER_CREDENTIALS", "sleep 100000"]
 
 
 class Knocking:
@@ -81,7 +81,7 @@ def get(path):
 def knock(server, *said):
     """What is answered at the socket for builds: the status, 0 if there was none, and all of it."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(30)
+        connection.settimeout(60)
         connection.connect(str(server.data / "builds.sock"))
         answer = b""
         try:

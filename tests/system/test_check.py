@@ -20,7 +20,7 @@ BAD = "version: 0.2\nphases:\n  build:\n    commands:\n      - echo a: b\n"
 
 def check(*arguments, text=None, folder=None):
     command = [BINARY, "check", *arguments]
-    return subprocess.run(command, input=text, cwd=folder, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, input=text, cwd=folder, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_device_without_end_is_refused():
 def test_colours_are_for_terminals(tmp_path):
     def at_a_terminal(**environment):
         ours, theirs = pty.openpty()
-        subprocess.run([BINARY, "check", "-"], input=BAD.encode(), stdout=theirs, env=os.environ | environment, timeout=60)
+        subprocess.run([BINARY, "check", "-"], input=BAD.encode(), stdout=theirs, env=os.environ | environment, timeout=120)
         os.close(theirs)
         shown = b""
         try:

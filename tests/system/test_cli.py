@@ -75,7 +75,7 @@ def test_builds_by_the_commands(aws, world):
     kept = aws.codebuild("batch-delete-builds", "--ids", started["id"])
     assert kept["buildsNotDeleted"] == [{"id": started["arn"], "statusCode": "BUILD_IN_PROGRESS"}]
     aws.codebuild("stop-build", "--id", started["id"])
-    stopped = wait_until(lambda: ended(aws, started["id"]), "the build has stopped", 60)
+    stopped = wait_until(lambda: ended(aws, started["id"]), "the build has stopped")
     assert stopped["buildStatus"] == "STOPPED"
     again = aws.codebuild("retry-build", "--id", started["arn"])["build"]
     assert again["buildNumber"] == started["buildNumber"] + 1
@@ -83,7 +83,7 @@ def test_builds_by_the_commands(aws, world):
     assert ids == [again["id"], started["id"]], "the highest number first"
     assert aws.codebuild("list-builds", "--sort-order", "DESCENDING")["ids"][:2] == ids
     aws.codebuild("stop-build", "--id", again["id"])
-    wait_until(lambda: ended(aws, again["id"]), "the build has stopped", 60)
+    wait_until(lambda: ended(aws, again["id"]), "the build has stopped")
     gone = aws.codebuild("batch-delete-builds", "--ids", *ids)
     assert sorted(gone["buildsDeleted"]) == sorted([again["arn"], started["arn"]])
     assert aws.codebuild("batch-get-builds", "--ids", *ids) == {"builds": [], "buildsNotFound": ids}

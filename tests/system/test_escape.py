@@ -1,6 +1,7 @@
 """The prober of the container room as a command of real builds, with all that an agent and a server add: whatever it tries is denied. What
 it tries, and that it works outside, is a matter of `crates/container/tests`."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -45,11 +46,18 @@ def facts(tmp_path):
         "PROBE_HOSTNAME": socket.gethostname(),
         "PROBE_LOOPBACK": "127.0.0.1:%d" % listeners[0].getsockname()[1],
         "PROBE_ADDRESS": "%s:%d" % listeners[-1].getsockname(),
-        "PROBE_HARDWARE": " ".join(p.read_text().strip() for p in Path("/sys/class/net").glob("*/address")),
+        "PROBE_HARDWARE": " ".join(hardware_addresses()),
     }
     waiting.communicate()
     for each in [*listeners, hidden]:
         each.close()
+
+
+def hardware_addresses():
+    """Of the host's interfaces. Those of builds come and go."""
+    for path in Path("/sys/class/net").glob("*/address"):
+        with contextlib.suppress(OSError):
+            yield path.read_text().strip()
 
 
 def own_address():

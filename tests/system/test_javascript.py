@@ -23,7 +23,7 @@ def run(server):
     def run(*arguments, **variables):
         environment = server.environment() | {"NODE_PATH": MODULES} | variables
         return subprocess.run(
-            ["node", PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=120
+            ["node", PROGRAM, *arguments], env=environment, capture_output=True, text=True, timeout=300
         )
 
     return run

@@ -134,8 +134,8 @@ def test_two_hundred_live_tails_see_each_line_once_and_hold_nothing_up(codebuild
     codebuild.create_project(name, json.dumps(spec(build=["true"])))
     group = codebuild.run(name)["logs"]["groupName"]
     arn = f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}"
-    client = server.client("logs", inject_host_prefix=False, max_pool_connections=TAILS, read_timeout=120)
-    started, seen = threading.Barrier(TAILS + 1, timeout=120), [[] for _ in range(TAILS)]
+    client = server.client("logs", inject_host_prefix=False, max_pool_connections=TAILS, read_timeout=300)
+    started, seen = threading.Barrier(TAILS + 1, timeout=300), [[] for _ in range(TAILS)]
 
     def tail(lines):
         stream = client.start_live_tail(logGroupIdentifiers=[arn], logEventFilterPattern="line")["responseStream"]
@@ -156,9 +156,9 @@ def test_two_hundred_live_tails_see_each_line_once_and_hold_nothing_up(codebuild
     pause = 0.5 if percent > 10 else 0.02
     commands = [f"for n in $(seq 100); do echo line $n at $EPOCHREALTIME; sleep {pause}; done"]
     bash = json.dumps(spec(build=commands) | {"env": {"shell": "bash"}})
-    build = codebuild.run(name, seconds=180, buildspecOverride=bash)
+    build = codebuild.run(name, seconds=600, buildspecOverride=bash)
     for one in tails:
-        one.join(timeout=120)
+        one.join(timeout=300)
     assert build["buildStatus"] == "SUCCEEDED"
     told = [[(line.split(), at) for line, at in lines if line.startswith("line ") and " at 1" in line] for lines in seen]
     assert [[int(words[1]) for words, _ in lines] for lines in told] == [list(range(1, 101))] * TAILS

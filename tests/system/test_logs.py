@@ -15,7 +15,7 @@ def command(server, build_id, *more):
 
 
 def shown(server, build_id, *more):
-    return subprocess.run(command(server, build_id, *more), capture_output=True, text=True, timeout=60)
+    return subprocess.run(command(server, build_id, *more), capture_output=True, text=True, timeout=120)
 
 
 def test_the_log_of_a_build_is_printed_as_it_was_written(codebuild, server, name):
@@ -42,7 +42,7 @@ def test_whoever_follows_a_build_misses_nothing_while_the_server_is_killed_and_h
         server.kill()
         server.start()
         read += follower.stdout.readlines()
-        assert follower.wait(timeout=60) == 1
+        assert follower.wait(timeout=120) == 1
     assert [line for line in read if line.startswith("line ")] == [f"line {number}\n" for number in range(1, 401)]
     assert "".join(read) == codebuild.log(codebuild.build(build_id))
 
@@ -135,7 +135,7 @@ def test_the_second_aws_cli_tails_a_log_group_and_follows_it(codebuild, server, 
     codebuild.create_project(name, json.dumps(spec(build=["echo first"])))
     group = codebuild.run(name)["logs"]["groupName"]
     tail = ["/usr/bin/aws", "--endpoint-url", server.endpoint, "logs", "tail", group, "--since", "1h", "--format", "short"]
-    shown = subprocess.run(tail, env=server.environment(), capture_output=True, text=True, timeout=60)
+    shown = subprocess.run(tail, env=server.environment(), capture_output=True, text=True, timeout=120)
     assert (shown.returncode, shown.stderr) == (0, "")
     assert [line.partition(" ")[2] for line in shown.stdout.splitlines()].count("first") == 1
     tail += ["--follow", "--filter-pattern=-Container"]

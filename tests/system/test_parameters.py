@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from botocore.exceptions import ClientError
 
-from host import wait_until
+from host import files_below, wait_until
 from local import spec
 from served import Codebuild, contexts, outcome
 
@@ -26,15 +26,7 @@ def wanting(variables, **phases):
 
 def files_with(text, folder, beside="scratch"):
     """The files below `folder` that hold `text`. What a build's own commands write is theirs."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file() and beside not in path.parts:
-            try:
-                if text.encode() in path.read_bytes():
-                    found.append(str(path))
-            except FileNotFoundError:
-                pass
-    return found
+    return [str(path) for path, content in files_below(folder) if text.encode() in content and beside not in path.parts]
 
 
 # BS-046, BS-052
@@ -55,10 +47,9 @@ def test_a_buildspecs_parameters_reach_the_commands_and_nothing_else(server, cod
 
 def test_while_a_build_runs_no_file_of_the_server_holds_the_value(server, codebuild, ssm, name):
     ssm.put_parameter(Name="/running/token", Value=VALUE, Type="SecureString")
-    codebuild.create_project(name, wanting({"TOKEN": "/running/token"}, build=["sleep 600"]))
+    codebuild.create_project(name, wanting({"TOKEN": "/running/token"}, build=["sleep 100000"]))
     build = codebuild.start(name)
-    in_build = lambda: codebuild.build(build["id"])["currentPhase"] == "BUILD"
-    wait_until(in_build, "BUILD", 30)
+    codebuild.reached(build["id"])
     assert files_with(VALUE, server.data) == []
     codebuild.api.stop_build(id=build["id"])
     assert outcome(codebuild.wait(build["id"]))[0] == "STOPPED"
@@ -131,7 +122,7 @@ class Slow:
             def do_POST(self):
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 service.asked.append((self.headers["X-Amz-Target"], request, self.headers["Authorization"]))
-                service.open.wait(60)
+                service.open.wait(300)
                 parameters = [{"Name": name, "Value": VALUE, "Type": "String"} for name in request["Names"]]
                 body = json.dumps({"Parameters": parameters, "InvalidParameters": []}).encode()
                 self.send_response(200)
@@ -169,10 +160,10 @@ def test_a_build_that_waits_for_its_values_is_answered_by_the_next_server(make_s
     names = {f"V{n}": f"/p{n}" for n in range(11)}
     codebuild.create_project("waits", wanting(names, build=["echo once; test ${#V10} = " + str(len(VALUE))]))
     build = codebuild.start("waits")
-    wait_until(lambda: slow.asked, "the first server asks", 30)
+    wait_until(lambda: slow.asked, "the first server asks")
     server.kill()
     server.start()
-    wait_until(lambda: len(slow.asked) > 1, "the next server asks again", 30)
+    wait_until(lambda: len(slow.asked) > 1, "the next server asks again")
     assert Codebuild(server).build(build["id"])["currentPhase"] == "DOWNLOAD_SOURCE"
     slow.open.set()
     build = Codebuild(server).wait(build["id"])

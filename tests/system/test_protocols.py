@@ -65,7 +65,7 @@ def signed(server, path, headers, body, method="POST"):
     request = botocore.awsrequest.AWSRequest(method, server.endpoint + path, headers=headers, data=body)
     credentials = botocore.credentials.Credentials(KEY_ID, SECRET)
     botocore.auth.SigV4Auth(credentials, "codebuild", REGION).add_auth(request)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request(method, path, body, dict(request.headers))
     response = connection.getresponse()
     answered = response.status, response.headers, response.read()

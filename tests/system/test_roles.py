@@ -140,7 +140,7 @@ def test_a_builds_keys_outlive_a_killed_server_and_end_with_the_build(make_serve
         lines = [line for line in log.split("\n") if line.startswith('["keys"')]
         return json.loads(lines[0]) if lines and lines[0].endswith("]") else None
 
-    _, key, secret, token = wait_until(printed, "the keys are printed", 60)
+    _, key, secret, token = wait_until(printed, "the keys are printed")
     served.kill()
     served.start()
 

@@ -420,7 +420,7 @@ def on_a_terminal(project, **variables):
     except OSError:
         pass  # the terminal's other side is closed: the end
     os.close(ours)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=60) == 0
     return text.decode()
 
 
@@ -574,7 +574,7 @@ def test_many_builds_at_once_do_not_disturb_each_other(make_project, tmp_path):
     for number, project in enumerate(projects):
         project.buildspec(spec(build=[f"echo {number} > mine; sleep 0.3; cat mine"]))
     started = [project.start(log=tmp_path / str(number)) for number, project in enumerate(projects)]
-    assert [process.wait(timeout=60) for process in started] == [0] * 6
+    assert [process.wait(timeout=300) for process in started] == [0] * 6
     for number in range(6):
         assert f"\n{number}\n" in (tmp_path / str(number)).read_text()
     wait_until(lambda: not projects[0].traces().left(), "nothing left")

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from host import wait_until
+from host import processes, wait_until
 from local import BINARY, spec
 
 FAILS = spec(
@@ -50,7 +50,7 @@ class Person:
         os.close(theirs)
         self.text = ""
 
-    def sees(self, text, seconds=20):
+    def sees(self, text, seconds=60):
         """Reads until `text` shows; forgets what came before it."""
         deadline = time.monotonic() + seconds
         while text not in self.text:
@@ -69,7 +69,7 @@ class Person:
         os.write(self.ours, text.encode())
 
     def ends(self, code):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < deadline:
             if select.select([self.ours], [], [], 0.1)[0]:
                 try:
@@ -98,7 +98,7 @@ def test_the_folder_can_be_named_and_input_goes_in(project):
     project.run().ended(0)
     done = subprocess.run(
         project.as_user("shell", "--folder", project.folder, "--", "cat", "made", "-"),
-        input=b"typed", capture_output=True, env=project.environment(None), timeout=30,
+        input=b"typed", capture_output=True, env=project.environment(None), timeout=60,
     )
     assert (done.returncode, done.stdout) == (0, b"built\ntyped"), done.stderr
 
@@ -126,12 +126,12 @@ def test_a_person_types_into_the_environment_that_failed(anyones_project):
     # Ctrl-C ends what runs in the shell, not the shell.
     person.types("sleep 1000; echo over-$?\n")
     person.sees("over-$?")
-    time.sleep(0.3)
+    wait_until(lambda: "sleep 1000 " in processes(project.folder.name).values(), "it sleeps")
     person.types("\x03")
     person.sees("$ ")
     fcntl.ioctl(person.ours, termios.TIOCSWINSZ, struct.pack("HHHH", 44, 55, 0, 0))
-    time.sleep(0.5)
-    person.types("stty size\n")
+    # Written so that what is typed is not what is waited for.
+    person.types("until stty size | grep '44 5'5; do :; done\n")
     person.sees("44 55")
     person.types("exit 3\n")
     person.ends(3)
@@ -170,13 +170,13 @@ def test_a_running_build_can_be_entered_any_number_of_times(project, tmp_path):
     wait_until(lambda: "\nhere\n" in log.read_text(), "the build in BUILD")
     build = f"{project.folder.name}:{next((project.data / 'run').iterdir()).name}"
     enter = lambda *words: subprocess.run(  # noqa: E731
-        project.as_user("shell", build, "--", *words), env=project.environment(None), stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+        project.as_user("shell", build, "--", *words), env=project.environment(None), stdin=subprocess.DEVNULL, capture_output=True, timeout=60
     )
     for _ in range(3):
         assert enter("eval", "echo $X $PWD").stdout == b"1 /tmp\n"
     assert enter("false").returncode == 1
     assert enter("touch", "go").returncode == 0
-    assert run.wait(timeout=30) == 0
+    assert run.wait(timeout=60) == 0
     assert "gone on" in log.read_text()
     assert b"not running" in enter("true").stderr
 
@@ -214,12 +214,12 @@ def test_a_breakpoint_holds_the_build_until_it_is_resumed_in_a_shell(project, he
     # BS-086, LC-100
     run, log, build = held
     enter = lambda *words: subprocess.run(  # noqa: E731
-        project.as_user("shell", build, "--", *words), env=project.environment(None), stdin=subprocess.DEVNULL, timeout=30
+        project.as_user("shell", build, "--", *words), env=project.environment(None), stdin=subprocess.DEVNULL, timeout=60
     )
     assert enter("eval", "echo $X >made").returncode == 0
     assert run.poll() is None
     assert enter("codebuild-resume").returncode == 0
-    assert run.wait(timeout=30) == 0
+    assert run.wait(timeout=60) == 0
     text = log.read_text()
     assert "The build was resumed" in text and "\nafter 1\n" in text
 
@@ -228,7 +228,7 @@ def test_a_build_that_is_held_can_be_stopped(held):
     # BS-086, LC-044
     run, log, _ = held
     run.terminate()
-    assert run.wait(timeout=30) == 130
+    assert run.wait(timeout=60) == 130
     assert "after" not in log.read_text().split("held at")[1].replace("codebuild-breakpoint && echo after", "")
 
 
@@ -239,7 +239,7 @@ def test_a_server_build_with_session_debugging_is_held_and_entered(codebuild, se
     build = codebuild.api.start_build(projectName=name, debugSessionEnabled=True)["build"]["id"]
     environment = {"BUILDYARD_DATA": str(server.data), "PATH": os.environ["PATH"]}
     enter = lambda *words: subprocess.run(  # noqa: E731
-        [str(BINARY), "shell", build, "--", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+        [str(BINARY), "shell", build, "--", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=60
     )
     wait_until(lambda: enter("eval", "echo $X").stdout == b"1\n", "a shell in the held build")
     wait_until(lambda: codebuild.build(build)["currentPhase"] == "BUILD", "the server has heard of it")

@@ -103,7 +103,7 @@ def local(home, location, command=(str(BINARY),), more=(), **variables):
     spec = "version: 0.2\nphases: {build: {commands: [cat file.txt lib/lib.txt]}}\n"
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "BUILDYARD_DATA": str(home / "data")} | variables
     command = [*command, "run", location, "--buildspec", spec, *more]
-    return subprocess.run(command, env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+    return subprocess.run(command, env=environment, cwd=home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=300)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def agent(tmp_path, ssh):
     """An ssh-agent that holds the key."""
     sock = tmp_path / "agent.sock"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
-    wait_until(sock.exists, "ssh-agent listens", 20)
+    wait_until(sock.exists, "ssh-agent listens")
     subprocess.run(["ssh-add", "-q", str(ssh.key)], env=os.environ | {"SSH_AUTH_SOCK": str(sock)}, check=True)
     yield str(sock)
     process.terminate()
@@ -149,7 +149,7 @@ def test_so_does_an_ordinary_user(ssh, public, ordinary_project):
     sock = home / "agent.sock"
     agent = subprocess.Popen(["setpriv", "--reuid", str(ordinary_project.user), "--clear-groups", "--", "ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
     try:
-        wait_until(sock.exists, "ssh-agent listens", 20)
+        wait_until(sock.exists, "ssh-agent listens")
         subprocess.run(["ssh-add", "-q", str(ssh.key)], env=os.environ | {"SSH_AUTH_SOCK": str(sock)}, check=True)
         key.unlink()
         done = local(home, public.url, ordinary_project.as_user(), SSH_AUTH_SOCK=str(sock))

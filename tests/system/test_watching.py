@@ -17,7 +17,7 @@ from test_api import error_of
 
 
 def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     response = connection.getresponse()
     answer = response.status, response.read().decode()
@@ -100,7 +100,7 @@ def test_builds_are_counted_timed_and_traced_and_each_request_has_a_line(watched
     # What happened is told once it is stored, which may be a moment after a client can see it.
     failed = ("codebuild_FailedBuilds_total", ACCOUNT, name)
     succeeded = ("codebuild_SucceededBuilds_total", ACCOUNT, name)
-    wait_until(lambda: metrics(watched.metrics_port).get(succeeded) == 2, "the last build is counted", 20)
+    wait_until(lambda: metrics(watched.metrics_port).get(succeeded) == 2, "the last build is counted")
     found = metrics(watched.metrics_port)
     assert (found["codebuild_Builds_total", ACCOUNT, name], found[failed]) == (3, 1)
     for spent in ["Duration", "QueuedDuration", "ProvisioningDuration", "DownloadSourceDuration", "BuildDuration"]:
@@ -116,7 +116,7 @@ def test_builds_are_counted_timed_and_traced_and_each_request_has_a_line(watched
     assert get(watched.metrics_port, "/")[0] == 404 and get(watched.port, "/metrics")[0] == 403
 
     roots = lambda: [span for span in watched.collector.spans() if "parentSpanId" not in span]
-    wait_until(lambda: len(roots()) == 3, "every build has a trace", 30)
+    wait_until(lambda: len(roots()) == 3, "every build has a trace")
     path, headers, _ = watched.collector.requests[0]
     assert (path, headers["x-token"], headers["content-type"]) == ("/v1/traces", "very-secret", "application/json")
     for build in ended:
@@ -147,7 +147,7 @@ def test_builds_are_counted_timed_and_traced_and_each_request_has_a_line(watched
 def test_a_request_id_in_an_answer_is_the_one_in_the_log(watched):
     answer = watched.client("codebuild").list_projects()
     wanted = answer["ResponseMetadata"]["RequestId"]
-    wait_until(lambda: wanted in watched.log.read_text(), "the request is in the log", 10)
+    wait_until(lambda: wanted in watched.log.read_text(), "the request is in the log")
 
 
 def test_a_server_without_room_for_records_says_so(make_server):
@@ -171,25 +171,25 @@ def test_a_server_that_stops_finishes_what_it_has_begun_and_takes_nothing_new(ma
     s3.create_bucket(Bucket="bucket")
     url = s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "key"})
     path = url.removeprefix(server.endpoint)
-    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         head = f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 10\r\n"
         connection.sendall(f"{head}Expect: 100-continue\r\n\r\n".encode())
         # Somebody is reading the body.
         assert connection.recv(4096).startswith(b"HTTP/1.1 100")
         connection.sendall(b"12345")
         server.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: refuses(server.port), "nobody new is let in", 20)
+        wait_until(lambda: refuses(server.port), "nobody new is let in")
         connection.sendall(b"67890")
         answer = connection.recv(4096)
     assert answer.startswith(b"HTTP/1.1 200"), answer
-    assert server.process.wait(timeout=20) == 0
+    assert server.process.wait(timeout=60) == 0
     server.start()
     assert server.client("s3").get_object(Bucket="bucket", Key="key")["Body"].read() == b"1234567890"
 
 
 def refuses(port):
     try:
-        socket.create_connection(("127.0.0.1", port), 5).close()
+        socket.create_connection(("127.0.0.1", port), 60).close()
         return False
     except ConnectionResetError:
         # It waited to be let in when the door closed.

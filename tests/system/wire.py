@@ -3,6 +3,7 @@
 One connection, requests one after the other.
 """
 
+import time
 from dataclasses import dataclass
 
 import urllib3
@@ -13,7 +14,7 @@ from botocore.parsers import create_parser
 
 import strict
 from mutants import MODEL
-from served import KEY_ID, REGION, SECRET
+from served import IDLE_SECONDS, KEY_ID, REGION, SECRET
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,16 @@ class Wire:
     """CodeBuild's endpoint without an SDK's opinion of what may be sent."""
 
     def __init__(self, server):
-        self._connection = urllib3.HTTPConnectionPool("127.0.0.1", server.port, maxsize=1, timeout=60)
+        self._port = server.port
+        self._connect()
         self._endpoint = f"{server.endpoint}/"
         self._signer = SigV4Auth(Credentials(KEY_ID, SECRET), "codebuild", REGION)
         self._parser = create_parser("json")
         self._sent = 0
+
+    def _connect(self):
+        self._connection = urllib3.HTTPConnectionPool("127.0.0.1", self._port, maxsize=1, timeout=60)
+        self._last = time.monotonic()
 
     def send(self, operation, body):
         """The answer to a request with this body."""
@@ -68,6 +74,10 @@ class Wire:
         request = AWSRequest("POST", self._endpoint, headers=headers, data=body)
         self._signer.add_auth(request)
         signed = dict(request.headers.items())
+        if time.monotonic() - self._last > IDLE_SECONDS:
+            self.close()
+            self._connect()
+        self._last = time.monotonic()
         answer = self._connection.urlopen("POST", "/", body=body, headers=signed, retries=False)
         return answer.status, dict(answer.headers), answer.data
 

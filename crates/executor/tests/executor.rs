@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{BufRead, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent::answer::Answer;
@@ -378,6 +379,28 @@ async fn an_agent_that_hangs_before_taking_the_build_is_given_up() {
     assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn builds_that_begin_together_leave_no_more_waiting_than_wanted() {
+    let builds = tempfile::tempdir().unwrap();
+    let executor = Arc::new(open(builds.path(), 3));
+    for round in 0..6 {
+        let mut launched = tokio::task::JoinSet::new();
+        for build in 0..8 {
+            let executor = executor.clone();
+            let mut plan = plan("finish");
+            plan.uuid = format!("0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3{round:02}{build:02}");
+            launched.spawn(async move { executor.launch(&plan.uuid, &plan).await.unwrap() });
+        }
+        while let Some(link) = launched.join_next().await {
+            until_lost(&mut link.unwrap()).await;
+        }
+        while executor.waiting_agents() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert_eq!(executor.waiting_agents(), 3, "in round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_program_that_is_not_there_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -408,7 +431,7 @@ async fn waiting_agents_leave_with_their_executor() {
     drop(executor);
     // A refill may be under way in the background; what it starts ends as its pool is dropped after it.
     let logs = || fs::read_dir(folder.path()).unwrap().count();
-    tokio::time::timeout(Duration::from_secs(20), async {
+    tokio::time::timeout(Duration::from_secs(60), async {
         while logs() > 0 {
             tokio::task::yield_now().await;
         }

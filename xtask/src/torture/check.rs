@@ -19,7 +19,7 @@ pub(super) use promises::PROMISES;
 pub(super) use survey::Survey;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
-const REST_MAX: Duration = Duration::from_secs(10);
+const REST_MAX: Duration = Duration::from_secs(60);
 
 /// Everything a check may look at.
 pub(super) struct Evidence<'a> {

@@ -138,7 +138,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn await_stopped(process: Pid) -> Result<(), String> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).map_err(|e| e.to_string())?;
         if status.lines().any(|line| line.starts_with("State:\tT")) {

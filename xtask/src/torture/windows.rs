@@ -18,7 +18,7 @@ use super::{Setting, check};
 /// Fewer than where only kills are looked for: each call of theirs stops at us.
 const CLIENTS: usize = 6;
 /// How long the server may take to accept builds again once nothing fails.
-const RECOVERY_MAX: Duration = Duration::from_secs(20);
+const RECOVERY_MAX: Duration = Duration::from_secs(60);
 /// How far in a single call that fails may lie.
 const POINTS: usize = 150;
 

@@ -27,8 +27,8 @@ crate::cases![
 fn a_background_process_goes_on_printing_and_holds_nothing_up() {
     // BS-087
     let ended = Build::of(
-        "  install: {commands: ['(while :; do echo tick; sleep 0.05; done) & echo started']}\n  \
-         build: {commands: ['sleep 0.5', 'echo done']}\n",
+        "  install: {commands: ['(while :; do echo tick; echo >>ticks; sleep 0.05; done) & echo started']}\n  \
+         build: {commands: ['n=$(wc -l <ticks); until [ $(wc -l <ticks) -gt $((n + 1)) ]; do sleep 0.05; done', 'echo done']}\n",
     )
     .run()
     .with(Outcome::Succeeded);

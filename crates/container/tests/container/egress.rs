@@ -72,15 +72,18 @@ fn tries(tester: &mut Tester, address: &str, port: u16) -> String {
     tester.run(&process).1.trim_end().to_owned()
 }
 
-fn interfaces() -> Vec<String> {
-    let names = fs::read_dir("/sys/class/net").unwrap().map(|entry| entry.unwrap().file_name());
-    names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with("bldyr")).collect()
+/// The host's interface that has this address, as others come and go.
+fn interface_with(address: &str) -> PathBuf {
+    let listed = Command::new("ip").args(["-oneline", "-4", "addr", "show", "to", address]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let name = listed.split_whitespace().nth(1).unwrap_or_else(|| panic!("{address} is nobody's"));
+    assert!(name.starts_with("bldyr"), "{listed}");
+    Path::new("/sys/class/net").join(name)
 }
 
 pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
     let outside = Outside::new();
     container::prepare_egress(&[]).unwrap();
-    let before = interfaces();
     let mut tester = tester();
     assert_eq!(tries(&mut tester, OUTSIDE, 8000), "came through b'out'");
 
@@ -92,6 +95,8 @@ pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
          print(socket.inet_ntoa(bytes.fromhex([f[2] for f in r if f[1]=='00000000'][0])[::-1]))\"",
     );
     TcpStream::connect((gateway.as_str(), port)).unwrap();
+    let interface = interface_with(&gateway);
+    assert!(interface.exists());
     // The host, by each of its names.
     for address in [HOST, &gateway] {
         assert!(tries(&mut tester, address, port).starts_with("refused"), "{address}");
@@ -120,8 +125,7 @@ pub(crate) fn the_network_that_leads_out_leads_nowhere_else() {
     container::prepare_egress(&[]).unwrap();
     assert!(tries(&mut tester, PRIVATE, 8000).starts_with("refused"));
     tester.end();
-    let left: Vec<String> = interfaces().into_iter().filter(|name| !before.contains(name)).collect();
-    assert!(left.is_empty(), "{left:?}");
+    assert!(!interface.exists(), "{} is left", interface.display());
     drop(outside);
 }
 
@@ -392,11 +396,14 @@ fn as_an_ordinary_user() {
     container::sweep(&place.name(), &place.scratch()).unwrap();
 }
 
-/// How many processes of this user's carry packets.
+/// How many processes of this case's carry packets: they are in its process group.
 fn carriers() -> usize {
+    let ours = rustix::process::getpgrp().as_raw_nonzero().to_string();
     let is_one = |process: &PathBuf| {
-        let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
-        name.trim() == "slirp4netns" && fs::metadata(process).is_ok_and(|it| it.uid() == USER)
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // Behind the name come the state, the parent and the group.
+        stat.contains("(slirp4netns)")
+            && stat.rsplit(") ").next().is_some_and(|rest| rest.split(' ').nth(2) == Some(ours.as_str()))
     };
     fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(is_one).count()
 }

