@@ -84,8 +84,37 @@ impl Drop for Prepared {
 }
 
 pub(crate) fn must_be_single_threaded() -> Result<(), Error> {
-    let threads = std::fs::read_dir("/proc/self/task").doing("count the threads")?.count();
-    if threads == 1 { Ok(()) } else { Err(Error::Threads(threads)) }
+    match threads().doing("count the threads")? {
+        1 => Ok(()),
+        threads => Err(Error::Threads(threads)),
+    }
+}
+
+/// Threads of this process that may still do something. One that has been joined is listed until the kernel has buried it, which takes as long
+/// as others have the processors; from when it is marked as exiting, before its join returns, it runs nothing of the program's any more.
+fn threads() -> io::Result<usize> {
+    let mut count = 0;
+    for thread in std::fs::read_dir("/proc/self/task")? {
+        match std::fs::read_to_string(thread?.path().join("stat")) {
+            Ok(stat) => count += usize::from(!is_exiting(&stat)),
+            Err(error) if is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(count)
+}
+
+/// The flags are the seventh field after the name, which is in parentheses and may hold anything.
+fn is_exiting(stat: &str) -> bool {
+    const PF_EXITING: u32 = 4;
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let flags = fields.split_ascii_whitespace().nth(6).and_then(|flags| flags.parse::<u32>().ok());
+    flags.is_some_and(|flags| flags & PF_EXITING != 0)
+}
+
+/// The thread, since it was listed.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH))
 }
 
 fn must_be_a_name(name: &str) -> Result<(), Error> {

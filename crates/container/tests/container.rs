@@ -110,6 +110,7 @@ const CASES: &[Case] = cases![
     Both several_containers_live_side_by_side,
     Both a_prepared_place_that_is_not_used_leaves_nothing,
     Both a_caller_with_threads_is_refused,
+    Root a_thread_that_has_ended_is_none_any_more,
     Both senseless_specs_are_refused_and_leave_nothing,
     Both the_report_tells_what_is_possible,
     Both a_container_within_a_container_is_refused_with_the_reason,
@@ -867,6 +868,41 @@ fn a_caller_with_threads_is_refused() {
     assert!(matches!(Prepared::new("with-threads"), Err(Error::Threads(2))));
     drop(sender);
     let _ = thread.join().unwrap();
+}
+
+/// A tracer keeps the thread where the kernel has it for a moment after every join: ended, and still listed.
+fn a_thread_that_has_ended_is_none_any_more() {
+    let (sender, receiver) = std::sync::mpsc::channel::<()>();
+    let (tell, told) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        tell.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
+        let _ = receiver.recv();
+    });
+    let thread_id = told.recv().unwrap();
+    let (holding, hold) = rustix::pipe::pipe().unwrap();
+    let (release, released) = rustix::pipe::pipe().unwrap();
+    // SAFETY: the child makes system calls only.
+    let tracer = unsafe { libc::fork() };
+    if tracer == 0 {
+        drop(released);
+        // SAFETY: no pointer is passed.
+        let traced = unsafe { libc::ptrace(libc::PTRACE_SEIZE, thread_id, 0, 0) };
+        let _ = rustix::io::write(&hold, &[u8::from(traced == 0)]);
+        let _ = rustix::io::read(&release, &mut [0_u8]);
+        // SAFETY: it ends.
+        unsafe { libc::_exit(0) };
+    }
+    let mut is_held = [0];
+    fs::File::from(holding).read_exact(&mut is_held).unwrap();
+    assert_eq!(is_held, [1], "the thread cannot be traced");
+    drop(sender);
+    thread.join().unwrap();
+    assert_eq!(fs::read_dir("/proc/self/task").unwrap().count(), 2);
+    let prepared = Prepared::new("with-an-ended-thread").map(drop);
+    drop(released);
+    // SAFETY: nobody is told the status.
+    unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };
+    prepared.unwrap();
 }
 
 fn senseless_specs_are_refused_and_leave_nothing() {

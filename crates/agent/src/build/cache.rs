@@ -70,6 +70,8 @@ struct Shown {
     /// Where changes land in a scratch folder; the same for each container of the build, and for builds that begin where it was.
     upper: String,
     beneath: Vec<Layer>,
+    /// It could not be shown, so that nothing of this build is in it: what is kept of it stays as it is.
+    has_failed: bool,
 }
 
 impl Shown {
@@ -310,7 +312,7 @@ impl Build<'_> {
             let inside = self.source_folder.join(&folder);
             let upper = format!("cache-{}", &digest(&[&folder])[..16]);
             let beneath = entry.remove(&folder).unwrap_or_default();
-            shown.push(Shown { folder, inside, upper, beneath });
+            shown.push(Shown { folder, inside, upper, beneath, has_failed: false });
         }
         let lines: Vec<String> = shown
             .iter()
@@ -331,10 +333,11 @@ impl Build<'_> {
         let Some(Cache { place: Place::Layers { layers, shown, .. }, .. }) = &mut self.cache else {
             return Ok(());
         };
-        let folders: Vec<CachedFolder> = shown.iter().map(|shown| shown.folder_on(layers)).collect();
+        let showable = shown.iter().filter(|shown| !shown.has_failed);
+        let folders: Vec<CachedFolder> = showable.map(|shown| shown.folder_on(layers)).collect();
         let failed = self.show_folders(&folders)?;
         if let Some(Cache { place: Place::Layers { shown, .. }, .. }) = &mut self.cache {
-            shown.retain(|shown| !failed.contains(&shown.upper));
+            shown.iter_mut().for_each(|shown| shown.has_failed |= failed.contains(&shown.upper));
         }
         self.note_cached(folders);
         Ok(())
@@ -388,8 +391,11 @@ impl Build<'_> {
         let lines: Vec<String> = match &mut cache.place {
             Place::Archives(_) => return self.pack_cache(),
             Place::Layers { shown, is_saved, .. } => {
-                *is_saved = true;
-                shown.iter().map(|shown| format!("Saving the cache of {}", shown.inside.display())).collect()
+                let to_save = shown.iter().filter(|shown| !shown.has_failed);
+                let lines: Vec<String> =
+                    to_save.map(|shown| format!("Saving the cache of {}", shown.inside.display())).collect();
+                *is_saved = !lines.is_empty();
+                lines
             }
         };
         lines.iter().try_for_each(|line| self.say(line))
@@ -458,8 +464,9 @@ impl Build<'_> {
             return;
         };
         let mut written = BTreeMap::new();
-        for Shown { folder, upper, beneath, .. } in &shown {
-            let folders = self.scratches.iter().map(|scratch| scratch.join(upper)).collect();
+        for Shown { folder, upper, beneath, has_failed, .. } in &shown {
+            let scratches = self.scratches.iter().filter(|_| !has_failed);
+            let folders = scratches.map(|scratch| scratch.join(upper)).collect();
             written.insert(folder.clone(), Written { beneath: beneath.clone(), folders });
         }
         let saved = if is_saved { layers.save(&wanted, &written) } else { Ok(None) };

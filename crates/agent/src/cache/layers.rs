@@ -134,11 +134,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<Option<T>>
 }
 
 fn sweep_scope(path: &Path) -> io::Result<u64> {
-    let lease = File::options().create(true).append(true).mode(0o600).open(path.join(LEASE))?;
-    match flock(&lease, FlockOperation::NonBlockingLockExclusive) {
-        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(0),
-        other => other?,
-    }
+    let Some(_lease) = alone(path)? else { return Ok(0) };
     let entries = entries(path)?;
     let layers = entries.iter().flat_map(|(_, entry)| entry.folders.values().flatten());
     let named: BTreeSet<&str> = layers.map(|layer| layer.name.as_str()).collect();
@@ -152,10 +148,51 @@ fn sweep_scope(path: &Path) -> io::Result<u64> {
         }
     }
     if entries.is_empty() {
-        // Whoever opens it now finds out that it is gone, and makes it anew.
-        snapshots::gone(fs::remove_dir_all(path))?;
+        vanish(path)?;
     }
     Ok(freed)
+}
+
+/// The lease on the scope in `path`, if nobody else has it.
+fn alone(path: &Path) -> io::Result<Option<File>> {
+    match File::options().append(true).open(path.join(LEASE)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        lease => exclusive(lease?, path),
+    }
+}
+
+fn exclusive(lease: File, path: &Path) -> io::Result<Option<File>> {
+    match flock(&lease, FlockOperation::NonBlockingLockExclusive) {
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        other => other?,
+    }
+    Ok(is_current(&lease, path).then_some(lease))
+}
+
+/// Whether what was locked is still the scope's: it may have been swept away as a whole before, and made anew by somebody else.
+fn is_current(lease: &File, path: &Path) -> bool {
+    fs::metadata(path.join(LEASE)).is_ok_and(|now| {
+        lease.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino()))
+    })
+}
+
+/// Removes the scope itself. Its lease goes last: whoever opens the scope waits for it up to there, finds out that it is gone, and makes
+/// the scope anew; from there on all is theirs.
+fn vanish(path: &Path) -> io::Result<()> {
+    for part in [LAYERS, ENTRIES] {
+        snapshots::gone(fs::remove_dir_all(path.join(part)))?;
+    }
+    for file in fs::read_dir(path)? {
+        let file = file?;
+        if file.file_name() != LEASE && file.file_type()?.is_file() {
+            snapshots::gone(fs::remove_file(file.path()))?;
+        }
+    }
+    snapshots::gone(fs::remove_file(path.join(LEASE)))?;
+    match fs::remove_dir(path) {
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+        removed => snapshots::gone(removed),
+    }
 }
 
 /// A build's hold on the layers of a scope: while it lives, none is removed.
@@ -186,38 +223,36 @@ pub(crate) struct Written {
     pub(crate) folders: Vec<PathBuf>,
 }
 
+/// The lease on the scope in `path`, which is made if it is not there. `None`: it was swept away meanwhile.
+fn shared(path: &Path) -> io::Result<Option<File>> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    let lease = File::options().create(true).append(true).mode(0o600).open(path.join(LEASE))?;
+    flock(&lease, FlockOperation::LockShared)?;
+    Ok(is_current(&lease, path).then_some(lease))
+}
+
 impl Layers {
     pub(crate) fn open(folder: &Path, scope: &Scope, uuid: &str) -> io::Result<Layers> {
         let path = folder.join(scope.id());
-        loop {
-            for part in [LAYERS, ENTRIES] {
-                DirBuilder::new().recursive(true).mode(0o700).create(path.join(part))?;
-            }
-            let lease = File::options().create(true).append(true).mode(0o600).open(path.join(LEASE));
-            let lease = match lease {
+        let lease = loop {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            match shared(&path) {
+                Ok(Some(lease)) => break lease,
+                Ok(None) => {}
                 // Swept away as a whole, just now.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            };
-            flock(&lease, FlockOperation::LockShared)?;
-            let is_same = fs::metadata(path.join(LEASE)).is_ok_and(|now| {
-                lease.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (now.dev(), now.ino()))
-            });
-            if is_same {
-                for part in [LAYERS, ENTRIES] {
-                    DirBuilder::new().recursive(true).mode(0o700).create(path.join(part))?;
-                }
-                replace(&path.join(SCOPE), uuid, &serde_json::to_vec_pretty(scope)?)?;
-                return Ok(Layers {
-                    folder: folder.to_owned(),
-                    path,
-                    scope: scope.clone(),
-                    uuid: uuid.to_owned(),
-                    made: 0,
-                    lease,
-                });
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
             }
+        };
+        for part in [LAYERS, ENTRIES] {
+            DirBuilder::new().recursive(true).mode(0o700).create(path.join(part))?;
         }
+        replace(&path.join(SCOPE), uuid, &serde_json::to_vec_pretty(scope)?)?;
+        let (folder, scope) = (folder.to_owned(), scope.clone());
+        Ok(Layers { folder, path, scope, uuid: uuid.to_owned(), made: 0, lease })
     }
 
     /// The entry itself, or the newest whose key begins with a fallback key; the first fallback key that finds one decides.
@@ -389,4 +424,24 @@ fn replace(path: &Path, unique: &str, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&unseen, path)?;
     File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_on_what_was_made_anew_since_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("scope");
+        drop(shared(&path).unwrap().unwrap());
+        let slow = File::open(path.join(LEASE)).unwrap();
+        vanish(&path).unwrap();
+        assert!(!path.exists() && alone(&path).unwrap().is_none());
+        let later = shared(&path).unwrap().unwrap();
+        assert!(exclusive(slow, &path).unwrap().is_none());
+        assert!(alone(&path).unwrap().is_none());
+        drop(later);
+        assert!(alone(&path).unwrap().is_some());
+    }
 }

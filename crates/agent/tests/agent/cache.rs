@@ -30,6 +30,7 @@ crate::cases![
     builds_at_the_same_time_do_not_disturb_each_other,
     paths_that_are_no_folder_of_the_builds_are_skipped,
     a_link_in_the_source_cannot_lead_a_local_cache_out,
+    what_could_not_be_shown_stays_as_it_was_kept,
     builds_that_are_not_trusted_find_and_do_not_save,
     a_cache_that_is_not_there_is_said,
     an_s3_cache_without_paths_holds_what_common_tools_have_downloaded,
@@ -393,6 +394,19 @@ fn a_link_in_the_source_cannot_lead_a_local_cache_out() {
         std::os::unix::fs::symlink("/opt/buildyard-kept", build.folder.path().join("source/kept")).unwrap();
         build.run().with(Outcome::Succeeded);
     }
+}
+
+fn what_could_not_be_shown_stays_as_it_was_kept() {
+    // SA-095
+    let world = World::new(true);
+    world.run(PATHS, &["echo one >kept/a && echo one >/root/.kept/b"]);
+    let build = world.build(PATHS, &["echo two >/root/.kept/b"]);
+    std::os::unix::fs::symlink("/nowhere/to/be/found", build.folder.path().join("source/kept")).unwrap();
+    let ended = build.run().with(Outcome::Succeeded);
+    assert!(ended.log.contains("Unable to cache /codebuild/output/src123/src/kept: "), "{}", ended.log);
+    assert!(ended.said("Saving the cache of /root/.kept"), "{}", ended.log);
+    assert!(!ended.said("Saving the cache of /codebuild/output/src123/src/kept"), "{}", ended.log);
+    assert_eq!(world.run(PATHS, &["cat kept/a /root/.kept/b"]).output(), ["one", "two"]);
 }
 
 fn builds_that_are_not_trusted_find_and_do_not_save() {
