@@ -1,9 +1,10 @@
 //! Makes much history out of little: copies each project's first build until there are so many builds in all.
 //! `cargo run --release -p store --example fill FOLDER|URL BUILDS`, while no server has the records.
 
-use std::path::Path;
+#[path = "../src/records/key.rs"]
+mod key;
 
-use sha2::{Digest, Sha256};
+use std::path::Path;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -71,10 +72,8 @@ const DOCUMENTS: &str = "
     JOIN build_documents d ON d.key = m.key
     WHERE NOT EXISTS (SELECT 1 FROM build_documents e WHERE e.key = b.key)";
 
-/// As the store makes it: what it finds in the end shows whether it is the same.
 fn key((_, account, region, id): &Copy) -> i64 {
-    let digest = Sha256::digest(format!("{account}\0{region}\0{id}"));
-    (u64::from_be_bytes(*digest.first_chunk().expect("32 bytes")) >> 1).cast_signed()
+    key::key(account, region, id)
 }
 
 /// The projects take turns.

@@ -12,6 +12,7 @@ mod address;
 mod builds;
 mod by_hand;
 mod connection;
+mod key;
 mod logs;
 mod page;
 mod projects;

@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use sha2::{Digest, Sha256};
-
+use super::key::key;
 use super::page::{self, Order, Page, Paged};
 use super::sql::{Columns, Sql, Value, count, one_of, text};
 use super::{Records, Scope};
@@ -398,13 +397,6 @@ fn delete(sql: &Sql<'_>, scope: &Scope, id: &str) -> Result<Deletion> {
             Ok(Deletion::Deleted)
         }
     }
-}
-
-/// Where a build's document is: the first 63 bits of a SHA-256. Two builds with the same are not accepted.
-fn key(account: &str, region: &str, id: &str) -> i64 {
-    let digest = Sha256::digest(format!("{account}\0{region}\0{id}"));
-    let first = digest.first_chunk().expect("a SHA-256 has 32 bytes");
-    (u64::from_be_bytes(*first) >> 1).cast_signed()
 }
 
 /// A part of a migration: gives keys to the builds that are there.

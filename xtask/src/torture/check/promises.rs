@@ -14,8 +14,9 @@ use crate::torture::ledger::{Known, Ledger};
 
 use super::{Evidence, Promise};
 
-/// How long a stop may take.
+/// How long a stop may take, and how long what is left over may stay.
 const STOP_MAX: Duration = Duration::from_secs(10);
+const REST_MAX: Duration = Duration::from_secs(60);
 /// Ready again, at most, in a hundred starts but one.
 const READY_MAX_MS: f64 = 1000.0;
 const PHASES: [&str; 11] = [
@@ -332,10 +333,10 @@ fn nothing_stays(evidence: &Evidence) -> Vec<String> {
     if !evidence.survey.is_quiet {
         return Vec::new();
     }
-    let deadline = Instant::now() + evidence.rest_max;
+    let deadline = Instant::now() + REST_MAX;
     loop {
         let left = left_over(evidence);
-        if left.is_empty() || Instant::now() > deadline {
+        if left.is_empty() || !evidence.is_patient || Instant::now() > deadline {
             return left;
         }
         std::thread::sleep(Duration::from_millis(50));

@@ -93,7 +93,7 @@ impl Case {
 
     fn broken(&self) -> Vec<&'static str> {
         let Case { yard, ledger, survey, .. } = self;
-        let evidence = Evidence { yard, ledger, survey, cgroups: &self.cgroups(), rest_max: Duration::ZERO };
+        let evidence = Evidence { yard, ledger, survey, cgroups: &self.cgroups(), is_patient: false };
         let broken = PROMISES.iter().filter(|promise| !(promise.check)(&evidence).is_empty());
         broken.map(|promise| promise.name).collect()
     }
