@@ -282,6 +282,8 @@ fn wrong_artifact(id: &str, build: &Value, bucket: &Path) -> Option<String> {
     }
     match unzipped(&object) {
         Ok(text) if text == kind::made(id) => None,
+        // Its command could write no more of it. What it made is uploaded all the same.
+        Ok(text) if !has_succeeded && kind::made(id).starts_with(&text) => None,
         Ok(text) => Some(format!("the artifact of {id} has {} bytes of something else", text.len())),
         Err(reason) => Some(format!("the artifact of {id} is not whole: {reason}")),
     }
