@@ -53,6 +53,16 @@ impl Findings {
             _ => Err(Error::OtherKind),
         }
     }
+
+    /// Puts what was written by programs, which may be anything, through `change`: the texts of the cases that are kept.
+    pub fn change_texts(&mut self, change: impl Fn(&str) -> String) {
+        let Findings::Tests(tests) = self else { return };
+        for case in &mut tests.cases {
+            for text in [&mut case.prefix, &mut case.name, &mut case.suite, &mut case.message] {
+                *text = change(text);
+            }
+        }
+    }
 }
 
 /// Reads one file of this format.

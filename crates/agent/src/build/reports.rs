@@ -213,7 +213,9 @@ impl Build<'_> {
         for selection in wanted.selections {
             self.read_files(&selection, &mut reading)?;
         }
-        let Reading { findings, export, files, mut complaints } = reading;
+        let Reading { mut findings, export, files, mut complaints } = reading;
+        // What a test prints of a secret is no more for everybody here than it is in the log.
+        findings.change_texts(|text| self.session.log.masked(text));
         if files == 0 {
             complaints.push("no matching report paths found".into());
         } else if let Some(export) = export

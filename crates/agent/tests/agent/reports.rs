@@ -12,6 +12,7 @@ use crate::world::{Build, Ended};
 crate::cases![
     reports_are_made_though_the_build_failed,
     a_broken_report_file_is_named_and_leaves_the_report_incomplete,
+    what_is_masked_in_the_log_is_masked_in_reports,
     a_report_group_of_another_account_fails_the_build,
     report_files_are_discovered_unless_a_command_says_otherwise,
 ];
@@ -62,6 +63,15 @@ fn reports_are_made_though_the_build_failed() {
     assert_eq!(found[1], ("report/demo-none".to_owned(), None, false));
     assert!(ended.said("Report demo-none: no matching report paths found"), "{}", ended.log);
     assert_eq!(ended.phase(Phase::UploadArtifacts).unwrap().0, Outcome::Succeeded);
+}
+
+// BS-052
+fn what_is_masked_in_the_log_is_masked_in_reports() {
+    let told = "<testsuite name='s'><testcase name='a'><failure message='id=AKIAIOSFODNN7EXAMPLE.'/></testcase></testsuite>";
+    let ended = build(&[&write("a.xml", told)], "unit: {files: [a.xml]}", &["demo-unit"], false);
+    let found = reports(&ended);
+    let [(_, Some(Findings::Tests(tests)), true)] = &found[..] else { panic!("{found:?}\n{}", ended.log) };
+    assert_eq!((tests.cases[0].name.as_str(), tests.cases[0].message.as_str()), ("a", "id=***."));
 }
 
 // IN-100, BS-113
