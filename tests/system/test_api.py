@@ -145,6 +145,20 @@ def test_projects_are_made_changed_listed_and_deleted(codebuild, name):
     assert error_of(codebuild.api.update_project, name=name)[0] == "ResourceNotFoundException"
 
 
+# SA-062
+def test_artifacts_without_a_name_are_called_as_their_project_and_secondary_ones_by_their_identifier(codebuild, name):
+    target = {"type": "S3", "location": "bucket"}
+    made = codebuild.create_project(
+        name,
+        INLINE,
+        artifacts=target | {"artifactIdentifier": "first"},
+        secondaryArtifacts=[target | {"artifactIdentifier": "second"}],
+    )
+    assert (made["artifacts"]["name"], made["artifacts"]["artifactIdentifier"]) == (name, "first")
+    assert [one["name"] for one in made["secondaryArtifacts"]] == ["second"]
+    codebuild.api.delete_project(name=name)
+
+
 def test_what_does_not_exist_is_said_not_to_exist(codebuild):
     unknown = "nobody:00000000-0000-4000-8000-000000000000"
     for call in (codebuild.api.stop_build, codebuild.api.retry_build):

@@ -76,6 +76,20 @@ def test_a_public_project_its_builds_and_logs_are_read_by_alias(server, codebuil
     assert "".join(lines) == codebuild.log(builds[2]) and "hello-public\n" in lines
 
 
+# AP-067, IN-122
+def test_a_public_project_without_a_role_shows_its_builds_and_no_logs(server, codebuild, name):
+    codebuild.create_project(name, json.dumps(spec(build=["echo read-by-the-role"])))
+    asked = {"projectArn": f"arn:aws:codebuild:{REGION}:{ACCOUNT}:project/{name}", "projectVisibility": "PUBLIC_READ"}
+    alias = codebuild.api.update_project_visibility(**asked)["publicProjectAlias"]
+    build = f"{alias}:{codebuild.run(name)['id'].split(':')[1]}"
+    assert call(server, "GetPublicBuild", publicBuildAlias=build)[0] == 200
+    status, refused = call(server, "GetCloudWatchLogsForPublicBuild", publicBuildAlias=build)
+    assert status == 400 and "resourceAccessRole" in refused["message"]
+    assert codebuild.api.update_project_visibility(**asked, resourceAccessRole=ROLE)["publicProjectAlias"] == alias
+    status, shown = call(server, "GetCloudWatchLogsForPublicBuild", publicBuildAlias=build)
+    assert status == 200 and "read-by-the-role\n" in shown["logs"]
+
+
 # AP-160, AP-161
 def test_what_is_not_public_now_is_not_there(server, codebuild, public, name):
     arn, alias = public

@@ -143,6 +143,15 @@ def test_a_group_of_another_account_fails_the_build(codebuild, name):
     assert build["buildStatus"] == "FAILED" and "theirs" in json.dumps(build, default=str)
 
 
+# AP-090
+def test_an_exports_key_is_told_as_it_was_written_also_where_nothing_is_encrypted(codebuild, name):
+    destination = {"bucket": "bucket", "encryptionKey": "arn:aws:kms:us-east-1:123456789012:key/some", "encryptionDisabled": True}
+    export = {"exportConfigType": "S3", "s3Destination": destination}
+    group = codebuild.api.create_report_group(name=name, type="TEST", exportConfig=export)["reportGroup"]
+    assert group["exportConfig"]["s3Destination"] == destination | {"path": "", "packaging": "NONE"}
+    codebuild.api.delete_report_group(arn=group["arn"])
+
+
 # IN-111
 @pytest.mark.parametrize("packaging", ["NONE", "ZIP"])
 def test_a_groups_files_are_exported_as_they_were(codebuild, name, packaging):

@@ -108,7 +108,7 @@ if shutil.which("terraform") and TERRAFORM_MIRROR:
 
     # AP-053, AP-054, AP-060..063, AP-110..115
     def test_terraform_sees_no_change_where_nothing_has_changed(server, codebuild, tmp_path):
-        shutil.copy(FILES / "terraform/main.tf", tmp_path)
+        shutil.copytree(FILES / "terraform", tmp_path, dirs_exist_ok=True)
         mirror = f'filesystem_mirror {{ path = "{TERRAFORM_MIRROR}" }}'
         (tmp_path / "terraformrc").write_text(f"provider_installation {{\n  {mirror}\n}}\n")
         variables = {"TF_CLI_CONFIG_FILE": str(tmp_path / "terraformrc"), "TF_VAR_endpoint": server.endpoint}
@@ -125,11 +125,16 @@ if shutil.which("terraform") and TERRAFORM_MIRROR:
             assert done.returncode == 0, done.stdout + done.stderr
             return done.stdout
 
-        another = {"TF_VAR_description": "Another"}
+        another = {"TF_VAR_description": "Another", "TF_VAR_changed": "true"}
         terraform("init", "-input=false")
-        assert "4 added, 0 changed, 0 destroyed" in terraform("apply", "-auto-approve")
+        assert "9 added, 0 changed, 0 destroyed" in terraform("apply", "-auto-approve")
         assert "No changes." in terraform("plan", "-detailed-exitcode")
-        assert "0 added, 1 changed, 0 destroyed" in terraform("apply", "-auto-approve", **another)
+        terraform("apply", "-refresh-only", "-auto-approve")
+        assert "No changes." in terraform("plan", "-refresh-only", "-detailed-exitcode")
+        assert "0 added, 6 changed, 0 destroyed" in terraform("apply", "-auto-approve", **another)
         assert "No changes." in terraform("plan", "-detailed-exitcode", **another)
-        assert "4 destroyed" in terraform("destroy", "-auto-approve", **another)
-        assert codebuild.api.batch_get_projects(names=["terraform-small", "terraform-large"])["projects"] == []
+        assert "0 added, 6 changed, 0 destroyed" in terraform("apply", "-auto-approve")
+        assert "No changes." in terraform("plan", "-detailed-exitcode")
+        assert "9 destroyed" in terraform("destroy", "-auto-approve")
+        names = ["terraform-small", "terraform-large", "terraform-batch", "terraform-pipeline", "terraform-public"]
+        assert codebuild.api.batch_get_projects(names=names)["projects"] == []

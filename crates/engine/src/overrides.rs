@@ -22,7 +22,7 @@ pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_
     let secondary_sources = secondary_sources.unwrap_or_default().into_iter().map(complete_source);
     let secondary_artifacts = over.secondary_artifacts_override.or(project.secondary_artifacts);
     let secondary_artifacts = secondary_artifacts.unwrap_or_default().into_iter();
-    let secondary_artifacts = secondary_artifacts.map(|one| project::complete_artifacts(one, &name));
+    let secondary_artifacts = secondary_artifacts.map(|one| project::complete_secondary(one, &name));
     let artifacts = over.artifacts_override.or(project.artifacts).unwrap_or_default();
     let role = over.service_role_override.map(|role| project::role_arn(&role, setting)).transpose()?;
     Ok(Project {

@@ -210,13 +210,19 @@ fn secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifa
         // COMPAT: SA-060.
         return Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts");
     }
-    complete_artifacts(artifacts, project)
+    complete_secondary(artifacts, project)
 }
 
-/// Checks artifacts and fills in their defaults (SA-062).
-pub(crate) fn complete_artifacts(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
+/// Secondary artifacts that nothing names are called by their identifier, lest two lie at one place.
+pub(crate) fn complete_secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
+    let identifier = artifacts.artifact_identifier.clone().filter(|text| !text.is_empty());
+    complete_artifacts(artifacts, identifier.as_deref().unwrap_or(project))
+}
+
+/// Checks artifacts and fills in their defaults (SA-062); what nothing names is called `fallback`.
+pub(crate) fn complete_artifacts(artifacts: ProjectArtifacts, fallback: &str) -> Result<ProjectArtifacts> {
     match required(artifacts.r#type.clone(), "artifacts.type")? {
-        ArtifactsType::S3 => complete_s3_artifacts(artifacts, project),
+        ArtifactsType::S3 => complete_s3_artifacts(artifacts, fallback),
         ArtifactsType::Unknown(_) => Error::invalid("Invalid type provided: Artifact type"),
         kind => {
             check_unused_artifact_members(&artifacts, &kind)?;
@@ -225,14 +231,13 @@ pub(crate) fn complete_artifacts(artifacts: ProjectArtifacts, project: &str) -> 
     }
 }
 
-fn complete_s3_artifacts(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
+fn complete_s3_artifacts(artifacts: ProjectArtifacts, fallback: &str) -> Result<ProjectArtifacts> {
     if artifacts.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Invalid artifacts: location is required for artifact type S3");
     }
-    let identifier = artifacts.artifact_identifier.clone();
     let given = artifacts.name.filter(|name| !name.is_empty());
     Ok(ProjectArtifacts {
-        name: given.or(identifier).or_else(|| Some(project.to_string())),
+        name: given.or_else(|| Some(fallback.to_string())),
         namespace_type: artifacts.namespace_type.or(Some(ArtifactNamespace::None)),
         packaging: artifacts.packaging.or(Some(ArtifactPackaging::None)),
         encryption_disabled: artifacts.encryption_disabled.or(Some(false)),

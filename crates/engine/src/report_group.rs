@@ -89,7 +89,7 @@ fn complete(export: ReportExportConfig, setting: Setting<'_>) -> Result<ReportEx
         path: Some(to.path.unwrap_or_default()),
         packaging: Some(to.packaging.unwrap_or(ReportPackagingType::None)),
         encryption_key: if is_plain {
-            None
+            to.encryption_key
         } else {
             Some(project::encryption_key(to.encryption_key, setting))
         },

@@ -83,10 +83,11 @@ impl Engine {
     }
 
     /// A public build's log from its beginning, an event each. There is a token for as long as there may be more.
-    /// COMPAT: AP-160.
+    /// COMPAT: AP-160, IN-122 it is by the project's role that visitors read logs.
     ///
     /// # Errors
-    /// As [`Engine::get_public_project`]; [`Error::InvalidInput`] for a token that is not of this list.
+    /// As [`Engine::get_public_project`]; [`Error::InvalidInput`] for a token that is not of this list, and for a
+    /// project without a `resourceAccessRole`.
     pub async fn get_cloud_watch_logs_for_public_build(
         &self,
         input: GetCloudWatchLogsForPublicBuildInput,
@@ -94,6 +95,9 @@ impl Engine {
         let given = required(input.public_build_alias, "publicBuildAlias")?;
         let (public, id) = self.public_build_id(&given).await?;
         let order = self.order(&public.scope, &id).await?.ok_or_else(|| no_such_alias(&given))?;
+        if public.project.resource_access_role.is_none() {
+            return Error::invalid("Logs of a public build need the resourceAccessRole of its project");
+        }
         let from = match paging::after(input.next_token.as_deref()) {
             Some(token) => {
                 token.parse().map_err(|_| Error::InvalidInput(format!("Invalid next token: {token}")))?

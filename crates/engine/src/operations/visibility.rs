@@ -19,7 +19,7 @@ impl Engine {
     /// Makes a project public, or private again. COMPAT: AP-067 the alias is the same whenever it is public.
     ///
     /// # Errors
-    /// [`Error::InvalidInput`], among others for PUBLIC_READ without a role; [`Error::NotFound`].
+    /// [`Error::InvalidInput`]; [`Error::NotFound`].
     pub async fn update_project_visibility(
         &self,
         caller: &Caller,
@@ -36,11 +36,7 @@ impl Engine {
         let name = self.project_name(caller, &arn).ok_or_else(|| self.no_such_project(caller, &arn))?;
         let project = self.project(caller, &arn).await?;
         let role = role.or(project.resource_access_role);
-        let is_public = visibility == ProjectVisibilityType::PublicRead;
-        if is_public && role.is_none() {
-            return Error::invalid("Invalid resourceAccessRole: projectVisibility PUBLIC_READ needs a role");
-        }
-        let alias = match is_public {
+        let alias = match visibility == ProjectVisibilityType::PublicRead {
             true => {
                 let fresh = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
                 Some(self.shared.records.project_alias(&self.scope(caller), &name, &fresh).await?)
