@@ -1,7 +1,7 @@
 """Tools that manage and look at CodeBuild projects of AWS, as they are published: Ansible, awslogs, Cloud Custodian, Prowler, Terraform.
 
-`./test` installs them below target/clients; BUILDYARD_TEST_CLIENTS names another place. Terraform and its AWS provider are
-in no registry of packages: its test is there if `terraform` is, and BUILDYARD_TEST_TERRAFORM names a folder that mirrors the provider.
+`./test` installs them below target/clients; BUILDYARD_TEST_CLIENTS names another place. Terraform's AWS
+provider is in no registry of packages: its test is there if `terraform` is, and BUILDYARD_TEST_TERRAFORM names a folder that mirrors the provider.
 """
 
 import csv
