@@ -68,6 +68,8 @@ const ALL_CAPABILITIES: [&str; 38] = [
     "AUDIT_READ",
 ];
 
+const OPEN_FILES: u64 = 65_536;
+
 /// Where things are on this host.
 pub(super) struct Place<'a> {
     /// The build's folder.
@@ -117,7 +119,10 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         "CapDrop": ["ALL"],
         "CapAdd": CAPABILITIES,
         "SecurityOpt": ["no-new-privileges"],
-        "Ulimits": [{ "Name": "nofile", "Soft": open_files(), "Hard": open_files() }],
+        "Ulimits": [
+            ulimit("nofile", Resource::Nofile, Some(OPEN_FILES)),
+            ulimit("nproc", Resource::Nproc, process_numbers()),
+        ],
         "LogConfig": { "Type": "none", "Config": {} },
         "RestartPolicy": { "Name": "no" },
         // Memory and swap together; 0 is no limit.
@@ -133,10 +138,16 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
     config
 }
 
-/// As containers of our own have them, and no more than this host gives: a daemon may ask for more than it can have.
-fn open_files() -> u64 {
-    const OPEN_FILES: u64 = 65_536;
-    getrlimit(Resource::Nofile).maximum.map_or(OPEN_FILES, |most| most.min(OPEN_FILES))
+/// As containers of our own have it, and no more than this host gives or `most`: a daemon may ask for more than it can have.
+fn ulimit(name: &str, resource: Resource, most: Option<u64>) -> Value {
+    let given = getrlimit(resource).maximum.into_iter().chain(most).min();
+    let limit = given.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    json!({ "Name": name, "Soft": limit, "Hard": limit })
+}
+
+/// As many processes as this host has numbers for. Podman takes no more for itself, and so has no more to give.
+fn process_numbers() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()
 }
 
 /// COMPAT: EN-090 all that a container engine inside needs. The daemon's own word for it insists on every capability there is, and
