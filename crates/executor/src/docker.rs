@@ -35,6 +35,8 @@ pub struct Docker {
     agents: Embedded,
     daemon: Daemon,
     init: PathBuf,
+    /// A daemon refuses a container that may have more.
+    processors: u64,
     /// Tells our containers from those of others: where the builds' folders are.
     builds: String,
 }
@@ -56,11 +58,11 @@ impl Docker {
         let init = std::path::absolute(&options.init).map_err(Error::folder("find", &options.init))?;
         program::check(&init)?;
         let daemon = Daemon::at(options.socket);
-        daemon.answers().await?;
+        let processors = daemon.processors().await?;
         let builds = options.agents.builds.clone();
         let agents = Embedded::open(options.agents)?;
         let builds = std::fs::canonicalize(&builds).map_err(Error::folder("resolve", &builds))?;
-        Ok(Docker { agents, daemon, init, builds: builds.display().to_string() })
+        Ok(Docker { agents, daemon, init, processors, builds: builds.display().to_string() })
     }
 
     /// As [`Embedded::waiting_agents`].
@@ -97,8 +99,9 @@ impl Docker {
     }
 
     async fn start_container(&self, uuid: &str, plan: &Plan, folder: &Path) -> Result<()> {
-        let wanted =
-            container::wanted(plan, &container::Place { folder, init: &self.init, builds: &self.builds });
+        let Docker { init, builds, processors, .. } = self;
+        let place = container::Place { folder, init, builds, processors: *processors };
+        let wanted = container::wanted(plan, &place);
         let name = container::name(uuid);
         self.daemon.create(&name, &wanted).await?;
         self.daemon.start(&name).await

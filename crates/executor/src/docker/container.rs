@@ -76,6 +76,8 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a Path,
     pub(super) init: &'a Path,
     pub(super) builds: &'a str,
+    /// How many the daemon has.
+    pub(super) processors: u64,
 }
 
 pub(super) fn name(uuid: &str) -> String {
@@ -130,7 +132,7 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         "MemorySwap": limits.memory_bytes.unwrap_or_default(),
         // Init is ours, not the build's.
         "PidsLimit": limits.pids.map_or(0, |pids| pids.saturating_add(1)),
-        "NanoCpus": limits.cpu_millis.unwrap_or_default().saturating_mul(1_000_000),
+        "NanoCpus": nano_cpus(limits.cpu_millis.unwrap_or_default(), place.processors),
     });
     if plan.environment.privileged {
         unconfine(&mut config);
@@ -148,6 +150,11 @@ fn ulimit(name: &str, resource: Resource, most: Option<u64>) -> Value {
 /// As many processes as this host has numbers for. Podman takes no more for itself, and so has no more to give.
 fn process_numbers() -> Option<u64> {
     std::fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()
+}
+
+/// As many as the compute type has, or as there are; 0 is no limit.
+fn nano_cpus(millis: u64, processors: u64) -> u64 {
+    millis.min(processors.saturating_mul(1000)).saturating_mul(1_000_000)
 }
 
 /// COMPAT: EN-090 all that a container engine inside needs. The daemon's own word for it insists on every capability there is, and
@@ -179,5 +186,17 @@ fn network(network: Network) -> &'static str {
         Network::None => "none",
         Network::Egress => "bridge",
         Network::Host => "host",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nano_cpus;
+
+    #[test]
+    fn a_build_has_no_more_processors_than_there_are() {
+        assert_eq!(nano_cpus(2000, 1), 1_000_000_000);
+        assert_eq!(nano_cpus(2000, 8), 2_000_000_000);
+        assert_eq!(nano_cpus(0, 8), 0);
     }
 }

@@ -46,8 +46,14 @@ impl Daemon {
         Daemon { socket }
     }
 
-    pub(super) async fn answers(&self) -> Result<()> {
-        self.succeed(Method::GET, "/_ping", None, "whether it is there").await.map(drop)
+    /// How many processors it has for a container; the daemon must be there.
+    pub(super) async fn processors(&self) -> Result<u64> {
+        let asked = "how many processors it has";
+        let answer = self.succeed(Method::GET, "/info", None, asked).await?;
+        answer.json()["NCPU"]
+            .as_u64()
+            .filter(|count| *count > 0)
+            .ok_or_else(|| Error::Daemon { asked: asked.to_owned(), reason: "it does not say".to_owned() })
     }
 
     /// The image, if the daemon has one of that name.
