@@ -3,7 +3,7 @@
 use agent::journal::{Event, Outcome};
 use executor::Adopted;
 
-use crate::world::{World, outcome_of, processes_of, read_log, text};
+use crate::world::{World, has_processes, outcome_of, processes_of, read_log, text};
 
 crate::cases!(
     Contract:
@@ -108,7 +108,7 @@ fn commands_run_once_whoever_looks(world: &World) {
 fn a_killed_agent_takes_its_environment_with_it(world: &World) {
     let build = world.waits();
     let running = world.launch(&build).until_it_waits();
-    assert!(!processes_of(build.uuid()).is_empty(), "it has processes by which it is known");
+    assert!(has_processes(build.uuid()), "it has processes by which it is known");
     running.killed();
     world.dead(build.uuid());
     assert_eq!(processes_of(build.uuid()), Vec::<u32>::new());

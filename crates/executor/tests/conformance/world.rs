@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent::journal::{Context, Event, Outcome, Phase};
 use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
@@ -448,4 +448,16 @@ pub(crate) fn processes_of(uuid: &str) -> Vec<u32> {
         environment.windows(mark.len()).any(|window| window == mark.as_bytes())
     };
     pids.filter(is_its).collect()
+}
+
+/// Whether it has some. One that is just becoming another program has no environment for a moment.
+pub(crate) fn has_processes(uuid: &str) -> bool {
+    let begun = Instant::now();
+    while processes_of(uuid).is_empty() {
+        if begun.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
 }
