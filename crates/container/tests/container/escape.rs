@@ -78,9 +78,11 @@ pub(crate) struct Witness {
 impl Witness {
     pub(crate) fn new(folder: &Path) -> Witness {
         let mark = format!("witness-{}", std::process::id());
-        let mut process = Command::new("sh");
         // It ends when this process does.
-        process.args(["-c", "read x", &mark]).stdin(Stdio::piped());
+        let process = Command::new("sh").args(["-c", "read x", &mark]).stdin(Stdio::piped()).spawn().unwrap();
+        // A moment passes between its start and its having arguments.
+        let arguments = format!("/proc/{}/cmdline", process.id());
+        assert!(eventually(|| fs::read_to_string(&arguments).is_ok_and(|line| line.contains(&mark))));
         let key = 0x0075_0000 + (std::process::id() & 0xffff) as i32;
         // SAFETY: makes a segment that nobody attaches.
         let shared_memory = unsafe { libc::shmget(key, 4096, libc::IPC_CREAT | 0o666) };
@@ -111,7 +113,7 @@ impl Witness {
         }
         Witness {
             variables: facts.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
-            process: process.spawn().unwrap(),
+            process,
             shared_memory,
             _listeners: [Some(loopback), other].into_iter().flatten().collect(),
             _socket: UnixListener::bind_addr(&SocketAddr::from_abstract_name(&mark).unwrap()).unwrap(),

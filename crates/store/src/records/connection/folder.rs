@@ -13,8 +13,8 @@ use crate::error::{Doing, Error, Result};
 const LOCK: &str = "records.lock";
 
 /// How long a lock that somebody has is tried again. A process that a killed server was just starting has the server's
-/// files until it executes its program.
-const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+/// files until it executes its program, for which it may have to wait where others have the processors.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Held for as long as the returned file is open, and by one process at a time.
