@@ -292,9 +292,7 @@ impl Folder {
         }
         Ok(!listed.is_empty())
     }
-}
 
-impl Folder {
     /// And whatever is in cgroups within.
     fn kill_tree(&self) -> io::Result<bool> {
         let events = match fs::read_to_string(self.path.join("cgroup.events")) {

@@ -59,9 +59,7 @@ impl Layer {
             Content::Tmpfs { .. } => false,
         }
     }
-}
 
-impl Layer {
     /// Against who may mount.
     fn hold(&mut self) -> Result<(), Error> {
         let Content::ReadOnly { host } = &self.content else { return Ok(()) };

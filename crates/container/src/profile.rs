@@ -100,6 +100,7 @@ pub const PROFILE: Profile = Profile {
             answer: libc::EPERM,
             numbers: MOUNTS,
         },
+        Calls { family: "what reaches files past their paths", answer: libc::EPERM, numbers: PAST_PATHS },
         Calls { family: "code in the kernel, and what looks into it", answer: libc::EPERM, numbers: KERNEL },
         Calls {
             family: "keyrings, which are not a namespace",
@@ -260,11 +261,6 @@ const MOUNTS: &[c_long] = &[
     libc::SYS_move_mount,
     libc::SYS_open_tree,
     libc::SYS_mount_setattr,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
 ];
 
 const KERNEL: &[c_long] = &[

@@ -465,8 +465,10 @@ impl Build<'_> {
         };
         let mut written = BTreeMap::new();
         for Shown { folder, upper, beneath, has_failed, .. } in &shown {
-            let scratches = self.scratches.iter().filter(|_| !has_failed);
-            let folders = scratches.map(|scratch| scratch.join(upper)).collect();
+            let folders = match has_failed {
+                true => Vec::new(),
+                false => self.scratches.iter().map(|scratch| scratch.join(upper)).collect(),
+            };
             written.insert(folder.clone(), Written { beneath: beneath.clone(), folders });
         }
         let saved = if is_saved { layers.save(&wanted, &written) } else { Ok(None) };

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use agent::brought;
 use agent::plan::{Network, Plan, Rootfs};
+use container::profile::{PRIVILEGED, PROFILE};
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 use serde_json::{Value, json};
@@ -13,61 +14,8 @@ pub(super) const BUILD_LABEL: &str = "buildyard.build";
 /// The builds' folder that it belongs to.
 pub(super) const BUILDS_LABEL: &str = "buildyard.builds";
 
-/// What package installers and test suites need to behave as they do as root.
-const CAPABILITIES: [&str; 9] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETUID",
-    "SETGID",
-    "SYS_CHROOT",
-    "NET_BIND_SERVICE",
-];
-
-/// By their numbers, as far as every daemon knows them.
-const ALL_CAPABILITIES: [&str; 38] = [
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "DAC_READ_SEARCH",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-    "SETPCAP",
-    "LINUX_IMMUTABLE",
-    "NET_BIND_SERVICE",
-    "NET_BROADCAST",
-    "NET_ADMIN",
-    "NET_RAW",
-    "IPC_LOCK",
-    "IPC_OWNER",
-    "SYS_MODULE",
-    "SYS_RAWIO",
-    "SYS_CHROOT",
-    "SYS_PTRACE",
-    "SYS_PACCT",
-    "SYS_ADMIN",
-    "SYS_BOOT",
-    "SYS_NICE",
-    "SYS_RESOURCE",
-    "SYS_TIME",
-    "SYS_TTY_CONFIG",
-    "MKNOD",
-    "LEASE",
-    "AUDIT_WRITE",
-    "AUDIT_CONTROL",
-    "SETFCAP",
-    "MAC_OVERRIDE",
-    "MAC_ADMIN",
-    "SYSLOG",
-    "WAKE_ALARM",
-    "BLOCK_SUSPEND",
-    "AUDIT_READ",
-];
-
+/// The last capability, by its number, that every daemon knows: AUDIT_READ.
+const LAST_CAPABILITY: u32 = 37;
 const OPEN_FILES: u64 = 65_536;
 
 /// Where things are on this host.
@@ -119,7 +67,7 @@ fn host_config(plan: &Plan, place: &Place<'_>) -> Value {
         "IpcMode": "private",
         "CgroupnsMode": "private",
         "CapDrop": ["ALL"],
-        "CapAdd": CAPABILITIES,
+        "CapAdd": PROFILE.capabilities.iter().map(|(name, _)| *name).collect::<Value>(),
         "SecurityOpt": ["no-new-privileges"],
         "Ulimits": [
             ulimit("nofile", Resource::Nofile, Some(OPEN_FILES)),
@@ -160,12 +108,12 @@ fn nano_cpus(millis: u64, processors: u64) -> u64 {
 /// COMPAT: EN-090 all that a container engine inside needs. The daemon's own word for it insists on every capability there is, and
 /// fails where this host has not got one.
 fn unconfine(config: &mut Value) {
-    let has = |number: &usize| {
+    let has = |number: u32| {
         let capability = CapabilitySet::from_bits_retain(1 << number);
-        capability_is_in_bounding_set(capability).unwrap_or(false)
+        number <= LAST_CAPABILITY && capability_is_in_bounding_set(capability).unwrap_or(false)
     };
-    let all = (0..ALL_CAPABILITIES.len()).filter(has).map(|number| ALL_CAPABILITIES[number]);
-    config["CapAdd"] = all.collect();
+    let all = PRIVILEGED.capabilities.iter().filter(|(_, number)| has(*number));
+    config["CapAdd"] = all.map(|(name, _)| *name).collect();
     config["SecurityOpt"] = json!(["seccomp=unconfined", "apparmor=unconfined"]);
     config["MaskedPaths"] = json!([]);
     config["ReadonlyPaths"] = json!([]);
