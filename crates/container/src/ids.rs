@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use libc::c_int;
 use rustix::fs::{FlockOperation, flock};
+use rustix::process::Pid;
 
 use crate::error::{Doing, Error};
 use crate::sys;
@@ -108,15 +110,32 @@ pub(crate) fn slot_of(first: u32) -> Option<u32> {
 
 /// A user namespace by which a mount shows the ids from `owner` on as those from `first` on.
 pub(crate) fn shifted(owner: u32, first: u32) -> io::Result<OwnedFd> {
-    let (hold, held) = sys::child_in_user_namespace()?;
-    let process = PathBuf::from(format!("/proc/{}", held.as_raw_nonzero()));
-    let mapped = ["uid_map", "gid_map"]
-        .iter()
-        .try_for_each(|map| fs::write(process.join(map), format!("{owner} {first} {RANGE}")))
-        .and_then(|()| File::open(process.join("ns/user")));
+    let [user] = namespaces([USER], |process| map_range(process, owner, first))?;
+    Ok(user)
+}
+
+/// As `/proc/self/ns` calls it, with its `CLONE_NEW*`.
+pub(crate) const USER: (&str, c_int) = ("user", libc::CLONE_NEWUSER);
+
+/// New namespaces of these kinds, [`USER`] among them, that nobody is in. `map` maps the ids of the process that is shown to it.
+pub(crate) fn namespaces<const N: usize>(
+    kinds: [(&str, c_int); N],
+    map: impl FnOnce(Pid) -> io::Result<()>,
+) -> io::Result<[OwnedFd; N]> {
+    let (hold, held) = sys::child_in_namespaces(kinds.iter().fold(0, |all, (_, flag)| all | flag))?;
+    let open = |(kind, _): (&str, _)| File::open(format!("/proc/{}/ns/{kind}", held.as_raw_nonzero()));
+    let opened = map(held).and_then(|()| kinds.into_iter().map(open).collect::<io::Result<Vec<File>>>());
     drop(hold);
     sys::wait_for_exit(held)?;
-    Ok(mapped?.into())
+    let opened: [File; N] = opened?.try_into().expect("one of each kind");
+    Ok(opened.map(OwnedFd::from))
+}
+
+/// Maps the ids from `inside` on to those from `outside` on.
+pub(crate) fn map_range(process: Pid, inside: u32, outside: u32) -> io::Result<()> {
+    let folder = PathBuf::from(format!("/proc/{}", process.as_raw_nonzero()));
+    let map = |file: &&str| fs::write(folder.join(file), format!("{inside} {outside} {RANGE}"));
+    ["uid_map", "gid_map"].iter().try_for_each(map)
 }
 
 /// Removes the lock files of processes that died; those in use are locked.

@@ -30,6 +30,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) spec: &'a Spec,
     pub(crate) layout: &'a Layout,
     pub(crate) ids: Ids,
+    /// Namespaces to be born in; all others of the container are made then.
+    pub(crate) entered: &'a [BorrowedFd<'a>],
     /// Interfaces that lead out, if they do.
     pub(crate) pair: Option<&'a Pair>,
     /// For the host's root: its folders, one for each layer that shows one.

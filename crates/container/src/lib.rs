@@ -15,6 +15,7 @@
 //! because its memory is forked.
 #![allow(unsafe_code)]
 
+mod ahead;
 mod brought;
 mod cgroup;
 mod child;

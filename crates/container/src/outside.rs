@@ -16,7 +16,7 @@ use crate::disk;
 use crate::egress::user::Uplink;
 use crate::egress::{self, Pair};
 use crate::error::{Doing, Error};
-use crate::ids::{self, IdRange, RANGE, Standing, rules_the_host};
+use crate::ids::{self, IdRange, Standing, rules_the_host};
 use crate::inside::{self, Ids, LISTENING, READY, Setup, open_trees};
 use crate::late::Namespaces;
 use crate::layout::{Content, Layer, Layout};
@@ -52,20 +52,23 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
     let standing = ids::standing();
     let is_root = standing == Standing::Host;
     let layout = Layout::of(spec, is_root)?;
-    let ids = if is_root { Some(IdRange::take(&spec.name, owner_beneath(spec)?)?) } else { None };
-    if let Some(ids) = ids.as_ref().filter(|_| spec.is_privileged) {
-        cgroups.hand_on(&spec.name, ids.first)?;
+    let ahead = if is_root { Some(prepared.ahead(owner_beneath(spec)?)?) } else { None };
+    let first = ahead.as_ref().map(|ahead| ahead.ids.first);
+    if let Some(first) = first.filter(|_| spec.is_privileged) {
+        cgroups.hand_on(&spec.name, first)?;
         prepared.be_for(spec.profile(), cgroups)?;
     }
-    let pair = ids.as_ref().and_then(|ids| Pair::of(ids.first, spec.network));
+    let pair = first.and_then(|first| Pair::of(first, spec.network));
     let (mut trees, mut beneath) = (Vec::new(), Vec::new());
     let mut scratch = None;
-    if let Some(ids) = &ids {
-        chown(&spec.scratch, Some(ids.first), Some(ids.first)).doing("hand over the scratch folder")?;
+    if let Some(ahead) = &ahead {
+        let first = ahead.ids.first;
+        chown(&spec.scratch, Some(first), Some(first)).doing("hand over the scratch folder")?;
         trees = open_trees(&layout)?;
-        beneath = open_beneath(spec, ids.first)?;
+        map_trees(&layout, &trees, ahead.user())?;
+        beneath = open_beneath(spec, first)?;
         scratch = Some(match spec.limits.disk_bytes {
-            Some(bytes) => disk::make(bytes, &spec.scratch, ids.first)?,
+            Some(bytes) => disk::make(bytes, &spec.scratch, first)?,
             None => detached(&spec.scratch).doing("show the scratch folder")?,
         });
     }
@@ -73,6 +76,10 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
     let (events, inits_events) = packet::pair().doing("make a socket")?;
     let limits_processes = cgroups.limits_processes();
     let is_host = matches!(spec.rootfs, Rootfs::Host { .. });
+    let profile = spec.profile();
+    let network = profile.network_namespace.1 * c_int::from(spec.network.is_own());
+    let namespaces = profile.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
+    let (entered, made) = ahead.as_ref().map_or((Vec::new(), namespaces), |ahead| ahead.split(namespaces));
     let secrets = std::mem::take(&mut prepared.secrets);
     let filters = prepared.filters.clone();
     let setup = Setup {
@@ -82,6 +89,7 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
             Standing::Host | Standing::Namespace => Ids::Range,
             Standing::One => Ids::Own { uid: geteuid().as_raw(), gid: getegid().as_raw() },
         },
+        entered: &entered,
         pair: pair.as_ref(),
         trees: is_root.then_some(trees.as_slice()),
         beneath: &beneath,
@@ -94,20 +102,20 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
         events: &inits_events,
         others_ends: [control.as_raw_fd(), events.as_raw_fd()],
     };
-    let profile = spec.profile();
-    let network = profile.network_namespace.1 * c_int::from(spec.network.is_own());
-    let namespaces = profile.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
-    let (init, pidfd) = prepared.give_birth(namespaces as u64, &setup).map_err(report::why_no_namespaces)?;
+    let (init, pidfd) = prepared.give_birth(made as u64, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    let told = map_ids(init, standing, ids.as_ref(), (&layout, &trees))
-        .and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec)));
+    let mapped = if standing == Standing::Namespace { map_all_of_ours(init) } else { Ok(()) };
+    let told = mapped.and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec)));
     let is_users = !is_root && spec.network == Network::Egress;
     let connected = told.and_then(|told| {
         let uplink = is_users.then(|| Uplink::connect(&told.namespaces)).transpose()?;
         Ok((told, uplink))
     });
     match connected {
-        Ok((told, uplink)) => Ok(Born { init, pidfd, control, events, ids, told, pair, uplink }),
+        Ok((told, uplink)) => {
+            let ids = ahead.map(|ahead| ahead.ids);
+            Ok(Born { init, pidfd, control, events, ids, told, pair, uplink })
+        }
         Err(error) => {
             let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
             let _ = sys::wait_for_exit(init);
@@ -204,43 +212,28 @@ fn open_beneath(spec: &Spec, first: u32) -> Result<Vec<OwnedFd>, Error> {
     spec.beneath.iter().map(open).collect()
 }
 
-/// Gives the container its ids, unless it maps its own.
-fn map_ids(
-    init: Pid,
-    standing: Standing,
-    ids: Option<&IdRange>,
-    (layout, trees): (&Layout, &[Option<OwnedFd>]),
-) -> Result<(), Error> {
-    if standing == Standing::One {
-        return Ok(());
-    }
-    let process = PathBuf::from(format!("/proc/{}", init.as_raw_nonzero()));
-    for kind in ["uid_map", "gid_map"] {
-        let map = match ids {
-            Some(ids) => Ok(format!("0 {} {RANGE}", ids.first)),
-            None => ids::all_of_ours(kind),
-        };
-        map.and_then(|map| fs::write(process.join(kind), map)).doing("map user and group ids")?;
-    }
-    if ids.is_none() {
-        return Ok(());
-    }
-    let namespace = fs::File::open(process.join("ns/user")).doing("open the user namespace")?;
-    map_trees(layout, trees, namespace.as_fd())
+/// Gives the container the ids of this user namespace.
+fn map_all_of_ours(init: Pid) -> Result<(), Error> {
+    ["uid_map", "gid_map"]
+        .iter()
+        .try_for_each(|kind| {
+            fs::write(format!("/proc/{}/{kind}", init.as_raw_nonzero()), ids::all_of_ours(kind)?)
+        })
+        .doing("map user and group ids")
 }
 
-/// Limits and interfaces, then waits until init has made its surroundings.
+/// Interfaces and, while init makes its surroundings, limits; waits until it has.
 fn bring_up(
     init: Pid,
     control: BorrowedFd<'_>,
     pair: Option<&Pair>,
     (cgroups, spec): (&Cgroups, &Spec),
 ) -> Result<Told, Error> {
-    cgroups.limit(&spec.limits)?;
     if let Some(pair) = pair {
         pair.connect(init.as_raw_nonzero().get())?;
     }
     packet::send(control, b"go", &[]).doing("let init begin")?;
+    cgroups.limit(&spec.limits)?;
     await_ready(control)
 }
 

@@ -1,4 +1,4 @@
-//! What can be made before it is known what to run: cgroups, the system call filter, and a small process that is already in
+//! What can be made before it is known what to run: cgroups, the system call filter, namespaces, and a small process that is already in
 //! the cgroups and from which the container's init is then born.
 //!
 //! Moving a process between cgroups (version 1) makes the kernel wait some 10 ms for each hierarchy; being born in them is free.
@@ -13,8 +13,10 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 
+use crate::ahead::Ahead;
 use crate::cgroup::Cgroups;
 use crate::error::{Doing, Error};
+use crate::ids::rules_the_host;
 use crate::inside::{self, Setup};
 use crate::profile::{PROFILE, Profile};
 use crate::seccomp::Filters;
@@ -28,6 +30,8 @@ pub struct Prepared {
     /// Paths of the host no build may read.
     pub(crate) secrets: Vec<PathBuf>,
     pub(crate) cgroups: Option<Cgroups>,
+    /// For the host's root.
+    ahead: Option<Ahead>,
     cradle: Cradle,
 }
 
@@ -48,13 +52,24 @@ impl Prepared {
                 return Err(error);
             }
         };
+        // Why there is none is told to who needs it.
+        let ahead = rules_the_host().then(|| Ahead::make(name, None).ok()).flatten();
         Ok(Prepared {
             name: name.to_owned(),
             filters,
             secrets: crate::masks::secrets_of_host(),
             cgroups: Some(cgroups),
+            ahead,
             cradle,
         })
+    }
+
+    /// What the host's root enters, with the `wanted` range of ids if that is free.
+    pub(crate) fn ahead(&mut self, wanted: Option<u32>) -> Result<Ahead, Error> {
+        match self.ahead.take().filter(|ahead| ahead.suits(wanted)) {
+            Some(ahead) => Ok(ahead),
+            None => Ahead::make(&self.name, wanted),
+        }
     }
 
     /// Forks init, which begins with `setup`. Returns once it exists.
@@ -253,12 +268,19 @@ extern "C" fn lie_in_wait(argument: *mut c_void) -> c_int {
 
 /// From here on the parent waits.
 fn fork_init(shared: &Shared) -> c_int {
+    // SAFETY: `give_birth` stored a reference to a `Setup`, which lives as long as the parent waits.
+    let setup = unsafe { &*shared.setup.load(Ordering::Acquire).cast::<Setup<'_>>() };
+    for namespace in setup.entered {
+        if let Err(error) = sys::enter(*namespace) {
+            shared.born.store(-error.raw_os_error(), Ordering::Release);
+            return 1;
+        }
+    }
     let mut pidfd = -1;
     let cgroup = Some(shared.to_clone_into.load(Ordering::Acquire)).filter(|number| *number >= 0);
     match sys::clone_sibling(shared.flags.load(Ordering::Acquire), cgroup, &mut pidfd) {
         Ok(None) => {
-            // SAFETY: `give_birth` stored a reference to a `Setup` that this process has its own copy of.
-            let setup = unsafe { &*shared.setup.load(Ordering::Acquire).cast::<Setup<'_>>() };
+            // By now its own copy.
             inside::enter(setup)
         }
         Ok(Some(pid)) => {

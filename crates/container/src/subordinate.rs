@@ -2,7 +2,7 @@
 //! the programs `newuidmap` and `newgidmap`. Who has taken them is root of a user namespace: the user's own id is 0 there, and the files
 //! of all ids that its containers use are its to give away, to merge and to remove.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -14,9 +14,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::egress::PROGRAM_PATH;
 use crate::error::{Doing, Error};
-use crate::ids::RANGE;
+use crate::ids::{self, RANGE};
 use crate::prepared::must_be_single_threaded;
-use crate::sys;
 
 /// Besides the user's own.
 const NEEDED: u32 = RANGE - 1;
@@ -56,14 +55,10 @@ pub fn take_subordinate_ids() -> Result<bool, Error> {
 
 /// Programs with the first id to map, and this process's own.
 fn take(maps: [((PathBuf, u32), u32); 2]) -> io::Result<()> {
-    let (hold, held) = sys::child_in_user_namespace()?;
-    let mapped = maps
-        .iter()
-        .try_for_each(|((program, first), own)| map(program, held, *own, *first))
-        .and_then(|()| File::open(format!("/proc/{}/ns/user", held.as_raw_nonzero())));
-    drop(hold);
-    sys::wait_for_exit(held)?;
-    Ok(move_into_link_name_space(mapped?.as_fd(), Some(LinkNameSpaceType::User))?)
+    let [user] = ids::namespaces([ids::USER], |process| {
+        maps.iter().try_for_each(|((program, first), own)| map(program, process, *own, *first))
+    })?;
+    Ok(move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User))?)
 }
 
 fn map(program: &Path, process: Pid, own: u32, first: u32) -> io::Result<()> {

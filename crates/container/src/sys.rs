@@ -237,6 +237,11 @@ pub(crate) fn clone_sibling(flags: u64, cgroup: Option<RawFd>, pidfd: &mut RawFd
     Ok(Pid::from_raw(pid as i32))
 }
 
+/// Enters a namespace, of whatever kind. Makes no use of `errno`.
+pub(crate) fn enter(namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    rustix::thread::move_into_link_name_space(namespace, None)
+}
+
 /// Leaves namespaces named by `CLONE_NEW*` flags.
 pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     // SAFETY: none of the flags in use affects memory or descriptors.
@@ -397,8 +402,8 @@ pub(crate) fn try_user_namespace() -> io::Result<()> {
     }
 }
 
-/// A child in a user namespace of its own that maps nothing yet. It ends when what is returned beside it is dropped.
-pub(crate) fn child_in_user_namespace() -> io::Result<(OwnedFd, Pid)> {
+/// A child in namespaces of its own, by `CLONE_NEW*` flags; of users, it maps none yet. It ends when what is returned beside it is dropped.
+pub(crate) fn child_in_namespaces(flags: c_int) -> io::Result<(OwnedFd, Pid)> {
     use rustix::pipe::{PipeFlags, pipe_with};
     let (hold, held) = pipe_with(PipeFlags::CLOEXEC)?;
     let (told, telling) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -407,10 +412,11 @@ pub(crate) fn child_in_user_namespace() -> io::Result<(OwnedFd, Pid)> {
         Fork::Child => {
             // All but its own ends is closed with it.
             drop(held);
-            let mut byte = [0_u8];
-            if unshare(libc::CLONE_NEWUSER).is_ok() && rustix::io::write(&telling, &byte).is_ok() {
-                let _ = rustix::io::retry_on_intr(|| rustix::io::read(&hold, &mut byte));
+            match unshare(flags) {
+                Err(error) => exit_now(error.raw_os_error().unwrap_or(libc::EIO)),
+                Ok(()) => drop(rustix::io::write(&telling, &[0])),
             }
+            let _ = rustix::io::retry_on_intr(|| rustix::io::read(&hold, &mut [0_u8]));
             exit_now(0)
         }
     };
@@ -418,10 +424,10 @@ pub(crate) fn child_in_user_namespace() -> io::Result<(OwnedFd, Pid)> {
     let mut byte = [0_u8];
     match rustix::io::retry_on_intr(|| rustix::io::read(&told, &mut byte))? {
         1 => Ok((held, pid)),
-        _ => {
-            let _ = wait_for_exit(pid);
-            Err(io::ErrorKind::PermissionDenied.into())
-        }
+        _ => match wait_for_exit(pid)? {
+            crate::ExitStatus::Code(errno) if errno != 0 => Err(io::Error::from_raw_os_error(errno)),
+            _ => Err(io::ErrorKind::Interrupted.into()),
+        },
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::client::Client;
+use super::disk::Disk;
 use super::host;
 use super::rootfs;
 use super::served::{Memory, Server, wait};
@@ -331,7 +332,7 @@ fn log_once(client: &mut Client, folder: &Path, bytes: u64) -> Result<f64, Strin
 /// A container from nothing to nothing around `/bin/true`, and others' ways to something like it.
 #[derive(Debug)]
 pub(super) struct Containers {
-    /// What the `container` crate's example prints about itself: create, run, destroy, all.
+    /// What the `container` crate's example prints about itself: prepare, create, run, destroy, all.
     pub(super) ours: Vec<(String, f64, f64)>,
     pub(super) others: Vec<(&'static str, Sample)>,
 }
@@ -339,9 +340,14 @@ pub(super) struct Containers {
 pub(super) fn containers(count: usize) -> Result<Containers, String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let number = count.to_string();
-    let spawn =
-        [&cargo, "run", "--release", "--quiet", "-p", "container", "--example", "spawn", "--", &number];
-    let ours = host::output(&spawn)?.lines().filter_map(spawn_line).collect();
+    let place = temporary("spawn")?;
+    let disk = Disk::make(&place);
+    let folder = format!("TMPDIR={}", disk.as_ref().map_or(&*place, Disk::folder).display());
+    let example = ["run", "--release", "--quiet", "-p", "container", "--example", "spawn", "--", &number];
+    let spawned = host::output(&[&["env", &folder, &cargo][..], &example].concat());
+    drop(disk);
+    let _ = std::fs::remove_dir_all(&place);
+    let ours = spawned?.lines().filter_map(spawn_line).collect();
     let mut others = Vec::new();
     let mut add = |name, command: Option<Vec<String>>| {
         let command = command.unwrap_or_default();

@@ -335,8 +335,8 @@ fn first(text: &mut String, results: &Results) {
 fn containers(text: &mut String, containers: &Containers) {
     text.push_str(
         "\n## The container alone\n\nCreate, run `/bin/true`, tear down: all namespaces, overlay, own /proc and /dev, seccomp, \
-         cgroup limits. The `spawn` example of the `container` crate; cgroups are prepared ahead, as a waiting \
-         agent does.\n\n| | p50 | p99 |\n|---|---|---|\n",
+         cgroup limits. The `spawn` example of the `container` crate. What it prepares, cgroups, filter, ids and \
+         namespaces, a waiting agent has before there is a build; it is counted here.\n\n| | p50 | p99 |\n|---|---|---|\n",
     );
     for (name, median, worst) in &containers.ours {
         let _ = writeln!(text, "| ours: {name} | {median:.1} ms | {worst:.1} ms |");
