@@ -37,6 +37,8 @@ use crate::retry;
 const OVERDUE_MS: i64 = 30_000;
 /// How long an agent gets to end a stopped build; the promise to the caller is 10 s.
 const STOPPING_MS: i64 = 8_000;
+/// How long an image may take to be found until somebody who looks should see that the build waits for it.
+const AT_ONCE_MS: i64 = 20;
 /// How long to wait before trying to store a state again.
 const RETRY_MS: i64 = 1000;
 
@@ -198,22 +200,33 @@ impl Driver {
         stream.is_ok()
     }
 
-    /// The image may take minutes: PROVISIONING is shown meanwhile, the build can be stopped, and its time runs.
+    /// One that is here is found at once, and nothing waits for what is stored, as without an image. Any other may take minutes: PROVISIONING
+    /// is shown meanwhile, the build can be stopped, and its time runs.
     async fn resolve_image(&mut self, image: String) -> Result<Resolved> {
         let resolving = self.pull(image);
         tokio::pin!(resolving);
         let clock = self.shared.config.clock.clone();
         let over = clock.sleep_until(clock.uptime_ms().saturating_add(self.time_left_ms()));
-        self.stream_made = self.show_provisioning().await;
-        tokio::select! {
-            biased;
-            () = self.closing.begun() => Ok(Resolved::Left),
-            Some(ask) = self.mailbox.recv() => {
-                self.hear(ask).await;
-                Ok(Resolved::Stopped)
+        let soon = clock.sleep_until(clock.uptime_ms().saturating_add(AT_ONCE_MS));
+        tokio::pin!(over, soon);
+        let mut is_shown = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = self.closing.begun() => return Ok(Resolved::Left),
+                Some(ask) = self.mailbox.recv() => {
+                    self.hear(ask).await;
+                    return Ok(Resolved::Stopped);
+                }
+                resolved = &mut resolving => {
+                    return Ok(resolved?.map_or_else(Resolved::Failed, Resolved::Image));
+                }
+                () = &mut over => return Ok(Resolved::TimedOut),
+                () = &mut soon, if !is_shown => {
+                    self.stream_made = self.show_provisioning().await;
+                    is_shown = true;
+                }
             }
-            resolved = &mut resolving => Ok(resolved?.map_or_else(Resolved::Failed, Resolved::Image)),
-            () = over => Ok(Resolved::TimedOut),
         }
     }
 

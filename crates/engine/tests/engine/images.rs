@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use agent::answer::Answer;
 use agent::plan::Rootfs;
-use api::codebuild::{CredentialProviderType, ImagePullCredentialsType, RegistryCredential, StartBuildInput};
+use api::codebuild::{
+    Build, CredentialProviderType, ImagePullCredentialsType, RegistryCredential, StartBuildInput,
+};
 use engine::config::{Image, Login, Puller, ResolveImage, WantedImage};
 use engine::references::{Asked, References, Resolving};
 use executor::fake::Script;
@@ -14,6 +16,16 @@ use store::records::Scope;
 use tokio::sync::Notify;
 
 use crate::user::*;
+
+/// A build that waits for an image no longer than this is not seen to wait.
+const UNSEEN: Duration = Duration::from_millis(20);
+
+/// The build, once its image has been asked for and has not come for as long as that.
+async fn seen_waiting(tester: &Tester, asked: &Notify, id: &str) -> Build {
+    asked.notified().await;
+    tester.clock.advance(UNSEEN);
+    tester.in_phase(id, "PROVISIONING").await
+}
 
 // LC-027, LC-028, LC-053
 #[tokio::test]
@@ -56,21 +68,18 @@ async fn an_images_place_and_variables_reach_the_agent() {
 
 #[tokio::test]
 async fn a_build_can_be_stopped_while_its_image_is_fetched_and_is_not_launched() {
-    let fetching = Arc::new(Notify::new());
-    let fetch = fetching.clone();
+    let asked = Arc::new(Notify::new());
     let tester = Tester::with(|config| {
+        let asked = asked.clone();
         config.images = ResolveImage::new(move |_| {
-            let fetch = fetch.clone();
-            async move {
-                fetch.notified().await;
-                Err("too late".to_string())
-            }
+            asked.notify_one();
+            std::future::pending()
         });
     })
     .await;
     let build = tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
     let id = build.id.unwrap();
-    let build = tester.in_phase(&id, "PROVISIONING").await;
+    let build = seen_waiting(&tester, &asked, &id).await;
     assert!(build.logs.unwrap().group_name.is_some());
     tester.stop(&id).await;
     let build = tester.done(&id).await;
@@ -81,8 +90,13 @@ async fn a_build_can_be_stopped_while_its_image_is_fetched_and_is_not_launched()
 // LC-043, LC-056
 #[tokio::test]
 async fn an_image_that_takes_longer_than_the_build_may_times_provisioning_out() {
+    let asked = Arc::new(Notify::new());
     let tester = Tester::with(|config| {
-        config.images = ResolveImage::new(|_| std::future::pending());
+        let asked = asked.clone();
+        config.images = ResolveImage::new(move |_| {
+            asked.notify_one();
+            std::future::pending()
+        });
     })
     .await;
     let over = |input: &mut StartBuildInput| {
@@ -90,7 +104,7 @@ async fn an_image_that_takes_longer_than_the_build_may_times_provisioning_out() 
         input.timeout_in_minutes_override = Some(5);
     };
     let id = tester.start_with(over).await.unwrap().id.unwrap();
-    tester.in_phase(&id, "PROVISIONING").await;
+    seen_waiting(&tester, &asked, &id).await;
     let build = tester.done_in_time(&id, Duration::from_secs(60)).await;
     assert_eq!(phases(&build)[2..], ["PROVISIONING TIMED_OUT", "COMPLETED -"]);
     let expect = ("BUILD_TIMED_OUT".to_string(), "Build has timed out. ".to_string());
@@ -100,10 +114,11 @@ async fn an_image_that_takes_longer_than_the_build_may_times_provisioning_out() 
 
 #[tokio::test]
 async fn the_time_that_an_image_takes_is_not_the_commands() {
-    let fetched = Arc::new(Notify::new());
-    let fetch = fetched.clone();
+    let (asked, fetched) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let tester = Tester::with(|config| {
+        let (asked, fetch) = (asked.clone(), fetched.clone());
         config.images = ResolveImage::new(move |_| {
+            asked.notify_one();
             let fetch = fetch.clone();
             async move {
                 fetch.notified().await;
@@ -122,8 +137,8 @@ async fn the_time_that_an_image_takes_is_not_the_commands() {
         input.timeout_in_minutes_override = Some(5);
     };
     let id = tester.start_with(over).await.unwrap().id.unwrap();
-    tester.in_phase(&id, "PROVISIONING").await;
-    tester.clock.advance(Duration::from_secs(100));
+    seen_waiting(&tester, &asked, &id).await;
+    tester.clock.advance(Duration::from_secs(100) - UNSEEN);
     fetched.notify_one();
     assert_eq!(plans.recv().await, Some(200));
 }
