@@ -31,7 +31,8 @@ mod ssh_agent;
 mod stream;
 pub mod transfer;
 
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -94,7 +95,9 @@ fn run(folder: &Path, prepared: Option<(String, Prepared)>) -> io::Result<()> {
         Some((name, prepared)) => (name, Some(prepared)),
         None => (plan.uuid.clone(), None),
     };
-    std::fs::write(CONTAINER, format!("{name}\n{name}{}\n{name}{}\n", build::NEXT, build::FETCH))?;
+    // Added, as the file must not be empty for a moment in which we are killed.
+    let mut names = File::options().append(true).create(true).open(CONTAINER)?;
+    names.write_all(format!("{name}\n{name}{}\n{name}{}\n", build::NEXT, build::FETCH).as_bytes())?;
     let awaited = await_init(&plan)?;
     let listener = listen()?;
     // From here on the build is ours, or already somebody's (P3).

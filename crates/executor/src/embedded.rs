@@ -170,7 +170,7 @@ impl Embedded {
             return Ok(Adopted::NeverStarted);
         };
         if folder.give_up()? {
-            return Ok(Adopted::NeverStarted);
+            return clear(folder).await;
         }
         match connect(&folder).await {
             Ok(link) => Ok(Adopted::Running(link)),
@@ -244,6 +244,12 @@ async fn connect(folder: &BuildFolder) -> io::Result<Link> {
     Ok(Link::new(stream, folder.journal(), Box::new(kill)))
 }
 
+/// An agent may have been killed, with what it had prepared, before it took the build; one that comes too late leaves by itself.
+async fn clear(folder: BuildFolder) -> Result<Adopted> {
+    let clearing = tokio::task::spawn_blocking(move || folder.sweep().map(|()| Adopted::NeverStarted));
+    clearing.await.expect("cleaning up does not panic")
+}
+
 /// Cleans up what a dead agent left, then reads what it had written.
 async fn bury(folder: BuildFolder) -> Result<Adopted> {
     let burial = tokio::task::spawn_blocking(move || {
@@ -258,7 +264,7 @@ async fn bury(folder: BuildFolder) -> Result<Adopted> {
 /// What an agent had prepared that never took its build is nobody's. It tells why it did not.
 async fn sweep_unstarted(error: Error, folder: BuildFolder) -> Error {
     let sweep = tokio::task::spawn_blocking(move || {
-        // The next start of the executor tries again; why there is no agent is what counts here.
+        // Who looks for the agent next tries again; why there is no agent is what counts here.
         let _ = folder.sweep();
         with_last_words(error, &folder)
     });

@@ -332,6 +332,19 @@ async fn a_folder_without_a_journal_is_closed_to_late_agents_and_the_next_attemp
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
+/// As when the agent is killed, and the server before it could do anything about that.
+#[tokio::test]
+async fn what_was_prepared_for_a_build_that_no_agent_took_is_removed_by_who_looks_for_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let first = folder.path().join(UUID);
+    fs::create_dir_all(first.join(agent::SCRATCH)).unwrap();
+    fs::write(first.join(agent::SCRATCH).join("prepared"), "").unwrap();
+    fs::write(first.join(agent::CONTAINER), format!("no-such-container-{UUID}\n")).unwrap();
+    assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
+    assert_eq!(fs::read_dir(first.join(agent::SCRATCH)).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn builds_with_something_left_are_listed_once_each() {
     let folder = tempfile::tempdir().unwrap();

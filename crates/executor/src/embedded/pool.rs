@@ -154,10 +154,10 @@ impl Pool {
 impl Waiting {
     /// Itself again if the agent has ended while it waited.
     fn tell(mut self, folder: &Path) -> std::result::Result<Agent, Waiting> {
+        // The agent writes it, too, but may be killed before. The log's own name goes after: there is always one by which to find it.
+        let named = fs::write(folder.join(agent::CONTAINER), format!("{}\n", self.name));
         // Renamed while open: what the agent writes from here on lands in the build's folder.
         let _ = fs::rename(&self.log, folder.join("agent.log"));
-        // The agent writes it, too, but may be killed before.
-        let named = fs::write(folder.join(agent::CONTAINER), &self.name);
         let mut line = folder.as_os_str().as_bytes().to_vec();
         line.push(b'\n');
         match named.and_then(|()| self.told_by.write_all(&line)) {
