@@ -32,7 +32,7 @@ pub(super) fn with_environment(text: &str) -> Vec<u32> {
 }
 
 /// The uuid of the build whose journal or folder an agent has open. One that is only just being started has the server's command line, and what
-/// the server has open.
+/// the server has open; one that waits for a build has a hidden file of the folder open.
 pub(super) fn build_of(agent: u32, builds: &Path) -> Option<String> {
     if !std::fs::read(format!("/proc/{agent}/cmdline")).is_ok_and(|words| contains(&words, b"\0agent\0")) {
         return None;
@@ -42,8 +42,13 @@ pub(super) fn build_of(agent: u32, builds: &Path) -> Option<String> {
         let path = std::fs::read_link(descriptor.path()).ok()?;
         let name = path.strip_prefix(builds).ok()?.components().next()?.as_os_str().to_str()?.to_owned();
         // A later attempt's folder has a number behind it.
-        Some(name.split('.').next().unwrap_or_default().to_owned())
+        name.split('.').next().filter(|uuid| !uuid.is_empty()).map(str::to_owned)
     })
+}
+
+/// Whether an agent was started before it had a build.
+pub(super) fn is_told_of_builds(agent: u32) -> bool {
+    std::fs::read(format!("/proc/{agent}/cmdline")).is_ok_and(|words| contains(&words, b"\0agent\0--wait\0"))
 }
 
 /// The first process of the container that an agent made: the only one below it that is number 1 of its own world.

@@ -35,6 +35,8 @@ enum Victim {
     Server,
     /// F3: the process that runs one build's phases.
     Agent,
+    /// One that waits for a build.
+    WaitingAgent,
     /// F4: the first process of a build's container.
     Init,
     /// F6: the server stands still.
@@ -76,6 +78,7 @@ impl Run<'_> {
                 2 | 3 => Victim::Init,
                 4 if stops < self.amount.stops => Victim::StoppedServer,
                 5 if stops < self.amount.stops => Victim::StoppedAgent,
+                6 => Victim::WaitingAgent,
                 _ => Victim::Server,
             };
             stops += usize::from(matches!(victim, Victim::StoppedServer | Victim::StoppedAgent));
@@ -113,6 +116,7 @@ impl Run<'_> {
     fn hurt(&mut self, victim: Victim) {
         match victim {
             Victim::Server => {}
+            Victim::WaitingAgent => self.kill_waiting(),
             Victim::StoppedServer => {
                 self.ledger.write(Entry::Fault { what: "SIGSTOP of the server".into(), build: None });
                 self.yard.server_id().into_iter().for_each(|server| self.stand_still(server));
@@ -151,15 +155,36 @@ impl Run<'_> {
         host::signal(process, Signal::SIGCONT);
     }
 
-    /// An agent that has a build, and the build. What else runs of the program is below an agent.
+    /// It stands still before it is killed, so that it has no build: one that it was told of and has not taken gets another agent.
+    fn kill_waiting(&mut self) {
+        let builds = self.yard.data().join("builds");
+        let waits =
+            |agent: &u32| host::is_told_of_builds(*agent) && host::build_of(*agent, &builds).is_none();
+        let waiting: Vec<u32> = self.agents().into_iter().filter(waits).collect();
+        let Some(agent) = self.chance.one_of(&waiting).copied() else { return };
+        host::signal(agent, Signal::SIGSTOP);
+        if waits(&agent) {
+            self.ledger.write(Entry::Fault { what: "kill -9 of a waiting agent".into(), build: None });
+            host::signal(agent, Signal::SIGKILL);
+        }
+        host::signal(agent, Signal::SIGCONT);
+    }
+
+    /// An agent that has a build, and the build.
     fn agent(&mut self) -> Option<(u32, String)> {
-        let (builds, server) = (self.yard.data().join("builds"), self.yard.server_id());
+        let builds = self.yard.data().join("builds");
+        let agents = self.agents().into_iter();
+        let busy: Vec<_> = agents.filter_map(|agent| Some((agent, self.build(agent, &builds)?))).collect();
+        self.chance.one_of(&busy).cloned()
+    }
+
+    /// What else runs of the program is below an agent.
+    fn agents(&self) -> Vec<u32> {
+        let server = self.yard.server_id();
         let ours: BTreeSet<u32> =
             self.yard.processes().into_iter().filter(|one| Some(*one) != server).collect();
-        let agents =
-            ours.iter().filter(|one| !host::ancestors(**one).iter().any(|above| ours.contains(above)));
-        let busy: Vec<_> = agents.filter_map(|agent| Some((*agent, self.build(*agent, &builds)?))).collect();
-        self.chance.one_of(&busy).cloned()
+        let is_below = |one: &u32| host::ancestors(*one).iter().any(|above| ours.contains(above));
+        ours.iter().copied().filter(|one| !is_below(one)).collect()
     }
 
     fn build(&self, agent: u32, builds: &Path) -> Option<String> {

@@ -152,17 +152,22 @@ impl Pool {
 }
 
 impl Waiting {
-    /// Itself again if the agent has ended while it waited.
+    /// Itself again if the agent has ended while it waited. At every moment one of two names leads to its container: that of the log, or the one
+    /// in the folder, which is another agent's next.
     fn tell(mut self, folder: &Path) -> std::result::Result<Agent, Waiting> {
-        // The agent writes it, too, but may be killed before. The log's own name goes after: there is always one by which to find it.
+        // The agent writes it, too, but may be killed before.
         let named = fs::write(folder.join(agent::CONTAINER), format!("{}\n", self.name));
         // Renamed while open: what the agent writes from here on lands in the build's folder.
-        let _ = fs::rename(&self.log, folder.join("agent.log"));
+        let moved = folder.join("agent.log");
+        let _ = fs::rename(&self.log, &moved);
         let mut line = folder.as_os_str().as_bytes().to_vec();
         line.push(b'\n');
         match named.and_then(|()| self.told_by.write_all(&line)) {
             Ok(()) => Ok(Agent(self.child)),
-            Err(_) => Err(self),
+            Err(_) => {
+                let _ = fs::rename(moved, &self.log);
+                Err(self)
+            }
         }
     }
 
@@ -207,4 +212,25 @@ fn sweep_after_earlier(builds: &Path) {
 fn sweep(name: &str) -> bool {
     // It had no build, so it wrote nothing.
     container::sweep(name, Path::new("")).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever is killed meanwhile: by one of the two names its cgroups are found.
+    #[test]
+    fn an_agent_that_was_killed_while_it_waited_is_named_where_the_next_server_looks() {
+        let builds = tempfile::tempdir().unwrap();
+        let folder = builds.path().join("build");
+        fs::create_dir(&folder).unwrap();
+        let mut options = Options::new(builds.path().to_path_buf());
+        options.program = PathBuf::from("/bin/false");
+        let mut killed = Pool::new(options).start_waiting().unwrap();
+        killed.child.wait().unwrap();
+        let Err(killed) = killed.tell(&folder) else { panic!("it was told") };
+        assert_eq!(fs::read_to_string(folder.join(agent::CONTAINER)).unwrap(), format!("{}\n", killed.name));
+        assert!(killed.log.exists());
+        assert!(!folder.join("agent.log").exists());
+    }
 }
