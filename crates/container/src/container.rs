@@ -72,7 +72,7 @@ impl Container {
     pub fn create_in(mut prepared: Prepared, spec: Spec) -> Result<Container, Error> {
         let mut cgroups = prepared.take_cgroups();
         match outside::bear(&mut prepared, &mut cgroups, &spec) {
-            Ok(born) => Ok(Container {
+            Ok(Some(born)) => Ok(Container {
                 init: born.init,
                 pidfd: born.pidfd,
                 control: born.control,
@@ -89,11 +89,11 @@ impl Container {
                 is_destroyed: false,
                 is_brought: false,
             }),
-            Err(error) => {
+            unborn => {
                 drop(prepared);
                 cgroups.remove()?;
                 clear(&spec.scratch)?;
-                Err(error)
+                unborn.and_then(|_| Container::create(spec))
             }
         }
     }

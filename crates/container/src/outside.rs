@@ -20,6 +20,7 @@ use crate::ids::{self, IdRange, Standing, rules_the_host};
 use crate::inside::{self, Ids, LISTENING, READY, Setup, open_trees};
 use crate::late::Namespaces;
 use crate::layout::{Content, Layer, Layout};
+use crate::masks;
 use crate::packet;
 use crate::prepared::Prepared;
 use crate::report;
@@ -46,8 +47,13 @@ pub(crate) struct Told {
     pub(crate) namespaces: Namespaces,
 }
 
-/// Everything up to the moment when init takes requests. After an error init is gone; the scratch folder may hold something.
-pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) -> Result<Born, Error> {
+/// Everything up to the moment when init takes requests. `None`: other files of the host are secret by now than what was prepared goes by.
+/// Then, and after an error, init is gone; the scratch folder may hold something.
+pub(crate) fn bear(
+    prepared: &mut Prepared,
+    cgroups: &mut Cgroups,
+    spec: &Spec,
+) -> Result<Option<Born>, Error> {
     check(prepared, spec)?;
     let standing = ids::standing();
     let is_root = standing == Standing::Host;
@@ -81,6 +87,7 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
     let namespaces = profile.namespaces.iter().fold(network, |all, (_, flag)| all | flag);
     let (entered, made) = ahead.as_ref().map_or((Vec::new(), namespaces), |ahead| ahead.split(namespaces));
     let secrets = std::mem::take(&mut prepared.secrets);
+    let looked_for = (is_host && is_root && prepared.has_waited()).then_some(&*secrets);
     let filters = prepared.filters.clone();
     let setup = Setup {
         spec,
@@ -105,24 +112,22 @@ pub(crate) fn bear(prepared: &mut Prepared, cgroups: &mut Cgroups, spec: &Spec) 
     let (init, pidfd) = prepared.give_birth(made as u64, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
     let mapped = if standing == Standing::Namespace { map_all_of_ours(init) } else { Ok(()) };
-    let told = mapped.and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec)));
+    let told =
+        mapped.and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec, looked_for)));
     let is_users = !is_root && spec.network == Network::Egress;
     let connected = told.and_then(|told| {
+        let Some(told) = told else { return Ok(None) };
         let uplink = is_users.then(|| Uplink::connect(&told.namespaces)).transpose()?;
-        Ok((told, uplink))
+        Ok(Some((told, uplink)))
     });
-    match connected {
-        Ok((told, uplink)) => {
-            let ids = ahead.map(|ahead| ahead.ids);
-            Ok(Born { init, pidfd, control, events, ids, told, pair, uplink })
-        }
-        Err(error) => {
-            let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
-            let _ = sys::wait_for_exit(init);
-            let _ = pair.as_ref().map_or(Ok(()), Pair::remove);
-            Err(error)
-        }
+    if let Ok(Some((told, uplink))) = connected {
+        let ids = ahead.map(|ahead| ahead.ids);
+        return Ok(Some(Born { init, pidfd, control, events, ids, told, pair, uplink }));
     }
+    let _ = rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL);
+    let _ = sys::wait_for_exit(init);
+    let _ = pair.as_ref().map_or(Ok(()), Pair::remove);
+    connected.map(|_| None)
 }
 
 fn check(prepared: &Prepared, spec: &Spec) -> Result<(), Error> {
@@ -222,19 +227,23 @@ fn map_all_of_ours(init: Pid) -> Result<(), Error> {
         .doing("map user and group ids")
 }
 
-/// Interfaces and, while init makes its surroundings, limits; waits until it has.
+/// Interfaces and, while init makes its surroundings, limits and another look at the host's secrets; waits until it has. `None` if those
+/// are not the ones that were `looked_for` earlier.
 fn bring_up(
     init: Pid,
     control: BorrowedFd<'_>,
     pair: Option<&Pair>,
-    (cgroups, spec): (&Cgroups, &Spec),
-) -> Result<Told, Error> {
+    (cgroups, spec, looked_for): (&Cgroups, &Spec, Option<&[PathBuf]>),
+) -> Result<Option<Told>, Error> {
     if let Some(pair) = pair {
         pair.connect(init.as_raw_nonzero().get())?;
     }
     packet::send(control, b"go", &[]).doing("let init begin")?;
     cgroups.limit(&spec.limits)?;
-    await_ready(control)
+    if looked_for.is_some_and(|secrets| secrets != masks::secrets_of_host()) {
+        return Ok(None);
+    }
+    await_ready(control).map(Some)
 }
 
 fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'_>) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
@@ -22,13 +23,17 @@ use crate::profile::{PROFILE, Profile};
 use crate::seccomp::Filters;
 use crate::sys::{self, Stack};
 
+/// How long the host's secrets are taken to be what they were.
+const CURRENT: Duration = Duration::from_secs(1);
+
 /// A container's place on the host, waiting for its [`crate::Spec`].
 #[derive(Debug)]
 pub struct Prepared {
     pub(crate) name: String,
     pub(crate) filters: Filters,
-    /// Paths of the host no build may read.
+    /// Paths of the host no build may read, as of `looked`.
     pub(crate) secrets: Vec<PathBuf>,
+    looked: Instant,
     pub(crate) cgroups: Option<Cgroups>,
     /// For the host's root.
     ahead: Option<Ahead>,
@@ -58,10 +63,16 @@ impl Prepared {
             name: name.to_owned(),
             filters,
             secrets: crate::masks::secrets_of_host(),
+            looked: Instant::now(),
             cgroups: Some(cgroups),
             ahead,
             cradle,
         })
+    }
+
+    /// Whether it was so long ago that the host's secrets were looked for that there may be others.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.looked.elapsed() > CURRENT
     }
 
     /// What the host's root enters, with the `wanted` range of ids if that is free.

@@ -41,6 +41,37 @@ pub(crate) fn secrets_of_the_host_cannot_be_read() {
     tester.end();
 }
 
+/// A folder of the host's that only root may look into; nobody else's test reads what is in it.
+struct Closed(PathBuf);
+
+impl Closed {
+    fn make(path: String) -> Closed {
+        fs::create_dir(&path).unwrap();
+        fs::write(Path::new(&path).join("secret"), "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        Closed(path.into())
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// As a waiting agent's may be for hours.
+pub(crate) fn what_became_secret_after_a_place_was_prepared_cannot_be_read() {
+    let place = Place::new();
+    let prepared = Prepared::new(&place.name()).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let closed = Closed::make(format!("/etc/container-test-{}", std::process::id()));
+    let (spec, output) = place.spec();
+    let container = Container::create_in(prepared, spec).unwrap();
+    let mut tester = Tester { container, output, read: 0, place };
+    assert_eq!(tester.says(&format!("ls -A {}", closed.0.display())), "");
+    tester.end();
+}
+
 pub(crate) fn writes_do_not_reach_the_host() {
     let mut tester = Tester::new();
     let before = fs::read("/etc/passwd").unwrap();
