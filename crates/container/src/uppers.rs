@@ -127,10 +127,13 @@ impl<'a> Uppers<'a> {
         for upper in &self.0 {
             for below in upper.hidden.into_iter().flatten() {
                 let path = upper.upper.join(below);
-                match fs::symlink_metadata(&path) {
-                    Ok(metadata) if metadata.is_dir() => make_opaque(&path)?,
-                    Ok(_) => {}
-                    Err(_) => make_whiteout(&path, || upper.make_parents(below))?,
+                match make_whiteout(&path, || upper.make_parents(below)) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                        if fs::symlink_metadata(&path)?.is_dir() {
+                            make_opaque(&path)?;
+                        }
+                    }
+                    other => other?,
                 }
             }
         }
