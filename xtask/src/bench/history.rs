@@ -14,6 +14,8 @@ use super::statistics::Sample;
 /// Builds are asked for and listed in hundreds.
 const PAGE: usize = 100;
 const PROJECTS: usize = 10;
+/// So many requests are made before it is another's turn.
+pub(super) const TURN: usize = 25;
 /// How many pages in a list is asked for that is not at its beginning.
 const PAGES_IN: usize = 5;
 
@@ -49,7 +51,6 @@ pub(super) struct Times {
 
 /// Where the records are.
 struct Place {
-    name: &'static str,
     folder: PathBuf,
     url: Option<String>,
 }
@@ -57,15 +58,20 @@ struct Place {
 /// PostgreSQL's are missing where it is not installed.
 pub(super) fn measure(binary: &Path, amount: Amount) -> Result<Vec<Answers>, String> {
     let folder = std::env::temp_dir().join(format!("buildyard-bench-history-{}", std::process::id()));
-    let sqlite = Place { name: "SQLite", folder: folder.join("sqlite"), url: None };
-    let answers = measure_on(&sqlite, binary, amount).and_then(|mut answers| {
-        let database = folder.join("database");
-        if let Some(url) = start_postgres(&database) {
-            let postgres = Place { name: "PostgreSQL", folder: folder.join("postgres"), url: Some(url) };
-            let more = measure_on(&postgres, binary, amount);
-            postgres_script("kill", &database)?;
-            answers.extend(more?);
+    let place = |database: &str, of: &str| folder.join(format!("{database}-{of}"));
+    let sqlite = ["few", "many"].map(|of| Place { folder: place("sqlite", of), url: None });
+    let answers = measure_on("SQLite", &sqlite, binary, amount).and_then(|mut answers| {
+        let databases = ["few", "many"].map(|of| place("database", of));
+        let urls: Option<Vec<String>> = databases.iter().map(|database| start_postgres(database)).collect();
+        let more = urls.map(|urls| {
+            let place = |(of, url)| Place { folder: place("postgres", of), url: Some(url) };
+            let places: Vec<Place> = ["few", "many"].into_iter().zip(urls).map(place).collect();
+            measure_on("PostgreSQL", &places, binary, amount)
+        });
+        for database in databases.iter().filter(|database| database.exists()) {
+            let _ = postgres_script("kill", database);
         }
+        answers.extend(more.transpose()?.into_iter().flatten());
         Ok(answers)
     });
     let _ = std::fs::remove_dir_all(&folder);
@@ -82,25 +88,36 @@ fn postgres_script(command: &str, folder: &Path) -> Result<String, String> {
     Ok(output.trim().to_owned())
 }
 
-fn measure_on(place: &Place, binary: &Path, amount: Amount) -> Result<Vec<Answers>, String> {
-    std::fs::create_dir_all(&place.folder).map_err(|e| e.to_string())?;
-    let server = Server::start_on(binary, &place.folder, place.url.as_deref())?;
-    (0..PROJECTS).try_for_each(|project| run_one(&server, project))?;
-    server.stop()?;
-    fill(place, amount.few)?;
-    let few = measure_with(place, binary, (amount.few, amount.few), amount.requests)?;
-    fill(place, amount.many)?;
-    let many = measure_with(place, binary, (amount.many, amount.many), amount.requests)?;
-    let among_many = measure_with(place, binary, (amount.many, amount.few), amount.requests)?;
-    let all = few.into_iter().zip(many).zip(among_many);
-    let answers = |(((what, few), (_, many)), (_, among_many))| Answers {
-        database: place.name,
-        what,
-        few,
-        many,
-        among_many,
-    };
-    Ok(all.map(answers).collect())
+/// A place for the few builds, and one for the many.
+fn measure_on(
+    database: &'static str,
+    places: &[Place],
+    binary: &Path,
+    amount: Amount,
+) -> Result<Vec<Answers>, String> {
+    let mut servers = Vec::new();
+    for (place, builds) in places.iter().zip([amount.few, amount.many]) {
+        eprintln!("{database}: {builds} builds");
+        std::fs::create_dir_all(&place.folder).map_err(|e| e.to_string())?;
+        let server = Server::start_on(binary, &place.folder, place.url.as_deref())?;
+        (0..PROJECTS).try_for_each(|project| run_one(&server, project))?;
+        server.stop()?;
+        fill(place, builds)?;
+        servers.push(Server::start_on(binary, &place.folder, place.url.as_deref())?);
+    }
+    eprintln!("{database}: answers");
+    let mut few = Asker::of(&servers[0], (amount.few, amount.few))?;
+    let mut many = Asker::of(&servers[1], (amount.many, amount.many))?;
+    let mut among_many = Asker::of(&servers[1], (amount.many, amount.few))?;
+    let measured = KINDS.map(|kind| {
+        // A host is not as fast at one time as at another: what is compared takes turns.
+        let turns = ask(&mut [&mut few, &mut among_many], kind, amount.requests)?;
+        let [few, among_many] = <[Times; 2]>::try_from(turns).map_err(|_| "two asked")?;
+        let many = ask(&mut [&mut many], kind, amount.requests)?.remove(0);
+        Ok(Answers { database, what: kind.what(), few, many, among_many })
+    });
+    servers.into_iter().try_for_each(Server::stop)?;
+    measured.into_iter().collect()
 }
 
 /// The first build of a project, which others will be copies of.
@@ -117,50 +134,89 @@ fn run_one(server: &Server, project: usize) -> Result<(), String> {
     })
 }
 
-/// Over so many stored builds, of which so many are asked for.
-fn measure_with(
-    place: &Place,
-    binary: &Path,
-    (builds, asked): (usize, usize),
-    requests: usize,
-) -> Result<Vec<(&'static str, Times)>, String> {
-    eprintln!("{}: answers about {asked} of {builds} builds", place.name);
-    let server = Server::start_on(binary, &place.folder, place.url.as_deref())?;
-    let mut client = server.client()?;
-    let ids: Vec<String> = ids(&mut client, builds)?.into_iter().step_by(builds / asked).collect();
-    let token = page_token(&mut client)?;
-    let mut taken = Vec::new();
-    let mut ask = |what, operation, input: &dyn Fn(usize) -> Value| -> Result<(), String> {
-        let times =
-            (0..requests).map(|round| client.timed(operation, &input(round))).collect::<Result<_, _>>()?;
-        let sample = |times| Sample::of(times).ok_or("nothing was measured");
-        taken.push((what, Times { client: sample(times)?, server: sample(server.took(requests)?)? }));
-        Ok(())
-    };
-    ask(
-        "BatchGetBuilds, 100 ids",
-        "BatchGetBuilds",
-        &|round| json!({ "ids": (0..PAGE).map(|n| &ids[(round * 7919 + n * 104_729) % ids.len()]).collect::<Vec<_>>() }),
-    )?;
-    ask(
-        "BatchGetBuilds, 1 id",
-        "BatchGetBuilds",
-        &|round| json!({ "ids": [ids[round * 7919 % ids.len()]] }),
-    )?;
-    ask("ListBuilds", "ListBuilds", &|_| json!({}))?;
-    ask("ListBuilds, a later page", "ListBuilds", &|_| json!({ "nextToken": token }))?;
-    ask(
-        "ListBuildsForProject",
-        "ListBuildsForProject",
-        &|round| json!({ "projectName": format!("project-{}", round % PROJECTS) }),
-    )?;
-    server.stop()?;
-    Ok(taken)
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Hundred,
+    One,
+    List,
+    LaterPage,
+    OfProject,
+}
+
+const KINDS: [Kind; 5] = [Kind::Hundred, Kind::One, Kind::List, Kind::LaterPage, Kind::OfProject];
+
+impl Kind {
+    fn what(self) -> &'static str {
+        match self {
+            Kind::Hundred => "BatchGetBuilds, 100 ids",
+            Kind::One => "BatchGetBuilds, 1 id",
+            Kind::List => "ListBuilds",
+            Kind::LaterPage => "ListBuilds, a later page",
+            Kind::OfProject => "ListBuildsForProject",
+        }
+    }
+
+    fn operation(self) -> &'static str {
+        match self {
+            Kind::Hundred | Kind::One => "BatchGetBuilds",
+            Kind::List | Kind::LaterPage => "ListBuilds",
+            Kind::OfProject => "ListBuildsForProject",
+        }
+    }
+}
+
+/// Asks one server about some of its builds.
+struct Asker<'a> {
+    server: &'a Server,
+    client: Client,
+    ids: Vec<String>,
+    /// Of a page that is not the first.
+    token: Value,
+}
+
+impl<'a> Asker<'a> {
+    /// So many builds are stored, of which so many are asked for.
+    fn of(server: &'a Server, (builds, asked): (usize, usize)) -> Result<Asker<'a>, String> {
+        let mut client = server.client()?;
+        let ids = ids(&mut client, builds)?.into_iter().step_by(builds / asked).collect();
+        let token = page_token(&mut client)?;
+        Ok(Asker { server, client, ids, token })
+    }
+
+    fn input(&self, kind: Kind, round: usize) -> Value {
+        let id = |number: usize| &self.ids[number % self.ids.len()];
+        match kind {
+            Kind::Hundred => {
+                json!({ "ids": (0..PAGE).map(|n| id(round * 7919 + n * 104_729)).collect::<Vec<_>>() })
+            }
+            Kind::One => json!({ "ids": [id(round * 7919)] }),
+            Kind::List => json!({}),
+            Kind::LaterPage => json!({ "nextToken": self.token }),
+            Kind::OfProject => json!({ "projectName": format!("project-{}", round % PROJECTS) }),
+        }
+    }
+}
+
+/// How long each asker's requests take; some of one's, then some of the next one's, and so on.
+fn ask(askers: &mut [&mut Asker<'_>], kind: Kind, requests: usize) -> Result<Vec<Times>, String> {
+    let mut taken = vec![(Vec::new(), Vec::new()); askers.len()];
+    for begin in (0..requests).step_by(TURN) {
+        let rounds = begin..requests.min(begin + TURN);
+        for (asker, (client, server)) in askers.iter_mut().zip(&mut taken) {
+            for round in rounds.clone() {
+                client.push(asker.client.timed(kind.operation(), &asker.input(kind, round))?);
+            }
+            server.extend(asker.server.took(rounds.len())?);
+        }
+    }
+    let sample = |times| Sample::of(times).ok_or("nothing was measured");
+    let times = |(client, server)| Ok(Times { client: sample(client)?, server: sample(server)? });
+    taken.into_iter().map(times).collect()
 }
 
 /// Copies the first builds of the projects of a data folder, which no server has, until there are so many builds.
 pub(crate) fn fill_folder(folder: &Path, builds: usize) -> Result<(), String> {
-    fill(&Place { name: "SQLite", folder: folder.to_owned(), url: None }, builds)
+    fill(&Place { folder: folder.to_owned(), url: None }, builds)
 }
 
 fn fill(place: &Place, builds: usize) -> Result<(), String> {

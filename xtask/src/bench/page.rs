@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::artifacts::{self, Zipped};
 use super::cache::{self, Pair, Restored};
-use super::history::{Amount, Answers};
+use super::history::{self, Amount, Answers};
 use super::measure::{Containers, First, Log, Running, Throughput};
 use super::served::Memory;
 use super::statistics::Sample;
@@ -245,32 +245,38 @@ pub(super) fn history(amount: Amount, answers: &[Answers]) -> String {
         "\n## Answers over much history\n\n{} requests of each kind, one after the other on one connection, over {} and over {} \
          stored builds of 10 projects; milliseconds, in the server from a request's head to the beginning of its answer, and for the client \
          from the signing of the request to the last byte of the answer. The growth is that of requests for {} builds, once all there are, once spread \
-         over {}: so caches hold as much of them.\n\n",
-        amount.requests, amount.few, amount.many, amount.few, amount.many
+         over {}, so caches hold as much of them; the two servers are asked in turn, {} times each, as a host is faster at one time than at another.\n\n",
+        amount.requests,
+        amount.few,
+        amount.many,
+        amount.few,
+        amount.many,
+        history::TURN
     );
     let _ = writeln!(
         text,
-        "| | {few} builds: p50 | p99 | {many} builds: p50 | p99 | growth | client: p50 | p99 |\n|---|---|---|---|---|---|---|---|",
+        "| | {few} builds: p50 | p99 | {few} among {many}: p50 | growth | {many} builds: p50 | p99 | client: p50 | p99 |\n|---|---|---|---|---|---|---|---|---|",
         few = amount.few,
         many = amount.many
     );
     for answers in answers {
         let _ = writeln!(
             text,
-            "| {}, {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} × | {:.2} | {:.2} |",
+            "| {}, {} | {:.2} | {:.2} | {:.2} | {:.2} × | {:.2} | {:.2} | {:.2} | {:.2} |",
             answers.database,
             answers.what,
             answers.few.server.median(),
             answers.few.server.percentile(99),
+            answers.among_many.server.median(),
+            growth(answers),
             answers.many.server.median(),
             answers.many.server.percentile(99),
-            growth(answers),
             answers.many.client.median(),
             answers.many.client.percentile(99)
         );
     }
     if answers.iter().all(|answers| answers.database == "SQLite") {
-        text.push_str("| PostgreSQL | not installed here | | | | | | |\n");
+        text.push_str("| PostgreSQL | not installed here | | | | | | | |\n");
     }
     text
 }
