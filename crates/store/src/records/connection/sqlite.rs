@@ -13,6 +13,8 @@ const FILE: &str = "records.sqlite";
 
 /// Prepared statements kept per connection: more than there are texts.
 const STATEMENTS: usize = 256;
+/// Kept in memory by each connection that reads, at most: a page for each of a few thousand builds that lie far from one another.
+const CACHE_KIB: i64 = 16 << 10;
 
 pub(in super::super) struct Sqlite(rusqlite::Connection);
 
@@ -41,6 +43,9 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = rusqlite::Connection::open_with_flags(data.join(FILE), flags)
             .map_err(failed("opening the records for reading"))?;
+        connection
+            .pragma_update(None, "cache_size", -CACHE_KIB)
+            .map_err(failed("preparing to read the records"))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         Ok(Sqlite(connection))
     }
