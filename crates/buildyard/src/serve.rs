@@ -144,6 +144,8 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let for_builds = server::listen_for_builds(&builds)
         .map_err(|e| format!("cannot listen at {}: {e}", builds.display()))?;
     let url = format!("http://{address}");
+    // Most of what has run so far is for starting alone. Where that is not possible, it stays.
+    let _ = container::release_code();
     credentials::note_endpoint(data, &url)?;
     greet(settings, &url);
 

@@ -19,6 +19,7 @@ mod ahead;
 mod brought;
 mod cgroup;
 mod child;
+mod code;
 mod container;
 mod detached;
 mod devices;
@@ -50,6 +51,7 @@ mod usage;
 mod wire;
 
 pub use brought::{Awaited, Inside, be_init};
+pub use code::release_code;
 pub use container::{Container, sweep};
 pub use detached::spawn_detached;
 pub use disk::prepare_disk;

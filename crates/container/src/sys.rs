@@ -249,6 +249,14 @@ pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes pages of this process's code out of its memory; `from..to` is a mapping of a file that nobody writes to.
+pub(crate) fn unmap_code(from: usize, to: usize) -> io::Result<()> {
+    let start = ptr::with_exposed_provenance_mut(from);
+    // SAFETY: what is not written to is what the file holds, and is read from there again when it is used.
+    unsafe { rustix::mm::madvise(start, to - from, rustix::mm::Advice::LinuxDontNeed) }?;
+    Ok(())
+}
+
 /// Ends the process at once: no destructors, no buffers.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ending the process is always sound.
