@@ -11,13 +11,9 @@ use crate::error::Error;
 use crate::ids::{self, IdRange};
 use crate::report;
 
-/// As `/proc/self/ns` calls them, with their `CLONE_NEW*`. The first owns the others and is entered first.
-const KINDS: [(&str, c_int); 4] = [
-    ("user", libc::CLONE_NEWUSER),
-    ("ipc", libc::CLONE_NEWIPC),
-    ("uts", libc::CLONE_NEWUTS),
-    ("net", libc::CLONE_NEWNET),
-];
+/// The first owns the others and is entered first.
+const KINDS: [(&str, c_int); 4] =
+    [ids::USER, ("ipc", libc::CLONE_NEWIPC), ("uts", libc::CLONE_NEWUTS), ("net", libc::CLONE_NEWNET)];
 
 #[derive(Debug)]
 pub(crate) struct Ahead {

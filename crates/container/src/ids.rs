@@ -68,7 +68,7 @@ fn extents(map: &str) -> impl Iterator<Item = (u64, u64)> {
 
 /// The map, `uid_map` or `gid_map`, of a container that has all ids of this process's user namespace, as far as a container's go. The kernel
 /// takes nothing that lies across two lines of our own map.
-pub(crate) fn all_of_ours(kind: &str) -> io::Result<String> {
+fn all_of_ours(kind: &str) -> io::Result<String> {
     let own = fs::read_to_string(format!("/proc/self/{kind}"))?;
     let within = extents(&own).filter(|(first, _)| *first < u64::from(RANGE));
     let lines =
@@ -133,9 +133,17 @@ pub(crate) fn namespaces<const N: usize>(
 
 /// Maps the ids from `inside` on to those from `outside` on.
 pub(crate) fn map_range(process: Pid, inside: u32, outside: u32) -> io::Result<()> {
+    map(process, |_| Ok(format!("{inside} {outside} {RANGE}")))
+}
+
+/// Gives a process in a user namespace below this process's own all ids of that one.
+pub(crate) fn map_all_of_ours(process: Pid) -> io::Result<()> {
+    map(process, all_of_ours)
+}
+
+fn map(process: Pid, text: impl Fn(&str) -> io::Result<String>) -> io::Result<()> {
     let folder = PathBuf::from(format!("/proc/{}", process.as_raw_nonzero()));
-    let map = |file: &&str| fs::write(folder.join(file), format!("{inside} {outside} {RANGE}"));
-    ["uid_map", "gid_map"].iter().try_for_each(map)
+    ["uid_map", "gid_map"].iter().try_for_each(|kind| fs::write(folder.join(kind), text(kind)?))
 }
 
 /// Removes the lock files of processes that died; those in use are locked.

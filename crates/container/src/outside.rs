@@ -111,9 +111,10 @@ pub(crate) fn bear(
     };
     let (init, pidfd) = prepared.give_birth(made as u64, &setup).map_err(report::why_no_namespaces)?;
     drop((inits_control, inits_events));
-    let mapped = if standing == Standing::Namespace { map_all_of_ours(init) } else { Ok(()) };
-    let told =
-        mapped.and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec, looked_for)));
+    let mapped = if standing == Standing::Namespace { ids::map_all_of_ours(init) } else { Ok(()) };
+    let told = mapped
+        .doing("map user and group ids")
+        .and_then(|()| bring_up(init, control.as_fd(), pair.as_ref(), (&*cgroups, spec, looked_for)));
     let is_users = !is_root && spec.network == Network::Egress;
     let connected = told.and_then(|told| {
         let Some(told) = told else { return Ok(None) };
@@ -215,16 +216,6 @@ fn open_beneath(spec: &Spec, first: u32) -> Result<Vec<OwnedFd>, Error> {
         Ok(tree)
     };
     spec.beneath.iter().map(open).collect()
-}
-
-/// Gives the container the ids of this user namespace.
-fn map_all_of_ours(init: Pid) -> Result<(), Error> {
-    ["uid_map", "gid_map"]
-        .iter()
-        .try_for_each(|kind| {
-            fs::write(format!("/proc/{}/{kind}", init.as_raw_nonzero()), ids::all_of_ours(kind)?)
-        })
-        .doing("map user and group ids")
 }
 
 /// Interfaces and, while init makes its surroundings, limits and another look at the host's secrets; waits until it has. `None` if those

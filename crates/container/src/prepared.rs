@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
+use rustix::thread::move_into_link_name_space;
 
 use crate::ahead::Ahead;
 use crate::cgroup::Cgroups;
@@ -282,7 +283,7 @@ fn fork_init(shared: &Shared) -> c_int {
     // SAFETY: `give_birth` stored a reference to a `Setup`, which lives as long as the parent waits.
     let setup = unsafe { &*shared.setup.load(Ordering::Acquire).cast::<Setup<'_>>() };
     for namespace in setup.entered {
-        if let Err(error) = sys::enter(*namespace) {
+        if let Err(error) = move_into_link_name_space(*namespace, None) {
             shared.born.store(-error.raw_os_error(), Ordering::Release);
             return 1;
         }

@@ -237,11 +237,6 @@ pub(crate) fn clone_sibling(flags: u64, cgroup: Option<RawFd>, pidfd: &mut RawFd
     Ok(Pid::from_raw(pid as i32))
 }
 
-/// Enters a namespace, of whatever kind. Makes no use of `errno`.
-pub(crate) fn enter(namespace: BorrowedFd<'_>) -> rustix::io::Result<()> {
-    rustix::thread::move_into_link_name_space(namespace, None)
-}
-
 /// Leaves namespaces named by `CLONE_NEW*` flags.
 pub(crate) fn unshare(flags: c_int) -> io::Result<()> {
     // SAFETY: none of the flags in use affects memory or descriptors.

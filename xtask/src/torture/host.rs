@@ -34,7 +34,7 @@ pub(super) fn with_environment(text: &str) -> Vec<u32> {
 /// The uuid of the build whose journal or folder an agent has open. One that is only just being started has the server's command line, and what
 /// the server has open; one that waits for a build has a hidden file of the folder open.
 pub(super) fn build_of(agent: u32, builds: &Path) -> Option<String> {
-    if !std::fs::read(format!("/proc/{agent}/cmdline")).is_ok_and(|words| contains(&words, b"\0agent\0")) {
+    if !is_called_with(agent, b"\0agent\0") {
         return None;
     }
     let descriptors = std::fs::read_dir(format!("/proc/{agent}/fd")).ok()?;
@@ -48,7 +48,11 @@ pub(super) fn build_of(agent: u32, builds: &Path) -> Option<String> {
 
 /// Whether an agent was started before it had a build.
 pub(super) fn is_told_of_builds(agent: u32) -> bool {
-    std::fs::read(format!("/proc/{agent}/cmdline")).is_ok_and(|words| contains(&words, b"\0agent\0--wait\0"))
+    is_called_with(agent, b"\0agent\0--wait\0")
+}
+
+fn is_called_with(process: u32, words: &[u8]) -> bool {
+    std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| contains(&line, words))
 }
 
 /// The first process of the container that an agent made: the only one below it that is number 1 of its own world.
