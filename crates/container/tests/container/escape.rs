@@ -39,9 +39,9 @@ pub(crate) fn make_prober(folder: &Path) -> PathBuf {
     });
     let made = folder.join(format!("prober-{mark:016x}"));
     if !made.exists() {
-        // Several cases may do so at a time.
+        // Several cases may do so at a time, each with files of its own.
         let making = folder.join(format!("prober-{mark:016x}.{}", std::process::id()));
-        let source = making.with_extension("rs");
+        let source = making.with_added_extension("rs");
         fs::write(&source, SOURCE).unwrap();
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let mut compile = Command::new(rustc);
