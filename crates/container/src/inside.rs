@@ -209,9 +209,9 @@ fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     let plain = profile.plain_folders.iter().map(|folder| plain_folder(folder));
     let plain: Vec<OwnedFd> = plain.collect::<io::Result<_>>().doing("make plain folders")?;
     let is_root_layer = usize::from(setup.layout.has_root_layer);
-    change_root(root.as_ref().or(mounts.first().filter(|_| is_root_layer == 1)))?;
-    for (layer, mount) in setup.layout.layers.iter().zip(&mounts).skip(is_root_layer) {
-        mount_inside(mount, &layer.inside).doing(format!("mount {}", layer.inside.display()))?;
+    change_root(root.as_ref().or(mounts.first().map(|(_, mount)| mount).filter(|_| is_root_layer == 1)))?;
+    for (inside, mount) in mounts.iter().skip(is_root_layer) {
+        mount_inside(mount, inside).doing(format!("mount {}", inside.display()))?;
     }
     for (mount, inside) in plain.iter().zip(profile.plain_folders) {
         mount_inside(mount, Path::new(inside)).doing(format!("mount {inside}"))?;
@@ -338,10 +338,10 @@ pub(crate) struct Lower {
 
 /// Makes the folders each overlay needs and shows the lower ones below [`LOWERS`], since overlay takes paths.
 /// The root comes apart if it is no layer of the layout but one of ours.
-fn prepare_layers<'a>(
-    setup: &Setup<'a>,
+fn prepare_layers(
+    setup: &Setup<'_>,
     trees: &Trees<'_>,
-) -> Result<(Option<Planned>, Uppers<'a>, Vec<Planned>), Error> {
+) -> Result<(Option<Planned>, Uppers, Vec<Planned>), Error> {
     let ours = Path::new(OURS);
     for folder in [ours, Path::new(ROOT)] {
         make_private(folder).doing("make a scratch folder")?;
@@ -368,12 +368,13 @@ fn prepare_layers<'a>(
                     .doing(format!("prepare {}", layer.inside.display()))?;
                 let skeleton = make_skeleton(number, upper, &lower, !beneath.is_empty())
                     .doing("make a skeleton in memory")?;
-                uppers.push(Upper {
+                let whole = Upper {
                     inside: layer.inside.clone(),
                     upper: skeleton.clone().unwrap_or_else(|| upper.clone()),
                     lower: Some(lower.clone()),
-                    hidden: (number == 0).then_some(&setup.layout.hidden),
-                });
+                };
+                add_uppers(whole, &layer.parts, &mut uppers)
+                    .doing(format!("prepare {}", layer.inside.display()))?;
                 let lower = Lower { host: Some(lower), beneath, skeleton };
                 // What only is read-only stays so for who may not mount.
                 let fallback = (!setup.spec.is_privileged).then_some(tree);
@@ -396,9 +397,21 @@ fn prepare_layers<'a>(
     Ok((root, Uppers(uppers), planned))
 }
 
+/// That of a layer, or those of its parts.
+fn add_uppers(whole: Upper, parts: &[PathBuf], uppers: &mut Vec<Upper>) -> io::Result<()> {
+    for part in parts {
+        whole.stand_in_for(part.strip_prefix(&whole.inside).unwrap_or(part))?;
+        uppers.push(whole.part(part));
+    }
+    if parts.is_empty() {
+        uppers.push(whole);
+    }
+    Ok(())
+}
+
 /// A root that no folder of the host lies under: a plain folder, or a layer if there was such a root before.
-fn prepare_empty_root<'a>(setup: &Setup<'a>, uppers: &mut Vec<Upper<'a>>) -> io::Result<Option<Planned>> {
-    let own = |upper: &Path| Upper { inside: "/".into(), upper: upper.into(), lower: None, hidden: None };
+fn prepare_empty_root(setup: &Setup<'_>, uppers: &mut Vec<Upper>) -> io::Result<Option<Planned>> {
+    let own = |upper: &Path| Upper { inside: "/".into(), upper: upper.into(), lower: None };
     let root = Path::new(ROOT);
     let beneath = show_uppers_beneath(setup, root, "r")?;
     let Some(latest) = beneath.first() else {
@@ -477,7 +490,7 @@ fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 /// Fills the upper folders; returns what only a mount can hide.
-fn fill(setup: &Setup<'_>, uppers: &Uppers<'_>) -> Result<Vec<PathBuf>, Error> {
+fn fill(setup: &Setup<'_>, uppers: &Uppers) -> Result<Vec<PathBuf>, Error> {
     uppers.make_standard_folders().doing(STANDARD_FOLDERS)?;
     for (path, target) in &setup.layout.links {
         uppers.make_link(path, target).doing(format!("link {}", path.display()))?;
@@ -501,16 +514,34 @@ fn fill(setup: &Setup<'_>, uppers: &Uppers<'_>) -> Result<Vec<PathBuf>, Error> {
         let written = uppers.put_file(&file.path, &file.bytes, file.mode);
         written.doing(format!("write {}", file.path.display()))?;
     }
-    uppers.hide().doing("hide the rest of the host")?;
     Ok(late)
 }
 
-/// All layers as detached mounts.
-fn make_mounts(setup: &Setup<'_>, planned: Vec<Planned>) -> Result<Vec<OwnedFd>, Error> {
-    let make = |(layer, planned): (&Layer, Planned)| {
-        planned.mount().doing(format!("make the file system of {}", layer.inside.display()))
+/// All layers, or their parts, as detached mounts, and where each is to show.
+fn make_mounts<'a>(setup: &Setup<'a>, planned: Vec<Planned>) -> Result<Vec<(&'a Path, OwnedFd)>, Error> {
+    let mut mounts = Vec::new();
+    for (layer, planned) in setup.layout.layers.iter().zip(planned) {
+        let doing = || format!("make the file system of {}", layer.inside.display());
+        let whole = planned.mount().doing(doing())?;
+        if layer.parts.is_empty() {
+            mounts.push((&*layer.inside, whole));
+        } else {
+            mounts.extend(take_apart(&whole, layer).doing(doing())?);
+        }
+    }
+    Ok(mounts)
+}
+
+/// The parts of a layer that show. The kernel takes them only from what is mounted.
+fn take_apart<'a>(whole: &OwnedFd, layer: &'a Layer) -> io::Result<Vec<(&'a Path, OwnedFd)>> {
+    let place = Path::new(LOWERS).join("whole");
+    make_private(&place)?;
+    attach(whole, &place)?;
+    let take = |part: &'a PathBuf| {
+        let below = part.strip_prefix(&layer.inside).unwrap_or(part);
+        Ok((&**part, detached(&place.join(below))?))
     };
-    setup.layout.layers.iter().zip(planned).map(make).collect()
+    layer.parts.iter().map(take).collect()
 }
 
 impl Planned {

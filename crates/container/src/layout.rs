@@ -1,7 +1,6 @@
 //! Which host folders a container consists of and where they show: decided from the spec before anything is made.
 //! The mounting is in `inside.rs`.
 
-use std::collections::HashSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -19,6 +18,8 @@ pub(crate) const OURS: &str = "container";
 pub(crate) struct Layer {
     pub(crate) inside: PathBuf,
     pub(crate) content: Content,
+    /// Only these folders of it show, each at its own place. The whole shows if there are none.
+    pub(crate) parts: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,10 @@ pub(crate) enum Content {
 }
 
 impl Layer {
+    fn new(inside: &Path, content: Content) -> Layer {
+        Layer { inside: inside.into(), content, parts: Vec::new() }
+    }
+
     /// What it shows of the host.
     pub(crate) fn host(&self) -> Option<&Path> {
         match &self.content {
@@ -81,13 +86,11 @@ pub(crate) struct Layout {
     pub(crate) layers: Vec<Layer>,
     /// Symbolic links to make in an empty root: (path, target).
     pub(crate) links: Vec<(PathBuf, PathBuf)>,
-    /// Relative paths of the first layer which do not show.
-    pub(crate) hidden: HashSet<PathBuf>,
     /// Empty folders to make in an empty root, where a whole layer is masked.
     pub(crate) folders: Vec<PathBuf>,
 }
 
-/// Trees whose owner must be root inside too, for package installers; they hold no secrets, but for /etc, which is searched for
+/// Trees whose owner must be root inside too, for package installers; they hold no secrets, but for settings, which are searched for
 /// them (see `masks.rs`). Others show root's files as nobody's, so that what only root may read stays unreadable.
 const SHOWN_AS_OWNED_BY_ROOT: &[&str] = &[
     "/usr",
@@ -133,12 +136,7 @@ impl Layout {
 
     fn add_root(&mut self, folder: &Path) {
         self.has_root_layer = true;
-        self.add_overlay(folder, Path::new("/"), true);
-    }
-
-    fn add_overlay(&mut self, lower: &Path, inside: &Path, maps_ids: bool) {
-        let content = Content::Overlay { lower: lower.into(), upper: own_upper(inside), maps_ids };
-        self.layers.push(Layer { inside: inside.into(), content });
+        self.layers.push(overlay(folder, Path::new("/"), true));
     }
 
     fn add_visible(&mut self, visible: &[PathBuf]) -> Result<(), Error> {
@@ -172,8 +170,8 @@ impl Layout {
         self.folders.extend(self.layers.extract_if(.., is_masked).map(|layer| layer.inside));
     }
 
-    /// Turns the folders that lie on the host's root mount into one layer, in which all else is hidden: an overlay costs more than
-    /// hiding some dozen names.
+    /// Turns the folders that lie on the host's root mount into parts of one layer: an overlay costs more than a mount of a part. The
+    /// rest of the host never shows, even what is made there later.
     fn merge(&mut self) {
         let root_mount = mount_id(Path::new("/"));
         let can_merge = |layer: &mut Layer| match &layer.content {
@@ -182,13 +180,11 @@ impl Layout {
             }
             _ => false,
         };
-        let mut shown: Vec<PathBuf> =
-            self.layers.extract_if(.., can_merge).map(|layer| layer.inside).collect();
-        shown.extend(self.links.drain(..).map(|(path, _)| path));
-        let rest = std::mem::take(&mut self.layers);
-        self.add_root(Path::new("/"));
-        self.layers.extend(rest);
-        hide_others(Path::new("/"), &shown, &mut self.hidden);
+        let parts: Vec<PathBuf> = self.layers.extract_if(.., can_merge).map(|layer| layer.inside).collect();
+        if !parts.is_empty() {
+            let root = Path::new("/");
+            self.layers.insert(0, Layer { parts, ..overlay(root, root, true) });
+        }
     }
 
     /// Whether it was a folder.
@@ -200,21 +196,19 @@ impl Layout {
             }
         } else if metadata.is_dir() {
             let maps_ids = SHOWN_AS_OWNED_BY_ROOT.iter().any(|tree| path.starts_with(tree));
-            self.add_overlay(path, path, maps_ids);
+            self.layers.push(overlay(path, path, maps_ids));
             return true;
         } else if metadata.is_file() {
-            self.layers.push(Layer { inside: path.into(), content: Content::ReadOnly { host: path.into() } });
+            self.layers.push(Layer::new(path, Content::ReadOnly { host: path.into() }));
         }
         false
     }
 
     fn add_mount(&mut self, mount: &Mount, scratch: &Path) -> Result<(), Error> {
         let layer = match mount {
-            Mount::ReadOnly { host, inside } => {
-                Layer { inside: inside.clone(), content: Content::ReadOnly { host: host.clone() } }
-            }
+            Mount::ReadOnly { host, inside } => Layer::new(inside, Content::ReadOnly { host: host.clone() }),
             Mount::Tmpfs { inside, size_bytes } => {
-                Layer { inside: inside.clone(), content: Content::Tmpfs { size_bytes: *size_bytes } }
+                Layer::new(inside, Content::Tmpfs { size_bytes: *size_bytes })
             }
             Mount::Overlay { lower, inside, upper } => {
                 let upper = upper.strip_prefix(scratch).unwrap_or(upper);
@@ -224,13 +218,17 @@ impl Layout {
                     return Err(Error::Invalid(text));
                 }
                 let content = Content::Overlay { lower: lower.clone(), upper: upper.into(), maps_ids: true };
-                Layer { inside: inside.clone(), content }
+                Layer::new(inside, content)
             }
         };
         must_be_plain(&layer.inside)?;
         self.layers.push(layer);
         Ok(())
     }
+}
+
+fn overlay(lower: &Path, inside: &Path, maps_ids: bool) -> Layer {
+    Layer::new(inside, Content::Overlay { lower: lower.into(), upper: own_upper(inside), maps_ids })
 }
 
 /// Named after the place it is written at, so that a later container finds it even if the host has got more folders to show.
@@ -260,22 +258,6 @@ fn mount_id(path: &Path) -> Option<u64> {
     let status = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
     let has_it = status.stx_mask & StatxFlags::MNT_ID.bits() != 0;
     has_it.then_some(status.stx_mnt_id)
-}
-
-/// Adds all entries of `folder` that neither are shown nor lead to what is.
-fn hide_others(folder: &Path, shown: &[PathBuf], hidden: &mut HashSet<PathBuf>) {
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if shown.contains(&path) {
-            continue;
-        }
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        if is_folder && shown.iter().any(|shown| shown.starts_with(&path)) {
-            hide_others(&path, shown, hidden);
-        } else if let Ok(relative) = path.strip_prefix("/") {
-            hidden.insert(relative.into());
-        }
-    }
 }
 
 /// Absolute, and without `..`.
@@ -331,17 +313,18 @@ mod tests {
     }
 
     #[test]
-    fn merged_folders_are_one_layer_in_which_only_they_show() {
+    fn merged_folders_are_parts_of_one_layer_of_which_nothing_else_shows() {
         let mut layout = host(&["/usr", "/etc", "/var/lib/dpkg", "/bin"]).unwrap();
+        let links = layout.links.clone();
         layout.merge();
-        let inside: Vec<_> = layout.layers.iter().map(|layer| layer.inside.to_str().unwrap()).collect();
-        assert_eq!(inside, ["/"]);
-        assert!(layout.has_root_layer && layout.links.is_empty());
-        let hides = |path: &str| layout.hidden.contains(Path::new(path));
-        assert!(hides("root") && hides("home") && hides("var/log") && hides("var/lib/misc"));
-        for path in ["usr", "etc", "bin", "var", "var/lib", "var/lib/dpkg"] {
-            assert!(!hides(path), "{path}");
-        }
+        let (layer, others) = layout.layers.split_first().unwrap();
+        assert!(others.is_empty() && !layout.has_root_layer && layout.links == links);
+        assert_eq!(layer.host(), Some(Path::new("/")));
+        let parts: Vec<_> = layer.parts.iter().map(|part| part.to_str().unwrap()).collect();
+        assert_eq!(
+            parts.iter().filter(|part| **part != "/bin").collect::<Vec<_>>(),
+            [&"/etc", &"/usr", &"/var/lib/dpkg"]
+        );
     }
 
     #[test]

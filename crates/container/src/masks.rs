@@ -1,4 +1,4 @@
-//! What the host's own files must not show to a build: the list of secrets, and the search for more in /etc.
+//! What the host's own files must not show to a build: the list of secrets, and the search for more where a host keeps its settings.
 
 use std::ffi::OsString;
 use std::fs;
@@ -20,16 +20,19 @@ const SECRETS: &[&str] = &[
     "/etc/kubernetes",
 ];
 
+/// Where a host keeps settings of its own.
+const SETTINGS: [&str; 2] = ["/etc", "/usr/local/etc"];
+
 const OTHERS_READ: u32 = 0o004;
 const OTHERS_LIST: u32 = 0o005;
 
 /// Paths to make empty when the host's own root file system is shown. Root must not hand on what only root may read, so for root
-/// this walks /etc; an ordinary user's own permissions already hold the container back.
+/// this walks the settings; an ordinary user's own permissions already hold the container back.
 pub(crate) fn secrets_of_host() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = SECRETS.iter().map(PathBuf::from).collect();
     found.extend(host_keys(Path::new("/etc/ssh")));
     if rustix::process::geteuid().is_root() {
-        unreadable_for_others(Path::new("/etc"), &mut found);
+        SETTINGS.iter().for_each(|folder| unreadable_for_others(Path::new(folder), &mut found));
     }
     found.retain(|path| fs::symlink_metadata(path).is_ok());
     found.sort();

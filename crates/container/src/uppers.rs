@@ -4,13 +4,12 @@
 //!
 //! Filling a folder needs no mount per hidden path, and what an image has at a path, such as a link, is replaced.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, removexattr, setxattr};
+use rustix::fs::{XattrFlags, removexattr, setxattr};
 
 use crate::masks::{likeness, metadata_without_links};
 
@@ -32,13 +31,11 @@ const KERNEL: &[&str] = &["/proc", "/sys", "/dev"];
 
 /// A folder to be filled, what lies under it, and where both show.
 #[derive(Debug)]
-pub(crate) struct Upper<'a> {
+pub(crate) struct Upper {
     pub(crate) inside: PathBuf,
     pub(crate) upper: PathBuf,
     /// `None` for a root that starts out empty.
     pub(crate) lower: Option<PathBuf>,
-    /// What of the lower folder must not show, relative to it.
-    pub(crate) hidden: Option<&'a HashSet<PathBuf>>,
 }
 
 /// Whether a mask could be had this way.
@@ -53,9 +50,9 @@ pub(crate) enum Masked {
 
 /// All upper folders.
 #[derive(Debug)]
-pub(crate) struct Uppers<'a>(pub(crate) Vec<Upper<'a>>);
+pub(crate) struct Uppers(pub(crate) Vec<Upper>);
 
-impl<'a> Uppers<'a> {
+impl Uppers {
     /// Makes the folders every container has, unless an image has them.
     pub(crate) fn make_standard_folders(&self) -> io::Result<()> {
         for (path, mode) in STANDARD {
@@ -103,7 +100,7 @@ impl<'a> Uppers<'a> {
     /// Makes `path` empty: an empty folder that hides the lower one, or an empty file.
     pub(crate) fn mask(&self, path: &Path) -> io::Result<Masked> {
         let Some((upper, below)) = self.place(path) else { return Ok(Masked::NeedsMount) };
-        if upper.lower.is_none() || upper.hides(&below) {
+        if upper.lower.is_none() {
             return Ok(Masked::Absent);
         }
         let Some(metadata) = upper.in_lower(&below) else { return Ok(Masked::NeedsMount) };
@@ -122,41 +119,16 @@ impl<'a> Uppers<'a> {
         Ok(Masked::Done)
     }
 
-    /// Lets nothing of what is to be hidden show through. The last step, as what has been made at such a path stays.
-    pub(crate) fn hide(&self) -> io::Result<()> {
-        for upper in &self.0 {
-            for below in upper.hidden.into_iter().flatten() {
-                let path = upper.upper.join(below);
-                match make_whiteout(&path, || upper.make_parents(below)) {
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                        if fs::symlink_metadata(&path)?.is_dir() {
-                            make_opaque(&path)?;
-                        }
-                    }
-                    other => other?,
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The folder a path belongs to, and the rest of the path.
-    fn place(&self, path: &Path) -> Option<(&Upper<'a>, PathBuf)> {
+    fn place(&self, path: &Path) -> Option<(&Upper, PathBuf)> {
         let upper = self.0.iter().rev().find(|upper| path.starts_with(&upper.inside))?;
         let below = path.strip_prefix(&upper.inside).expect("it starts with it");
         Some((upper, below.to_path_buf()))
     }
 }
 
-impl Upper<'_> {
-    fn hides(&self, below: &Path) -> bool {
-        self.hidden.is_some_and(|hidden| below.ancestors().any(|path| hidden.contains(path)))
-    }
-
+impl Upper {
     fn in_lower(&self, below: &Path) -> Option<fs::Metadata> {
-        if self.hides(below) {
-            return None;
-        }
         metadata_without_links(self.lower.as_ref()?, below)
     }
 
@@ -168,22 +140,32 @@ impl Upper<'_> {
         Ok(path)
     }
 
-    /// Parents look as they do in the lower folder, which they stand in for.
     fn make_parents(&self, below: &Path) -> io::Result<()> {
-        let mut parents: Vec<&Path> =
-            below.ancestors().skip(1).filter(|p| !p.as_os_str().is_empty()).collect();
-        parents.reverse();
-        for parent in parents {
-            let path = self.upper.join(parent);
+        below.parent().map_or(Ok(()), |parent| self.stand_in_for(parent))
+    }
+
+    /// Makes a folder, and those above it, which look as they do in the lower folder.
+    pub(crate) fn stand_in_for(&self, folder: &Path) -> io::Result<()> {
+        let mut folders: Vec<&Path> = folder.ancestors().filter(|p| !p.as_os_str().is_empty()).collect();
+        folders.reverse();
+        for folder in folders {
+            let path = self.upper.join(folder);
             if path.is_dir() {
                 continue;
             }
-            match self.in_lower(parent).filter(fs::Metadata::is_dir) {
+            match self.in_lower(folder).filter(fs::Metadata::is_dir) {
                 Some(metadata) => make_like(&path, &metadata)?,
                 None => make_one(&path, 0o755)?,
             }
         }
         Ok(())
+    }
+
+    /// One for a folder of this one's.
+    pub(crate) fn part(&self, inside: &Path) -> Upper {
+        let below = inside.strip_prefix(&self.inside).unwrap_or(inside);
+        let lower = self.lower.as_ref().map(|lower| lower.join(below));
+        Upper { inside: inside.into(), upper: self.upper.join(below), lower }
     }
 }
 
@@ -202,18 +184,6 @@ pub(crate) fn make_one(path: &Path, mode: u32) -> io::Result<()> {
     match fs::DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         other => other,
-    }
-}
-
-/// Makes the name disappear; everyone may make this one device. Parents are made when they turn out to be missing.
-fn make_whiteout(path: &Path, make_parents: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    let make = || mknodat(CWD, path, FileType::CharacterDevice, Mode::empty(), 0);
-    match make() {
-        Err(rustix::io::Errno::NOENT) => {
-            make_parents()?;
-            Ok(make()?)
-        }
-        other => Ok(other?),
     }
 }
 

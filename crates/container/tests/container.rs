@@ -79,6 +79,7 @@ const CASES: &[Case] = cases![
     Both the_host_cannot_be_seen,
     Both secrets_of_the_host_cannot_be_read,
     Root what_became_secret_after_a_place_was_prepared_cannot_be_read,
+    Root what_comes_beside_what_shows_of_the_host_is_never_seen,
     Both writes_do_not_reach_the_host,
     Both masked_paths_are_empty_and_can_be_written,
     Both folders_and_files_are_there_from_the_start,

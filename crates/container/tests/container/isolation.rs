@@ -64,11 +64,27 @@ pub(crate) fn what_became_secret_after_a_place_was_prepared_cannot_be_read() {
     let place = Place::new();
     let prepared = Prepared::new(&place.name()).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let closed = Closed::make(format!("/etc/container-test-{}", std::process::id()));
+    let folders = ["/etc", "/usr/local/etc"];
+    let closed =
+        folders.map(|folder| Closed::make(format!("{folder}/container-test-{}", std::process::id())));
     let (spec, output) = place.spec();
     let container = Container::create_in(prepared, spec).unwrap();
     let mut tester = Tester { container, output, read: 0, place };
-    assert_eq!(tester.says(&format!("ls -A {}", closed.0.display())), "");
+    for folder in &closed {
+        assert_eq!(tester.says(&format!("ls -A {}", folder.0.display())), "");
+    }
+    tester.end();
+}
+
+/// Of the host's root folder and of /var only some folders show.
+pub(crate) fn what_comes_beside_what_shows_of_the_host_is_never_seen() {
+    let mut tester = Tester::new();
+    let folders = ["", "/var", "/var/lib"];
+    let closed =
+        folders.map(|folder| Closed::make(format!("{folder}/container-test-{}", std::process::id())));
+    for folder in &closed {
+        tester.refuses(&format!("ls -d {}", folder.0.display()));
+    }
     tester.end();
 }
 

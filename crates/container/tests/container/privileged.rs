@@ -146,10 +146,8 @@ pub(crate) fn what_shows_of_the_host_cannot_be_written_by_who_is_privileged() {
     // The host's own folders are layers, secrets among them are not.
     tester.says("echo x >/usr/container-test-file; umount /opt/tools; ls /opt/tools");
     assert!(!Path::new("/usr/container-test-file").exists());
-    assert_eq!(
-        tester.says("for at in /etc /etc/shadow; do umount -l $at; done 2>/dev/null; cat /etc/shadow"),
-        ""
-    );
+    // Nothing, or an empty folder, is beneath.
+    tester.says("for at in /etc /etc/shadow; do umount -l $at; done 2>/dev/null; ! grep . /etc/shadow");
     let place = tester.end();
     assert_eq!(fs::read_dir(place.folder.join("tools")).unwrap().count(), 1);
     assert_eq!(fs::read_to_string(place.folder.join("tools/file")).unwrap(), "tool");
