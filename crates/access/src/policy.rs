@@ -94,7 +94,7 @@ impl Policy {
     }
 
     /// Whether anything depends on the tags of the resource, be it as a condition or as a variable.
-    pub(crate) fn asks_for_resource_tags(&self) -> bool {
+    pub fn asks_for_resource_tags(&self) -> bool {
         self.asks_for_resource_tags
     }
 

@@ -1,10 +1,13 @@
 //! CodeBuild: builds are a matter of their project, reports of their report group.
 // COMPAT: AP-004 which resource an action asks for is as in AWS's service authorization reference.
 
-use access::{Context, Request};
+use std::collections::HashMap;
+
+use access::{Context, Denied, Holder, Reason, Request};
 use api::ServiceError;
 use api::arn::{Arn, Resource};
 use api::codebuild::Operation;
+use engine::Known;
 use serde_json::{Value, json};
 
 use super::{Asker, refused, text, texts, wanted_tags};
@@ -122,7 +125,8 @@ pub(crate) async fn permit(
     asker: &Asker<'_>,
     request: &mut Value,
 ) -> Result<Withheld, ServiceError> {
-    let ask = Ask { codebuild, asker, action: format!("codebuild:{}", operation.name()) };
+    let mut ask =
+        Ask { codebuild, asker, known: HashMap::new(), action: format!("codebuild:{}", operation.name()) };
     match about(operation) {
         About::Account => {
             asker.may(&Request::new(ask.action, "*"))?;
@@ -201,32 +205,36 @@ struct Ask<'a> {
     codebuild: &'a CodeBuild,
     asker: &'a Asker<'a>,
     action: String,
+    /// By ARN: the builds of a batch are often of one project.
+    known: HashMap<String, Known>,
 }
 
 impl Ask<'_> {
-    async fn one(&self, kind: Kind, named: &str, wishes: Context) -> Result<(), ServiceError> {
+    /// COMPAT: AP-113 what the resource's own policy says counts for users of its account as well.
+    async fn one(&mut self, kind: Kind, named: &str, wishes: Context) -> Result<(), ServiceError> {
         let (arn, account) = self.asker.resource(kind, named);
         let rights = &self.asker.caller.rights;
-        let mut request = Request::new(self.action.as_str(), arn.as_str()).about(wishes.clone());
-        if account != self.asker.caller.account {
-            return rights.may_ask(&request, &account).map_err(refused);
+        let is_own = account == self.asker.caller.account;
+        let known = self.known(&arn).await?;
+        if !is_own && known.policy.is_none() {
+            return rights
+                .may_ask(&Request::new(self.action.as_str(), arn).about(wishes), &account)
+                .map_err(refused);
         }
-        if rights.ask_for_resource_tags()
-            && let Some(project) =
-                arn.parse().ok().as_ref().and_then(Arn::codebuild_resource).and_then(project)
-        {
-            let tags = self.codebuild.tags(self.asker.caller, project).await?;
-            let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            request = request.about(wishes.with_resource_tags(tags));
+        let request = Request::new(self.action.as_str(), arn).about(wishes.and(&known.about()));
+        match rights.may_with(&request, Holder { account: &account, policy: known.policy.as_ref() }) {
+            // What others do not share is not there, as the operation says.
+            Err(Denied { reason: Reason::NoResourcePolicy, .. }) => Ok(()),
+            answer => answer.map_err(refused),
         }
-        rights.may(&request).map_err(refused)
     }
-}
 
-fn project(resource: Resource<'_>) -> Option<&str> {
-    match resource {
-        Resource::Project(name) => Some(name),
-        _ => None,
+    async fn known(&mut self, arn: &str) -> Result<Known, ServiceError> {
+        if !self.known.contains_key(arn) {
+            let known = self.codebuild.known(self.asker.caller, arn, &self.action).await?;
+            self.known.insert(arn.to_owned(), known);
+        }
+        Ok(self.known[arn].clone())
     }
 }
 
