@@ -2,7 +2,6 @@
 //! policy opens for other accounts: looking at a project and its builds, at a report group and its reports, by ARN.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use access::{Context, Holder, Policy, Request};
 use api::arn::Resource;
@@ -36,7 +35,7 @@ const OF_REPORT_GROUPS: &[&str] = &[
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Known {
     /// None, if no policy asks for them.
-    pub tags: BTreeMap<String, String>,
+    pub tags: Vec<(String, String)>,
     /// Its own.
     pub policy: Option<Policy>,
 }
@@ -251,11 +250,11 @@ impl Engine {
         let policy = policy.map(Policy::of_resource).transpose().map_err(Error::internal)?;
         let asks = caller.rights.ask_for_resource_tags()
             || policy.as_ref().is_some_and(Policy::asks_for_resource_tags);
-        let tags = if asks { self.tags(scope, resource).await? } else { BTreeMap::new() };
+        let tags = if asks { self.tags(scope, resource).await? } else { Vec::new() };
         Ok(Known { tags, policy })
     }
 
-    async fn tags(&self, scope: &Scope, resource: Resource<'_>) -> Result<BTreeMap<String, String>> {
+    async fn tags(&self, scope: &Scope, resource: Resource<'_>) -> Result<Vec<(String, String)>> {
         let records = &self.shared.records;
         let tags = match resource {
             Resource::Project(name) => {
