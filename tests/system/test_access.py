@@ -270,3 +270,78 @@ def test_tags_of_report_groups_decide_as_those_of_projects_do(shared):
         assert code(client.describe_test_cases, reportArn=report) == "AccessDeniedException"
         assert code(client.update_report_group, arn=arn, tags=[]) == "AccessDeniedException"
         assert code(client.delete_report_group, arn=arn) == "AccessDeniedException"
+
+
+def role(name, account="123456789012"):
+    return f"arn:aws:iam::{account}:role/{name}"
+
+
+# AP-004, AP-036
+def test_who_names_a_role_needs_the_right_to_pass_it(shared):
+    codebuild = Codebuild(shared)
+    source = {"type": "NO_SOURCE", "buildspec": json.dumps(spec(build=["true"]))}
+    codebuild.create_project("open", source["buildspec"])
+    passes = ("Allow", "iam:PassRole", {"StringEquals": {"iam:PassedToService": "codebuild.amazonaws.com"}})
+    starts = user(shared, "starts", ("Allow", "codebuild:*", None))
+    elsewhere = user(shared, "elsewhere", ("Allow", "*", None), ("Deny", "iam:PassRole", passes[2]))
+    rest = {"artifacts": {"type": "NO_ARTIFACTS"}, "environment": ENVIRONMENT, "source": source}
+
+    def wishes(client, name):
+        batch = {"serviceRole": name, "timeoutInMins": 5}
+        yield client.create_project, {"name": "made", "serviceRole": name, **rest}
+        yield client.create_project, {"name": "batch", "serviceRole": role("free"), "buildBatchConfig": batch, **rest}
+        yield client.update_project, {"name": "open", "serviceRole": name}
+        yield client.update_project, {"name": "open", "buildBatchConfig": batch}
+        yield client.start_build, {"projectName": "open", "serviceRoleOverride": name}
+        arn = "arn:aws:codebuild:us-east-1:123456789012:project/open"
+        yield client.update_project_visibility, {
+            "projectArn": arn,
+            "projectVisibility": "PRIVATE",
+            "resourceAccessRole": name,
+        }
+
+    file = shared.data / "free.json"
+    allowed = [
+        {"Effect": "Allow", "Action": "codebuild:*", "Resource": "*"},
+        {"Effect": "Allow", "Action": "iam:PassRole", "Resource": role("free"), "Condition": passes[2]},
+    ]
+    file.write_text(json.dumps({"Version": "2012-10-17", "Statement": allowed}))
+    free = client_of(shared, admin(shared, "create", "--user", "free", "--policy", file))
+    for client in (starts, elsewhere, free):
+        # No other spelling of the role comes past it.
+        for name in (role("deploy"), "deploy", role("deploy").replace(":aws:", ":aws-cn:"), role("service-role/deploy")):
+            for call, arguments in wishes(client, name):
+                assert code(call, **arguments) == "AccessDeniedException", (name, arguments)
+    with pytest.raises(ClientError) as refused:
+        starts.start_build(projectName="open", serviceRoleOverride=role("deploy"))
+    assert refused.value.response["Error"]["Message"] == (
+        "User: arn:aws:iam::123456789012:user/starts is not authorized to perform: iam:PassRole on resource: "
+        "arn:aws:iam::123456789012:role/deploy because no identity-based policy allows the iam:PassRole action"
+    )
+    for call, arguments in wishes(free, role("free")):
+        call(**arguments)
+    free.start_build(projectName="open", serviceRoleOverride="free")
+    # What names no role asks for none, and a retry has the role of the build it tries again.
+    started = free.start_build(projectName="open", serviceRoleOverride=role("free"))["build"]
+    assert starts.retry_build(id=started["id"])["build"]["serviceRole"] == role("free")
+    assert starts.start_build(projectName="open")["build"]["serviceRole"] == role("free")
+    starts.update_project(name="open", description="without a role")
+    for call, arguments in wishes(codebuild.api, role("deploy", OTHER)):
+        if "buildBatchConfig" not in arguments:
+            assert code(call, **arguments) == "InvalidInputException", arguments
+
+
+# AP-004
+def test_a_denial_of_a_role_holds_for_every_path_to_it(shared):
+    codebuild = Codebuild(shared)
+    codebuild.create_project("open", json.dumps(spec(build=["true"])))
+    file = shared.data / "but.json"
+    statements = [
+        {"Effect": "Allow", "Action": "*", "Resource": "*"},
+        {"Effect": "Deny", "Action": "iam:PassRole", "Resource": role("deploy")},
+    ]
+    file.write_text(json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    but = client_of(shared, admin(shared, "create", "--user", "but", "--policy", file))
+    for name in (role("deploy"), role("team/deploy"), "team/deploy", role("deploy").replace(":aws:", ":aws-cn:")):
+        assert code(but.start_build, projectName="open", serviceRoleOverride=name) == "AccessDeniedException", name
+    assert but.start_build(projectName="open", serviceRoleOverride=role("deployer"))["build"]["serviceRole"] == role("deployer")

@@ -12,7 +12,7 @@ pub struct Context {
 }
 
 /// Keys whose values are known here, though at times to be none: nobody here has an organisation or comes through a VPC.
-const KNOWN_KEYS: [&str; 38] = [
+const KNOWN_KEYS: [&str; 39] = [
     "aws:calledvia",
     "aws:calledviafirst",
     "aws:calledvialast",
@@ -48,6 +48,7 @@ const KNOWN_KEYS: [&str; 38] = [
     "aws:userid",
     "aws:username",
     "aws:viaawsservice",
+    "iam:passedtoservice",
     "s3:delimiter",
     "s3:max-keys",
     "s3:prefix",

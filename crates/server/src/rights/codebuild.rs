@@ -111,6 +111,20 @@ fn about(operation: Operation) -> About {
     }
 }
 
+/// Where a request of this operation names roles, as JSON pointers. RetryBuild names none: a build that is tried again keeps its role.
+fn roles(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::CreateProject | Operation::UpdateProject => {
+            &["/serviceRole", "/buildBatchConfig/serviceRole"]
+        }
+        Operation::UpdateProjectVisibility => &["/resourceAccessRole"],
+        Operation::StartBuild => &["/serviceRoleOverride"],
+        Operation::StartBuildBatch => &["/serviceRoleOverride", "/buildBatchConfigOverride/serviceRole"],
+        Operation::CreateFleet | Operation::UpdateFleet => &["/fleetServiceRole"],
+        _ => &[],
+    }
+}
+
 /// What of a batch was forbidden, and so has to be missing from its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Withheld {
@@ -135,6 +149,8 @@ pub(crate) async fn permit(
         About::One(kind, member) => {
             let wishes = wanted_tags(request, "tags", ("key", "value"));
             ask.one(kind, text(request, member).unwrap_or_default(), wishes).await?;
+            let named = roles(operation).iter().filter_map(|role| request.pointer(role)?.as_str());
+            named.into_iter().try_for_each(|role| asker.may_pass(role))?;
             Ok(Withheld::default())
         }
         About::Each(kind, member, missing) => {
@@ -239,6 +255,30 @@ impl Ask<'_> {
 }
 
 impl Asker<'_> {
+    /// COMPAT: AP-036 who lets CodeBuild act as a role needs the right to pass it on.
+    fn may_pass(&self, role: &str) -> Result<(), ServiceError> {
+        let (arn, plain) = self.role(role);
+        let about = Context::default().with("iam:PassedToService", "codebuild.amazonaws.com");
+        self.may(&Request::new("iam:PassRole", arn).also(plain).about(about))
+    }
+
+    /// A role's ARN, from its ARN or name, and the same without its path: roles are known by their names. An ARN of this account is
+    /// written anew, so that no other spelling of it comes past a policy; one of elsewhere stays what it is, and is refused as such.
+    fn role(&self, named: &str) -> (String, String) {
+        let arn: Option<Arn> = named.parse().ok();
+        let path = match &arn {
+            Some(arn) if arn.service() == "iam" && arn.account() == self.account.as_str() => {
+                arn.resource().strip_prefix("role/")
+            }
+            _ if named.starts_with("arn:") => None,
+            _ => Some(named),
+        };
+        let Some(path) = path else { return (named.to_owned(), named.to_owned()) };
+        let head = format!("arn:{}:iam::{}:role/", self.region.partition(), self.account);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        (format!("{head}{path}"), format!("{head}{name}"))
+    }
+
     /// The ARN of what decides over what is named so, and its account. An ARN of this account and Region is written anew, so that no
     /// other spelling of it comes past a policy.
     fn resource(&self, kind: Kind, named: &str) -> (String, String) {
