@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::date;
 
 /// Values by condition key. Upper and lower case of keys do not count; a key may have several values, or none. So a tag has
 /// several values where there are keys of tags that differ in nothing else: what depends on it is decided against whoever asks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     values: BTreeMap<String, Vec<String>>,
 }

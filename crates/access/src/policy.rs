@@ -29,6 +29,8 @@ pub enum Say {
 pub struct Policy {
     pub(crate) statements: Vec<Statement>,
     pub(crate) asks_for_resource_tags: bool,
+    /// What was read.
+    pub(crate) text: Box<str>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
