@@ -309,7 +309,7 @@ def test_who_names_a_role_needs_the_right_to_pass_it(shared):
     free = client_of(shared, admin(shared, "create", "--user", "free", "--policy", file))
     for client in (starts, elsewhere, free):
         # No other spelling of the role comes past it.
-        for name in (role("deploy"), "deploy", role("deploy").replace(":aws:", ":aws-cn:"), role("service-role/deploy")):
+        for name in (role("deploy"), "deploy", role("deploy").replace(":aws:", ":aws-cn:"), role("team/deploy"), role("free/")):
             for call, arguments in wishes(client, name):
                 assert code(call, **arguments) == "AccessDeniedException", (name, arguments)
     with pytest.raises(ClientError) as refused:
@@ -321,6 +321,11 @@ def test_who_names_a_role_needs_the_right_to_pass_it(shared):
     for call, arguments in wishes(free, role("free")):
         call(**arguments)
     free.start_build(projectName="open", serviceRoleOverride="free")
+    # Nor is it another role for those who may pass it.
+    for name in (role("free").replace("iam::", "iam:us-east-1:"), role("free") + "/"):
+        for call, arguments in wishes(codebuild.api, name):
+            if "buildBatchConfig" not in arguments:
+                assert code(call, **arguments) == "InvalidInputException", arguments
     # What names no role asks for none, and a retry has the role of the build it tries again.
     started = free.start_build(projectName="open", serviceRoleOverride=role("free"))["build"]
     assert starts.retry_build(id=started["id"])["build"]["serviceRole"] == role("free")

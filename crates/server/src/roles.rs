@@ -199,7 +199,7 @@ impl Roles {
 fn role_name(arn: &str, account: &str) -> String {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     match parts[..] {
-        ["arn", _, "iam", "", of, resource] if of == account && resource.starts_with("role/") => {
+        ["arn", _, "iam", _, of, resource] if of == account && resource.starts_with("role/") => {
             resource.rsplit('/').next().unwrap_or_default().to_owned()
         }
         _ => "-".to_owned(),
@@ -425,6 +425,7 @@ mod tests {
     fn a_role_of_another_account_is_not_the_operators() {
         for (arn, expect) in [
             ("arn:aws:iam::123456789012:role/service-role/deploy", "deploy"),
+            ("arn:aws-cn:iam:eu-west-1:123456789012:role/deploy", "deploy"),
             ("arn:aws:iam::999999999999:role/deploy", "-"),
             ("deploy", "-"),
         ] {
