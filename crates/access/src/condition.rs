@@ -5,6 +5,7 @@ use crate::date;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::pattern::{ArnPattern, Dialect, Pattern};
+use crate::policy::Effect;
 
 /// One line of a `Condition` element. All lines must hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,8 +131,16 @@ impl Condition {
         Ok(Condition { key: key.to_owned(), operator, values: values.collect::<Result<_>>()? })
     }
 
-    pub(crate) fn holds(&self, context: &Context) -> bool {
-        let Operator { over, if_exists, negated, kind } = self.operator;
+    /// Whether it holds in a statement of this effect: of a tag with several values all must satisfy what allows, and one is
+    /// enough for what denies.
+    pub(crate) fn holds(&self, context: &Context, effect: Effect) -> bool {
+        let Operator { mut over, if_exists, negated, kind } = self.operator;
+        if self.values.iter().any(|wanted| wanted.is_ambiguous(context)) {
+            return effect == Effect::Deny;
+        }
+        if context.is_ambiguous(&self.key) {
+            over = if effect == Effect::Deny { Over::Any } else { Over::All };
+        }
         let found = context.get(&self.key);
         if kind == Kind::Null {
             return self.values.iter().any(|wanted| *wanted == Wanted::Bool(found.is_none()));
@@ -181,6 +190,14 @@ impl Wanted {
         })
     }
 
+    fn is_ambiguous(&self, context: &Context) -> bool {
+        match self {
+            Wanted::Text { pattern, .. } => pattern.is_ambiguous(context),
+            Wanted::Arn(pattern) => pattern.is_ambiguous(context),
+            _ => false,
+        }
+    }
+
     fn is(&self, value: &str, context: &Context) -> bool {
         match self {
             Wanted::Text { pattern, case_counts: true } => pattern.matches(value, context),
@@ -228,7 +245,7 @@ mod tests {
 
     fn holds(operator: &str, key: &str, values: &[&str], context: &Context) -> bool {
         let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
-        Condition::parse(operator, key, &values, true, "a").unwrap().holds(context)
+        Condition::parse(operator, key, &values, true, "a").unwrap().holds(context, Effect::Allow)
     }
 
     #[test]

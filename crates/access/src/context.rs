@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::date;
 
-/// Values by condition key. Upper and lower case of keys do not count; a key may have several values, or none.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Values by condition key. Upper and lower case of keys do not count; a key may have several values, or none. So a tag has
+/// several values where there are keys of tags that differ in nothing else: what depends on it is decided against whoever asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Context {
     values: BTreeMap<String, Vec<String>>,
 }
 
 /// Keys whose values are known here, though at times to be none: nobody here has an organisation or comes through a VPC.
-const KNOWN_KEYS: [&str; 38] = [
+const KNOWN_KEYS: [&str; 39] = [
     "aws:calledvia",
     "aws:calledviafirst",
     "aws:calledvialast",
@@ -47,6 +50,7 @@ const KNOWN_KEYS: [&str; 38] = [
     "aws:userid",
     "aws:username",
     "aws:viaawsservice",
+    "iam:passedtoservice",
     "s3:delimiter",
     "s3:max-keys",
     "s3:prefix",
@@ -92,8 +96,7 @@ impl Context {
     /// Says which tags the resource has.
     #[must_use]
     pub fn with_resource_tags<'a>(self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Context {
-        tags.into_iter()
-            .fold(self, |context, (key, value)| context.with(&format!("aws:ResourceTag/{key}"), value))
+        self.with_tags("aws:ResourceTag", tags)
     }
 
     /// Says which tags the request wants the resource to have.
@@ -101,9 +104,15 @@ impl Context {
     pub fn with_request_tags<'a>(self, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Context {
         let tags: Vec<(&str, &str)> = tags.into_iter().collect();
         let keys: Vec<String> = tags.iter().map(|(key, _)| (*key).to_owned()).collect();
-        tags.into_iter()
-            .fold(self, |context, (key, value)| context.with(&format!("aws:RequestTag/{key}"), value))
-            .with_all("aws:TagKeys", keys)
+        self.with_tags("aws:RequestTag", tags).with_all("aws:TagKeys", keys)
+    }
+
+    fn with_tags<'a>(mut self, family: &str, tags: impl IntoIterator<Item = (&'a str, &'a str)>) -> Context {
+        for (key, value) in tags {
+            let key = format!("{family}/{key}").to_lowercase();
+            self.values.entry(key).or_default().push(value.to_owned());
+        }
+        self
     }
 
     /// Both together; of a key that both have, `other`'s values.
@@ -115,6 +124,15 @@ impl Context {
 
     pub(crate) fn get(&self, key: &str) -> Option<&[String]> {
         self.values.get(&key.to_lowercase()).map(Vec::as_slice)
+    }
+
+    /// Whether this is a tag of several values, of which nobody can say which counts.
+    pub(crate) fn is_ambiguous(&self, key: &str) -> bool {
+        let is_tag = || {
+            let key = key.to_lowercase();
+            KNOWN_FAMILIES.iter().any(|family| key.starts_with(family))
+        };
+        self.get(key).is_some_and(|values| values.len() > 1) && is_tag()
     }
 
     /// The value of a key that has exactly one.

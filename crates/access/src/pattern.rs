@@ -76,6 +76,15 @@ impl Pattern {
         })
     }
 
+    /// Whether it depends on a tag of several values.
+    pub(crate) fn is_ambiguous(&self, context: &Context) -> bool {
+        let is_ambiguous = |token: &Token| match token {
+            Token::Variable { key, .. } => context.is_ambiguous(key),
+            _ => false,
+        };
+        self.has_variables && self.tokens.iter().any(is_ambiguous)
+    }
+
     /// The text, if it can match nothing else.
     pub(crate) fn literal(&self) -> Option<String> {
         let character = |token: &Token| match token {
@@ -195,6 +204,14 @@ impl ArnPattern {
         let parts: Vec<&str> = arn.splitn(ARN_PARTS, ':').collect();
         parts.len() == ARN_PARTS
             && patterns.iter().zip(parts).all(|(pattern, part)| pattern.matches(part, context))
+    }
+
+    /// Whether it depends on a tag of several values.
+    pub(crate) fn is_ambiguous(&self, context: &Context) -> bool {
+        match self {
+            ArnPattern::Any => false,
+            ArnPattern::Parts(patterns) => patterns.iter().any(|pattern| pattern.is_ambiguous(context)),
+        }
     }
 }
 

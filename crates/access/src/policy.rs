@@ -29,6 +29,8 @@ pub enum Say {
 pub struct Policy {
     pub(crate) statements: Vec<Statement>,
     pub(crate) asks_for_resource_tags: bool,
+    /// What was read.
+    pub(crate) text: Box<str>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -49,6 +51,12 @@ pub(crate) enum Matched<T> {
 }
 
 impl<T> Matched<T> {
+    fn values(&self) -> &[T] {
+        match self {
+            Matched::Any(values) | Matched::None(values) => values,
+        }
+    }
+
     fn holds(&self, matches: impl FnMut(&T) -> bool) -> bool {
         match self {
             Matched::Any(values) => values.iter().any(matches),
@@ -94,7 +102,7 @@ impl Policy {
     }
 
     /// Whether anything depends on the tags of the resource, be it as a condition or as a variable.
-    pub(crate) fn asks_for_resource_tags(&self) -> bool {
+    pub fn asks_for_resource_tags(&self) -> bool {
         self.asks_for_resource_tags
     }
 
@@ -107,16 +115,23 @@ impl Statement {
     fn say(&self, asked: &Asked<'_>) -> Say {
         let action = asked.action.to_ascii_lowercase();
         let speaks = self.actions.holds(|pattern| pattern.matches(&action, asked.context))
-            && self
-                .resources
-                .holds(|pattern| asked.resources.iter().any(|name| pattern.matches(name, asked.context)))
-            && self.conditions.iter().all(|condition| condition.holds(asked.context));
+            && self.names(asked)
+            && self.conditions.iter().all(|condition| condition.holds(asked.context, self.effect));
         match self.fit(asked.principal) {
             Some(_) if speaks && self.effect == Effect::Deny => Say::Denies,
             Some(Fit::Person) if speaks => Say::Allows,
             Some(Fit::Account) if speaks => Say::AllowsAccount,
             _ => Say::Nothing,
         }
+    }
+
+    /// Whether the statement speaks of this resource.
+    fn names(&self, asked: &Asked<'_>) -> bool {
+        if self.resources.values().iter().any(|pattern| pattern.is_ambiguous(asked.context)) {
+            return self.effect == Effect::Deny;
+        }
+        self.resources
+            .holds(|pattern| asked.resources.iter().any(|name| pattern.matches(name, asked.context)))
     }
 
     /// Whether the statement speaks of this principal.

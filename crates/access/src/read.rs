@@ -37,7 +37,8 @@ pub(crate) fn policy(text: &str, of_resource: bool) -> Result<Policy> {
     // As a condition's key, as a variable, or in a text by chance, which costs nothing but a look.
     let asks_for_resource_tags =
         text.to_ascii_lowercase().contains("aws:resourcetag/") || text.contains("\\u");
-    Ok(Policy { statements: statements.collect::<Result<_>>()?, asks_for_resource_tags })
+    let statements = statements.collect::<Result<_>>()?;
+    Ok(Policy { statements, asks_for_resource_tags, text: text.into() })
 }
 
 /// How statements are read.

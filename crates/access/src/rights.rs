@@ -3,16 +3,47 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::context::Context;
+use crate::error::Error;
 use crate::policy::{Asked, Policy, Say};
 use crate::principal::Principal;
 
-/// Somebody who asks, with the policies that say what he may do and the circumstances under which he asks. Cheap to clone.
-#[derive(Debug, Clone, PartialEq)]
+/// Somebody who asks, with the policies that say what he may do and the circumstances under which he asks. Cheap to clone. Written
+/// down with the texts of the policies, which are read again as strictly.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Written", try_from = "Written")]
 pub struct Rights {
     principal: Arc<Principal>,
     policies: Arc<[Policy]>,
     context: Context,
+}
+
+/// Rights as they are told to another process.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    principal: Principal,
+    policies: Vec<String>,
+    context: Context,
+}
+
+impl From<Rights> for Written {
+    fn from(rights: Rights) -> Written {
+        let Rights { principal, policies, context } = rights;
+        let policies = policies.iter().map(|policy| policy.text.to_string()).collect();
+        Written { principal: (*principal).clone(), policies, context }
+    }
+}
+
+impl TryFrom<Written> for Rights {
+    type Error = Error;
+
+    fn try_from(written: Written) -> Result<Rights, Error> {
+        let Written { principal, policies, context } = written;
+        let policies = policies.iter().map(|text| Policy::of_user(text)).collect::<Result<Vec<_>, _>>()?;
+        Ok(Rights { principal: Arc::new(principal), policies: policies.into(), context })
+    }
 }
 
 /// One thing that somebody wants to do.

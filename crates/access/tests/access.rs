@@ -384,3 +384,62 @@ proptest! {
         let _ = Policy::of_resource(&text);
     }
 }
+
+#[test]
+fn tags_whose_keys_differ_only_in_case_are_decided_against_who_asks() {
+    let both = [("team", "prod"), ("Team", "dev")];
+    let swapped = [("Team", "dev"), ("team", "prod")];
+    let same = [("team", "dev"), ("TEAM", "dev")];
+    let one = [("team", "dev")];
+    for family in ["RequestTag", "ResourceTag"] {
+        let key = format!("aws:{family}/team");
+        let say = |effect: &str, element: &str, tags: &[(&str, &str)]| {
+            let statement = format!(r#"{{"Effect": "{effect}", "Action": "*", {element}}}"#);
+            let allow = r#"{"Effect": "Allow", "Action": "*", "Resource": "*"}"#;
+            let policy = match effect {
+                "Allow" => of(&statement),
+                _ => of(&format!("[{allow}, {statement}]")),
+            };
+            let about = match family {
+                "RequestTag" => Context::default().with_request_tags(tags.iter().copied()),
+                _ => Context::default().with_resource_tags(tags.iter().copied()),
+            };
+            let request = Request::new("codebuild:UpdateProject", PROJECT).about(about);
+            rights(&[&policy]).may(&request).is_ok()
+        };
+        let condition = |operator: &str, value: &str| {
+            format!(r#""Resource": "*", "Condition": {{"{operator}": {{"{key}": "{value}"}}}}"#)
+        };
+        for operator in
+            ["StringEquals", "StringEqualsIfExists", "ForAnyValue:StringLike", "ForAllValues:StringEquals"]
+        {
+            for value in ["dev", "prod"] {
+                let element = condition(operator, value);
+                assert!(!say("Allow", &element, &both) && !say("Allow", &element, &swapped), "{element}");
+                assert!(!say("Deny", &element, &both) && !say("Deny", &element, &swapped), "{element}");
+            }
+            let element = condition(operator, "dev");
+            assert!(say("Allow", &element, &one) && say("Allow", &element, &same), "{element}");
+            assert!(
+                !say("Deny", &element, &one) && say("Deny", &condition(operator, "prod"), &same),
+                "{element}"
+            );
+        }
+        for operator in ["StringNotEquals", "ForAnyValue:StringNotEquals", "ForAllValues:StringNotLike"] {
+            let element = condition(operator, "dev");
+            assert!(!say("Allow", &element, &both) && !say("Deny", &element, &both), "{element}");
+            assert!(!say("Allow", &element, &same) && say("Deny", &element, &same), "{element}");
+        }
+        // What such a tag is put into: nobody can say what it comes to.
+        let variable = format!("${{{key}}}");
+        let username = format!(
+            r#""Resource": "*", "Condition": {{"StringNotEquals": {{"aws:username": "{variable}"}}}}"#
+        );
+        let resource = format!(r#""Resource": "arn:aws:codebuild:*:*:project/{variable}""#);
+        let other = format!(r#""NotResource": "arn:aws:codebuild:*:*:project/{variable}""#);
+        for element in [&username, &resource, &other] {
+            assert!(!say("Allow", element, &both) && !say("Deny", element, &both), "{element}");
+        }
+        assert!(say("Allow", &username, &one) && say("Allow", &other, &one));
+    }
+}

@@ -23,6 +23,7 @@ pub mod mask;
 mod objects;
 pub mod plan;
 mod quiet;
+pub mod role;
 mod session;
 mod shell;
 mod shells;

@@ -8,7 +8,9 @@ use md5::{Digest, Md5};
 use sha2::Sha256;
 use store::objects::{Condition, Metadata, ObjectWriter, Objects};
 
+use crate::clock;
 use crate::plan::Elsewhere;
+use crate::role::Role;
 use crate::transfer::{Failure, Put};
 
 impl Elsewhere {
@@ -41,7 +43,14 @@ impl From<store::Error> for Failure {
 
 /// Where the objects of an artifact, a cache or a report go.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) struct Place {
+    pub(crate) to: To,
+    /// Who has to be allowed to write there.
+    pub(crate) role: Option<Role>,
+}
+
+#[derive(Debug)]
+pub(crate) enum To {
     Here(Objects),
     /// Bytes are gathered in this file first: only then are their checksums known, and may be sent as often as it takes.
     Elsewhere(File),
@@ -49,7 +58,13 @@ pub(crate) enum Place {
 
 /// The objects of one artifact.
 #[derive(Debug)]
-pub(crate) enum Set {
+pub(crate) struct Set {
+    to: Gathering,
+    role: Option<Role>,
+}
+
+#[derive(Debug)]
+enum Gathering {
     Here(store::objects::Batch),
     Elsewhere(Parcel),
 }
@@ -82,26 +97,29 @@ pub(crate) struct Gathered {
 impl Place {
     /// Begins an object.
     pub(crate) fn writer(&self, bucket: &str, key: &str) -> io::Result<Writer> {
-        match self {
-            Place::Here(objects) => objects.put(bucket, key).map(Writer::Here).map_err(io::Error::other),
-            Place::Elsewhere(file) => gathered(file, bucket, key),
+        may_write(self.role.as_ref(), (bucket, key))?;
+        match &self.to {
+            To::Here(objects) => objects.put(bucket, key).map(Writer::Here).map_err(io::Error::other),
+            To::Elsewhere(file) => gathered(file, bucket, key),
         }
     }
 }
 
 impl Set {
     pub(crate) fn new(place: Place, bucket: &str) -> store::Result<Set> {
-        Ok(match place {
-            Place::Here(objects) => Set::Here(objects.batch(bucket)?),
-            Place::Elsewhere(file) => Set::Elsewhere(Parcel { file, objects: Vec::new() }),
-        })
+        let to = match place.to {
+            To::Here(objects) => Gathering::Here(objects.batch(bucket)?),
+            To::Elsewhere(file) => Gathering::Elsewhere(Parcel { file, objects: Vec::new() }),
+        };
+        Ok(Set { to, role: place.role })
     }
 
     /// Begins one of them.
     pub(crate) fn writer(&self, bucket: &str, key: &str) -> io::Result<Writer> {
-        match self {
-            Set::Here(batch) => batch.put(key).map(Writer::Here).map_err(io::Error::other),
-            Set::Elsewhere(parcel) => gathered(&parcel.file, bucket, key),
+        may_write(self.role.as_ref(), (bucket, key))?;
+        match &self.to {
+            Gathering::Here(batch) => batch.put(key).map(Writer::Here).map_err(io::Error::other),
+            Gathering::Elsewhere(parcel) => gathered(&parcel.file, bucket, key),
         }
     }
 
@@ -112,25 +130,31 @@ impl Set {
         metadata: Metadata,
         encryption_key: Option<String>,
     ) -> store::Result<()> {
-        match (self, writer) {
-            (Set::Here(batch), Writer::Here(writer)) => batch.add(writer, metadata),
-            (Set::Elsewhere(parcel), writer) => {
+        match (&mut self.to, writer) {
+            (Gathering::Here(batch), Writer::Here(writer)) => batch.add(writer, metadata),
+            (Gathering::Elsewhere(parcel), writer) => {
                 if let Some((_, put)) = writer.finish(metadata, false)? {
                     parcel.objects.push(Put { encryption_key, ..put });
                 }
                 Ok(())
             }
-            (Set::Here(_), Writer::Elsewhere(_)) => Ok(()),
+            (Gathering::Here(_), Writer::Elsewhere(_)) => Ok(()),
         }
     }
 
     /// Makes all of them objects here, or gives what has to be put elsewhere.
     pub(crate) fn finish(self) -> store::Result<Option<Parcel>> {
-        match self {
-            Set::Here(batch) => batch.finish().map(|()| None),
-            Set::Elsewhere(parcel) => Ok(Some(parcel)),
+        match self.to {
+            Gathering::Here(batch) => batch.finish().map(|()| None),
+            Gathering::Elsewhere(parcel) => Ok(Some(parcel)),
         }
     }
+}
+
+/// COMPAT: SA-123 the service role writes.
+fn may_write(role: Option<&Role>, at: (&str, &str)) -> io::Result<()> {
+    let Some(role) = role else { return Ok(()) };
+    role.at(clock::now_ms()).may("PutObject", at).map_err(|denied| io::Error::other(Failure::from(denied)))
 }
 
 /// Begins an object behind what is in the file already.

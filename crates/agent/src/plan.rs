@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::Scope;
 use crate::journal::Phase;
+use crate::role::Role;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
@@ -59,6 +60,9 @@ pub struct Plan {
     /// Whose buckets the build may read and write; all of them if nobody's are meant.
     #[serde(default)]
     pub objects_owner: Option<store::objects::Owner>,
+    /// What its service role lets it read and write of them; without it, all that this plan names.
+    #[serde(default)]
+    pub role: Option<Role>,
     /// Buckets that are not below the folders of `objects` that this plan names.
     #[serde(default)]
     pub elsewhere: Option<Elsewhere>,
@@ -402,6 +406,7 @@ pub(crate) mod tests {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            role: None,
             elsewhere: None,
             reports: None,
             snapshots: None,

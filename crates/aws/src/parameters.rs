@@ -16,6 +16,8 @@ const BATCH: usize = 10;
 pub struct Parameters {
     /// Decrypted, by the name they were asked with.
     pub values: BTreeMap<String, String>,
+    /// The ARNs of those, likewise.
+    pub arns: BTreeMap<String, String>,
     /// In the order asked.
     pub missing: Vec<String>,
 }
@@ -33,7 +35,10 @@ impl Client {
             let values = values(&output);
             for name in batch {
                 match values.get(name.as_str()) {
-                    Some(value) => drop(found.values.insert(name.clone(), (*value).to_owned())),
+                    Some((value, arn)) => {
+                        found.values.insert(name.clone(), (*value).to_owned());
+                        found.arns.insert(name.clone(), (*arn).to_owned());
+                    }
                     None => found.missing.push(name.clone()),
                 }
             }
@@ -42,15 +47,15 @@ impl Client {
     }
 }
 
-/// The values of an answer by every way that they may have been asked for.
-fn values(output: &Value) -> BTreeMap<String, &str> {
+/// The values of an answer and their ARNs, by every way that they may have been asked for.
+fn values(output: &Value) -> BTreeMap<String, (&str, &str)> {
     let parameters = output["Parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
     let mut values = BTreeMap::new();
     for parameter in parameters {
         let text = |name: &str| parameter[name].as_str().unwrap_or_default();
         let (value, selector) = (text("Value"), text("Selector"));
         for name in [text("Name"), text("ARN")].into_iter().filter(|name| !name.is_empty()) {
-            values.insert(format!("{name}{selector}"), value);
+            values.insert(format!("{name}{selector}"), (value, text("ARN")));
         }
     }
     values

@@ -31,11 +31,11 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Client {
-    /// The value of a secret.
+    /// The ARN of a secret, as the service says it, and its value.
     ///
     /// # Errors
     /// As for [`Client::call`]: a secret that does not exist is a refusal, `ResourceNotFoundException`.
-    pub async fn get_secret_value(&self, selected: &Selected) -> Result<Secret> {
+    pub async fn get_secret_value(&self, selected: &Selected) -> Result<(Option<String>, Secret)> {
         let mut input = json!({ "SecretId": selected.id });
         if let Some(stage) = &selected.stage {
             input["VersionStage"] = json!(stage);
@@ -45,12 +45,13 @@ impl Client {
         }
         let output = self.call(&SECRETS_MANAGER, "GetSecretValue", &input).await?;
         let text = |name: &str| output[name].as_str().map(str::to_owned);
-        text("SecretString")
+        let value = text("SecretString")
             .map(Secret::Text)
             .or_else(|| text("SecretBinary").map(Secret::Binary))
             .ok_or_else(|| Error::Answer {
                 url: SECRETS_MANAGER.name.to_owned(),
                 reason: "neither SecretString nor SecretBinary".to_owned(),
-            })
+            })?;
+        Ok((text("ARN"), value))
     }
 }

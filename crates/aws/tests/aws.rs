@@ -191,9 +191,9 @@ async fn a_secret_is_asked_for_by_stage_or_version() {
     ]);
     let client = service.client();
     let mut selected = Selected { id: "name".into(), stage: Some("AWSPREVIOUS".into()), version: None };
-    assert_eq!(client.get_secret_value(&selected).await.unwrap(), Secret::Text("s".into()));
+    assert_eq!(client.get_secret_value(&selected).await.unwrap().1, Secret::Text("s".into()));
     selected = Selected { stage: None, version: Some("v".into()), ..selected };
-    assert_eq!(client.get_secret_value(&selected).await.unwrap(), Secret::Binary("AAE=".into()));
+    assert_eq!(client.get_secret_value(&selected).await.unwrap().1, Secret::Binary("AAE=".into()));
     assert!(matches!(client.get_secret_value(&selected).await, Err(Error::Answer { .. })));
     assert!(service.asked()[0].contains("\"VersionStage\":\"AWSPREVIOUS\""));
     assert!(

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use agent::plan::Fetching;
-use engine::config::{BuildEndpoint, Config, Image, Puller, ResolveImage, WantedImage, is_curated, meant};
+use engine::config::{
+    BuildEndpoint, Config, Image, Puller, ResolveImage, RoleRights, WantedImage, is_curated, meant,
+};
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::{Docker, Embedded, Executor};
@@ -77,6 +79,8 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let roles = Roles::new(&vault.derived_key("builds' credentials"), policies);
     let builds = data.join(BUILDS_SOCKET);
     config.endpoint = Some(build_endpoint(builds.clone(), roles.clone()));
+    let roles_of_builds = roles.clone();
+    config.roles = RoleRights::new(move |account, build, role| roles_of_builds.rights(account, build, role));
     config.tell_builds = watching.tell_builds();
     let clock = config.clock.clone();
     let mut options = executor::embedded::Options::new(data.join("builds"));

@@ -160,6 +160,7 @@ fn plan(record: &Record, kept: &Kept, home: &Path, uuid: String) -> Plan {
         debug_session: false,
         hold_on_failure: false,
         objects_owner: None,
+        role: None,
         elsewhere: None,
         endpoint: None,
         cache: agent::plan::Cache::None,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use access::Rights;
 use agent::plan::{Fetching, Network, Rootfs};
 use api::codebuild::{Build, ComputeType, EnvironmentType};
 use api::{AccountId, Region};
@@ -197,6 +198,29 @@ impl fmt::Debug for BuildEndpoint {
     }
 }
 
+type FindRights = dyn Fn(&str, &str, &str) -> Option<Rights> + Send + Sync;
+
+/// Knows what the operator lets service roles do.
+#[derive(Clone)]
+pub struct RoleRights(Arc<FindRights>);
+
+impl RoleRights {
+    /// `find` gets the account, the build, `project:uuid`, and its role's ARN; none, if the operator has said nothing of that role.
+    pub fn new(find: impl Fn(&str, &str, &str) -> Option<Rights> + Send + Sync + 'static) -> RoleRights {
+        RoleRights(Arc::new(find))
+    }
+
+    pub(crate) fn find(&self, account: &str, build: &str, role_arn: &str) -> Option<Rights> {
+        (self.0)(account, build, role_arn)
+    }
+}
+
+impl fmt::Debug for RoleRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RoleRights")
+    }
+}
+
 /// A store that is not this server's own.
 #[derive(Debug, Clone)]
 pub struct Elsewhere {
@@ -299,6 +323,8 @@ pub struct Config {
     pub references: Arc<dyn References>,
     /// How builds reach this server's services, if they do.
     pub endpoint: Option<BuildEndpoint>,
+    /// What the server may do for builds in the name of their service roles; what of a role is not said is not asked for.
+    pub roles: RoleRights,
     pub log_grew: LogGrew,
     pub tell_builds: TellBuilds,
     pub clock: Arc<dyn Clock>,
@@ -340,6 +366,7 @@ impl Config {
             ),
             references: Arc::new(Nowhere { reason: "no place to look is set up".to_string() }),
             endpoint: None,
+            roles: RoleRights::new(|_, _, _| None),
             log_grew: LogGrew::new(|_, _, _| {}),
             tell_builds: TellBuilds::new(|_| {}),
             clock: Arc::new(SystemClock::new()),

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use agent::journal::{Context, Event as Report, Outcome};
+use agent::role::Role;
 use api::codebuild::Build;
 use executor::{Adopted, Link, Signal};
 use store::logs::{Position, SegmentReader, SegmentWriter};
@@ -20,7 +21,7 @@ use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
 use crate::candidate::Candidate;
 use crate::clock::Clock;
 use crate::closing::Closing;
-use crate::config::{BuildNews, Image, WantedImage};
+use crate::config::{BuildNews, Config, Image, WantedImage};
 use crate::desk::{Ask, Mailbox};
 use crate::document;
 use crate::engine::Shared;
@@ -97,7 +98,8 @@ impl Driver {
     pub(crate) fn new(shared: Arc<Shared>, live: Box<Live>, mailbox: Mailbox) -> Driver {
         let closing = shared.closing.clone();
         let (config, vault) = (&shared.config, shared.vault.clone());
-        let references = Arc::new(WithGit::new(config, vault, &live.order.settings));
+        let role = service_role(config, &live);
+        let references = Arc::new(WithGit::new(config, vault, &live.order.settings, role));
         Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references }
     }
 
@@ -165,6 +167,7 @@ impl Driver {
     async fn start_agent(&mut self) -> Result<End> {
         make_folder(self.live.order.plan.log.parent()).map_err(Error::internal)?;
         self.live.order.plan.endpoint = self.endpoint();
+        self.live.order.plan.role = service_role(&self.shared.config, &self.live);
         let plan = &self.live.order.plan;
         let launch = self.shared.executor.launch(&plan.uuid, plan);
         let (launched, stream_made) = tokio::join!(launch, self.show_provisioning());
@@ -704,6 +707,10 @@ impl Driver {
         if !state.was_in(Phase::Provisioning) {
             return Ok(());
         }
+        if let Some(role) = service_role(&self.shared.config, &self.live) {
+            let at = (object.bucket.as_str(), object.key.as_str());
+            role.at(self.now_ms()).may("PutObject", at).map_err(io::Error::other)?;
+        }
         if let Some(elsewhere) = &self.shared.config.elsewhere
             && order.plan.elsewhere.as_ref().is_some_and(|plan| plan.has(&object.bucket))
         {
@@ -743,6 +750,17 @@ impl Driver {
     fn now_ms(&self) -> i64 {
         self.shared.config.clock.now_ms()
     }
+}
+
+/// What the operator lets the build's service role do, if he has said it. The server acts in its name without a connection.
+fn service_role(config: &Config, live: &Live) -> Option<Role> {
+    let arn = live.order.settings.service_role.as_deref().unwrap_or_default();
+    let rights = config.roles.find(&live.scope.account, &live.id, arn)?;
+    let circumstances = access::Context::default()
+        .with("aws:RequestedRegion", config.region.as_str())
+        .with("aws:SecureTransport", "true");
+    let partition = config.region.partition().to_owned();
+    Some(Role { rights: rights.under(&circumstances), partition })
 }
 
 /// Trying something until it works. Complains once, not at every try.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use agent::answer::{Answer, GitCredential};
 use agent::journal::Secret;
+use agent::role::Role;
 use api::codebuild::{Project, ProjectSource, ServerType, SourceAuthType, SourceType};
 use source::{Location, Scheme};
 use store::records::{Scope, Vault};
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{self, Opener};
 use crate::error::Result;
@@ -24,6 +26,8 @@ pub(crate) struct WithGit {
     vault: Vault,
     codecommit: Option<aws::CodeCommit>,
     sources: Vec<ProjectSource>,
+    role: Option<Role>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Debug for WithGit {
@@ -33,25 +37,32 @@ impl Debug for WithGit {
 }
 
 impl WithGit {
-    pub(crate) fn new(config: &Config, vault: Vault, settings: &Project) -> WithGit {
+    pub(crate) fn new(config: &Config, vault: Vault, settings: &Project, role: Option<Role>) -> WithGit {
         let secondary = settings.secondary_sources.iter().flatten();
         WithGit {
             references: config.references.clone(),
             vault,
             codecommit: config.codecommit.clone(),
             sources: settings.source.iter().chain(secondary).cloned().collect(),
+            role,
+            clock: config.clock.clone(),
         }
     }
 
     async fn answer(&self, scope: &Scope, asked: &Asked) -> Result<Answer> {
-        let answer = self.references.resolve(scope, asked).await?;
-        match answer {
+        match self.references.resolve(scope, &self.by_role(asked.clone())).await? {
             Answer::Values { parameters, secrets, .. } if asked.git => Ok(match self.git(scope).await? {
                 Ok(git) => Answer::Values { parameters, secrets, git },
                 Err(refusal) => refusal,
             }),
             answer => Ok(answer),
         }
+    }
+
+    /// COMPAT: BS-046 all is fetched with the service role.
+    fn by_role(&self, asked: Asked) -> Asked {
+        let role = self.role.as_ref().map(|role| role.at(self.clock.now_ms()));
+        Asked { role, ..asked }
     }
 
     /// One credential for each server, or the refusal. COMPAT: SA-053 a source's own comes before the account's.
@@ -116,7 +127,7 @@ impl WithGit {
 
     async fn secret(&self, scope: &Scope, arn: &str) -> Result<Result<(ServerType, Opener), Answer>> {
         let secret = Secret { id: arn.to_string(), stage: None, version: None };
-        let asked = Asked { secrets: vec![secret.clone()], ..Asked::default() };
+        let asked = self.by_role(Asked { secrets: vec![secret.clone()], ..Asked::default() });
         let secrets = match self.references.resolve(scope, &asked).await? {
             Answer::Values { secrets, .. } => secrets,
             refusal => return Ok(Err(refusal)),

@@ -22,6 +22,7 @@ use store::records::{Order, Scope};
 
 pub use builds::{FoundBuild, FoundBuilds};
 pub use caches::ProjectCache;
+pub use sharing::Known;
 
 use crate::caller::Caller;
 use crate::engine::Engine;

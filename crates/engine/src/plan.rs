@@ -124,6 +124,7 @@ pub(crate) fn draft(
         debug_session,
         hold_on_failure: false,
         objects_owner: Some(config.buckets_of(&request.account)),
+        role: None,
         elsewhere: config.elsewhere_for(&request.account),
         reports: Some(reports(&request.account, config)),
         snapshots: None,

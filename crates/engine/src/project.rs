@@ -294,23 +294,25 @@ pub(crate) fn complete_logs(logs: Option<LogsConfig>) -> LogsConfig {
 
 /// A role's ARN, from the ARN or from the bare name. Only its form is checked: roles live elsewhere.
 pub(crate) fn role_arn(role: &str, setting: Setting<'_>) -> Result<String> {
-    if !role.starts_with("arn:") {
-        let (partition, account) = (setting.region.partition(), setting.account);
-        return Ok(format!("arn:{partition}:iam::{account}:role/{role}"));
-    }
-    let arn: Option<Arn> = role.parse().ok();
+    let (partition, account) = (setting.region.partition(), setting.account);
+    let whole = match role.starts_with("arn:") {
+        true => role.to_string(),
+        false => format!("arn:{partition}:iam::{account}:role/{role}"),
+    };
+    let arn: Option<Arn> = whole.parse().ok();
     match arn {
         // COMPAT: AP-037.
         Some(arn) if is_role(&arn) && arn.account() != setting.account.as_str() => {
             Error::invalid("Invalid service role: Service role account ID does not match caller's account")
         }
-        Some(arn) if is_role(&arn) => Ok(role.to_string()),
+        Some(arn) if is_role(&arn) => Ok(whole),
         _ => Error::invalid(format!("Invalid service role: {role} is not the ARN of a role")),
     }
 }
 
 fn is_role(arn: &Arn) -> bool {
-    arn.service() == "iam" && arn.resource().starts_with("role/")
+    let name = arn.resource().strip_prefix("role/").and_then(|path| path.rsplit('/').next());
+    arn.service() == "iam" && arn.region().is_empty() && name.is_some_and(|name| !name.is_empty())
 }
 
 pub(crate) fn encryption_key(key: Option<String>, setting: Setting<'_>) -> String {

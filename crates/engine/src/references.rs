@@ -2,16 +2,21 @@
 //!
 //! [`FromHere`] looks into our own vault; [`FromAws`] asks AWS, or whatever speaks like it. The values go to the agent
 //! and nowhere else: they are not stored, logged or shown. Which variables they become, and what is taken out of a
-//! JSON secret, is the agent's business.
+//! JSON secret, is the agent's business. If the operator has said what the build's service role
+//! may read, that is asked first: who may not is not told whether it is there.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use access::{Context, Denied, Request};
 use agent::answer::Answer;
 use agent::journal::{Event, Phase, Secret};
-use store::records::{Scope, SecretValue, Selection, Vault};
+use agent::role::Role;
+use api::Region;
+use serde::Deserialize;
+use store::records::{self, Parameter, Scope, SecretValue, Selection, Vault};
 
 use crate::clock::Clock;
 use crate::error::Result;
@@ -33,13 +38,15 @@ pub trait References: Debug + Send + Sync {
 }
 
 /// What an agent asks for, each once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Asked {
     /// Names, with `:version` where one is meant, or ARNs.
     pub parameters: Vec<String>,
     pub secrets: Vec<Secret>,
     /// Credentials for the git servers of the build's sources (BS-055).
     pub git: bool,
+    /// In whose name, if the operator has said what that role may.
+    pub role: Option<Role>,
 }
 
 impl Asked {
@@ -50,7 +57,7 @@ impl Asked {
             match event {
                 Event::ReferencesNeeded { parameters, secrets, git } => {
                     let (parameters, secrets) = (parameters.clone(), secrets.clone());
-                    asked = Some(Asked { parameters, secrets, git: *git });
+                    asked = Some(Asked { parameters, secrets, git: *git, role: None });
                 }
                 Event::PhaseEnded { phase: Phase::DownloadSource, .. } | Event::Finished { .. } => {
                     asked = None
@@ -59,6 +66,13 @@ impl Asked {
             }
         }
         asked
+    }
+}
+
+impl Asked {
+    /// Whether the role may; whatever is asked for, if nothing was said of it.
+    fn may(&self, request: Request) -> std::result::Result<(), Denied> {
+        self.role.as_ref().map_or(Ok(()), |role| role.rights.may(&request))
     }
 }
 
@@ -132,7 +146,12 @@ impl FromHere {
     async fn look_up(&self, scope: &Scope, asked: &Asked) -> Result<Answer> {
         let (mut parameters, mut missing) = (BTreeMap::new(), Vec::new());
         for name in &asked.parameters {
-            match self.parameter(scope, name).await? {
+            let found = self.parameter(scope, name).await?;
+            let known_as = found.as_ref().map_or(name.as_str(), |found| &found.name);
+            if let Err(denied) = asked.may(parameter_request(scope, known_as)) {
+                return Ok(denied_parameter(&denied));
+            }
+            match found.map(|found| found.value) {
                 Some(value) => drop(parameters.insert(name.clone(), value)),
                 None => missing.push(name.clone()),
             }
@@ -142,7 +161,7 @@ impl FromHere {
         }
         let mut secrets = BTreeMap::new();
         for secret in &asked.secrets {
-            match self.secret(scope, secret).await? {
+            match self.secret(scope, asked, secret).await? {
                 Ok(text) => drop(secrets.insert(secret.clone(), text)),
                 Err(refusal) => return Ok(refusal),
             }
@@ -151,7 +170,7 @@ impl FromHere {
     }
 
     /// A version follows the name, or the ARN with its five colons.
-    async fn parameter(&self, scope: &Scope, name: &str) -> Result<Option<String>> {
+    async fn parameter(&self, scope: &Scope, name: &str) -> Result<Option<Parameter>> {
         let before = if name.starts_with("arn:") { 5 } else { 0 };
         let (id, version) = match name.match_indices(':').nth(before) {
             None => (name, None),
@@ -161,13 +180,19 @@ impl FromHere {
                 Err(_) => return Ok(None),
             },
         };
-        let found = self.vault.get_parameter(scope, id, version).await?;
-        Ok(found.map(|found| found.value))
+        Ok(self.vault.get_parameter(scope, id, version).await?)
     }
 
-    async fn secret(&self, scope: &Scope, secret: &Secret) -> Result<Result<String, Answer>> {
+    async fn secret(&self, scope: &Scope, asked: &Asked, secret: &Secret) -> Result<Result<String, Answer>> {
         let selection = Selection { stage: secret.stage.as_deref(), version: secret.version.as_deref() };
         let found = self.vault.get_secret_value(scope, &secret.id, selection, self.clock.now_ms()).await?;
+        let known = match &found {
+            Some((found, _)) => known_secret(scope, found)?,
+            None => unknown_secret(scope, &secret.id),
+        };
+        if let Err(denied) = asked.may(known) {
+            return Ok(Err(denied_secret(secret, &denied)));
+        }
         // COMPAT: BS-051 in Secrets Manager's words.
         let reason = match found {
             Some((found, _)) if found.deletion_ms.is_some() => {
@@ -207,20 +232,33 @@ impl FromAws {
         FromAws { client }
     }
 
-    async fn look_up(&self, asked: &Asked) -> Answer {
+    /// What it is there that is asked for is known only from the answer, and told to nobody if the role may not.
+    async fn look_up(&self, scope: &Scope, asked: &Asked) -> Answer {
         let found = match self.client.get_parameters(&asked.parameters).await {
             Ok(found) => found,
             Err(error) => return refused(PARAMETERS_FAILED, error.to_string()),
         };
+        for name in &asked.parameters {
+            let arn = found.arns.get(name).filter(|arn| !arn.is_empty());
+            if let Err(denied) = asked.may(parameter_request(scope, arn.unwrap_or(name))) {
+                return denied_parameter(&denied);
+            }
+        }
         if !found.missing.is_empty() {
             return no_such_parameters(&found.missing);
         }
         let mut secrets = BTreeMap::new();
         for secret in &asked.secrets {
-            match self.client.get_secret_value(&selected(secret)).await {
-                Ok(aws::Secret::Text(text)) => drop(secrets.insert(secret.clone(), text)),
-                Ok(aws::Secret::Binary(_)) => return binary(secret),
+            let (arn, value) = match self.client.get_secret_value(&selected(secret)).await {
+                Ok(found) => found,
                 Err(error) => return no_secret(secret, &error.to_string()),
+            };
+            if let Err(denied) = asked.may(unknown_secret(scope, arn.as_deref().unwrap_or(&secret.id))) {
+                return denied_secret(secret, &denied);
+            }
+            match value {
+                aws::Secret::Text(text) => drop(secrets.insert(secret.clone(), text)),
+                aws::Secret::Binary(_) => return binary(secret),
             }
         }
         Answer::Values { parameters: found.values, secrets, git: Vec::new() }
@@ -228,13 +266,52 @@ impl FromAws {
 }
 
 impl References for FromAws {
-    fn resolve<'a>(&'a self, _: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
-        Box::pin(async move { Ok(self.look_up(asked).await) })
+    fn resolve<'a>(&'a self, scope: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
+        Box::pin(async move { Ok(self.look_up(scope, asked).await) })
     }
 }
 
 fn selected(secret: &Secret) -> aws::Selected {
     aws::Selected { id: secret.id.clone(), stage: secret.stage.clone(), version: secret.version.clone() }
+}
+
+/// Reading a parameter: its name, or its ARN, with or without a version or label behind it.
+fn parameter_request(scope: &Scope, named: &str) -> Request {
+    let Scope { account, region } = scope;
+    let partition = region.parse::<Region>().map_or("aws", |region| region.partition());
+    let before = if named.starts_with("arn:") { 5 } else { 0 };
+    let end = named.match_indices(':').nth(before).map_or(named.len(), |(at, _)| at);
+    let arn = match before {
+        0 => {
+            let name = named[..end].trim_start_matches('/');
+            format!("arn:{partition}:ssm:{region}:{account}:parameter/{name}")
+        }
+        _ => named[..end].to_owned(),
+    };
+    Request::new("ssm:GetParameters", arn)
+}
+
+/// Reading a secret of which only this name or ARN is known.
+fn unknown_secret(scope: &Scope, named: &str) -> Request {
+    let Scope { account, region } = scope;
+    let arn = match named.starts_with("arn:") {
+        true => named.to_owned(),
+        false => format!("arn:aws:secretsmanager:{region}:{account}:secret:{named}"),
+    };
+    Request::new("secretsmanager:GetSecretValue", arn)
+}
+
+/// Reading a secret that is there.
+fn known_secret(scope: &Scope, secret: &records::Secret) -> Result<Request> {
+    #[derive(Deserialize)]
+    struct Tagged {
+        #[serde(default)]
+        tags: BTreeMap<String, String>,
+    }
+    let Tagged { tags } = serde_json::from_str(&secret.document)?;
+    let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let named = unknown_secret(scope, &format!("{}-{}", secret.name, secret.suffix));
+    Ok(named.about(Context::default().with_resource_tags(tags)))
 }
 
 fn refused(status_code: &str, message: String) -> Answer {
@@ -244,6 +321,15 @@ fn refused(status_code: &str, message: String) -> Answer {
 /// COMPAT: BS-047.
 fn no_such_parameters(missing: &[String]) -> Answer {
     refused(PARAMETERS_FAILED, format!("parameter does not exist: {}", missing.join(", ")))
+}
+
+/// COMPAT: BS-047.
+fn denied_parameter(denied: &Denied) -> Answer {
+    refused(PARAMETERS_FAILED, format!("AccessDeniedException: {denied}"))
+}
+
+fn denied_secret(secret: &Secret, denied: &Denied) -> Answer {
+    no_secret(secret, &format!("AccessDeniedException: {denied}"))
 }
 
 fn no_secret(secret: &Secret, reason: &str) -> Answer {

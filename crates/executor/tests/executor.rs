@@ -139,6 +139,7 @@ fn plan(what: &str) -> Plan {
         debug_session: false,
         hold_on_failure: false,
         objects_owner: None,
+        role: None,
         elsewhere: None,
         reports: None,
         snapshots: None,

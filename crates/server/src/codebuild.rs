@@ -4,7 +4,6 @@
 
 mod public;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use access::{Principal, Rights};
 use api::ServiceError;
 use api::codebuild::Operation;
 use api::publicbuilds;
-use engine::{Engine, FoundBuilds};
+use engine::{Engine, FoundBuilds, Known};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -24,14 +23,11 @@ use crate::reply::Members;
 type Answering = Pin<Box<dyn Future<Output = Result<Members, ServiceError>> + Send>>;
 type Call = dyn Fn(Operation, Caller, Value) -> Answering + Send + Sync;
 
-/// A project's tags.
-pub(crate) type Tags = BTreeMap<String, String>;
-
 /// The 59 operations behind one function.
 #[derive(Clone)]
 pub struct CodeBuild {
     call: Arc<Call>,
-    /// Who answers for public projects, and knows the tags of any.
+    /// Who answers for public projects, and knows the tags and policies of any.
     public: Option<Engine>,
 }
 
@@ -64,11 +60,19 @@ impl CodeBuild {
         CodeBuild { public, ..codebuild }
     }
 
-    /// The tags of the caller's project, for policies that ask for them; none of one that is not there.
-    pub(crate) async fn tags(&self, caller: &Caller, project: &str) -> Result<Tags, ServiceError> {
+    /// What the resource of this ARN says itself to whether the caller may do this; nothing if it is not there.
+    pub(crate) async fn known(
+        &self,
+        caller: &Caller,
+        arn: &str,
+        action: &str,
+    ) -> Result<Known, ServiceError> {
         match &self.public {
-            Some(engine) => tags_of(engine, &engine_caller(caller.clone())?, project).await,
-            None => Ok(Tags::new()),
+            Some(engine) => {
+                let caller = engine_caller(caller.clone())?;
+                engine.known(&caller, arn, action).await.map_err(refusal)
+            }
+            None => Ok(Known::default()),
         }
     }
 
@@ -115,10 +119,6 @@ impl fmt::Debug for CodeBuild {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CodeBuild").finish_non_exhaustive()
     }
-}
-
-async fn tags_of(engine: &Engine, caller: &engine::Caller, project: &str) -> Result<Tags, ServiceError> {
-    engine.project_tags(caller, project).await.map_err(refusal)
 }
 
 async fn perform(

@@ -82,6 +82,14 @@ impl Roles {
         format!("{PATH}{}", digits.collect::<String>())
     }
 
+    /// What the operator lets the build `project:uuid` do whose project has this role: with its keys, and what the server does for it
+    /// in the role's name. None, if he has said nothing.
+    pub fn rights(&self, account: &str, build: &str, role_arn: &str) -> Option<Rights> {
+        let role = role_name(role_arn, account);
+        let policies = (self.policies)(account, &role)?;
+        Some(Rights::new(self.principal(account, build, &role), policies))
+    }
+
     /// The credentials that AWS's clients expect at such a path, if it is this build's. `document` is the build as the API shows it.
     pub(crate) fn credentials(
         &self,
@@ -154,26 +162,25 @@ impl Roles {
         let letters =
             self.mac("id", token.as_bytes()).into_iter().take(16).map(|b| BASE32[usize::from(b % 32)]);
         let secret = base64_simd::STANDARD.encode_to_string(&self.mac("secret", token.as_bytes())[..30]);
-        let policies = (self.policies)(&grant.account, &grant.role);
-        let policies = match policies {
+        let Grant { account, build, role, .. } = grant;
+        let policies = match (self.policies)(account, role) {
             Some(policies) => policies,
             None => vec![Policy::of_user(&grant.policy).ok()?],
         };
         Some(AccessKey {
             id: format!("ASIA{}", letters.map(char::from).collect::<String>()),
             secret,
-            caller: Caller::of(Rights::new(self.principal(grant), policies)),
+            caller: Caller::of(Rights::new(self.principal(account, build, role), policies)),
             session: Some(Session { token: token.to_owned(), expires_at: grant.expires_at }),
         })
     }
 
-    fn principal(&self, grant: &Grant) -> Principal {
-        let Grant { account, build, role, .. } = grant;
+    fn principal(&self, account: &str, build: &str, role: &str) -> Principal {
         let session = format!("AWSCodeBuild-{}", build.rsplit(':').next().unwrap_or_default());
         let letters = self.mac("role", format!("{account}/{role}").as_bytes()).into_iter().take(17);
         let id: String = letters.map(|byte| char::from(BASE32[usize::from(byte % 32)])).collect();
         Principal {
-            account: account.clone(),
+            account: account.to_owned(),
             arn: format!("arn:aws:sts::{account}:assumed-role/{role}/{session}"),
             user_id: format!("AROA{id}:{session}"),
         }
@@ -192,7 +199,7 @@ impl Roles {
 fn role_name(arn: &str, account: &str) -> String {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     match parts[..] {
-        ["arn", _, "iam", "", of, resource] if of == account && resource.starts_with("role/") => {
+        ["arn", _, "iam", _, of, resource] if of == account && resource.starts_with("role/") => {
             resource.rsplit('/').next().unwrap_or_default().to_owned()
         }
         _ => "-".to_owned(),
@@ -368,6 +375,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_does_for_a_build_is_decided_by_the_rights_of_its_keys() {
+        let roles = roles();
+        let arn = "arn:aws:iam::123456789012:role/service-role/deploy";
+        let rights = roles.rights("123456789012", &build().id, arn).unwrap();
+        let (keys, id, _) = key(&roles, "deploy");
+        assert_eq!(rights, keys.get(&id).unwrap().caller.rights);
+        for nobody in ["arn:aws:iam::123456789012:role/builds", "arn:aws:iam::999999999999:role/deploy", ""] {
+            assert_eq!(roles.rights("123456789012", &build().id, nobody), None, "{nobody}");
+        }
+    }
+
+    #[test]
     fn a_path_is_good_for_its_own_build_only() {
         let roles = roles();
         let path = roles.path("app:0-1");
@@ -406,6 +425,7 @@ mod tests {
     fn a_role_of_another_account_is_not_the_operators() {
         for (arn, expect) in [
             ("arn:aws:iam::123456789012:role/service-role/deploy", "deploy"),
+            ("arn:aws-cn:iam:eu-west-1:123456789012:role/deploy", "deploy"),
             ("arn:aws:iam::999999999999:role/deploy", "-"),
             ("deploy", "-"),
         ] {

@@ -6,7 +6,8 @@ use std::path::Path;
 use store::objects::Objects;
 
 use super::Build;
-use crate::objects::{Parcel, Place, unnamed_file};
+use crate::clock;
+use crate::objects::{Parcel, Place, To, unnamed_file};
 use crate::plan::Elsewhere;
 use crate::session::Halt;
 use crate::transfer::{self, Answer, Failure, Listed, Request, Transfers};
@@ -39,6 +40,13 @@ impl<'a> Build<'a> {
         })
     }
 
+    /// COMPAT: SA-006 the service role reads.
+    fn may_read(&self, at: (&str, &str), version: Option<&str>) -> Result<(), Failure> {
+        let Some(role) = &self.plan.role else { return Ok(()) };
+        let action = if version.is_some() { "GetObjectVersion" } else { "GetObject" };
+        Ok(role.at(clock::now_ms()).may(action, at)?)
+    }
+
     fn elsewhere(&self, bucket: &str) -> Option<&'a Elsewhere> {
         self.plan.elsewhere.as_ref().filter(|elsewhere| elsewhere.has(bucket))
     }
@@ -50,6 +58,9 @@ impl<'a> Build<'a> {
         (bucket, key): (&str, &str),
         version: Option<&str>,
     ) -> Result<Result<(File, Option<String>), Failure>> {
+        if let Err(refused) = self.may_read((bucket, key), version) {
+            return Ok(Err(refused));
+        }
         let Some(elsewhere) = self.elsewhere(bucket) else {
             let found = self.objects(root).and_then(|objects| {
                 let (file, info) = objects.get_version(bucket, key, version)?;
@@ -73,6 +84,10 @@ impl<'a> Build<'a> {
         bucket: &str,
         objects: &[Listed],
     ) -> Result<Result<Contents, Failure>> {
+        let refused = objects.iter().find_map(|object| self.may_read((bucket, &object.key), None).err());
+        if let Some(refused) = refused {
+            return Ok(Err(refused));
+        }
         let Some(elsewhere) = self.elsewhere(bucket) else {
             return Ok(self.objects(root).and_then(|here| {
                 let (mut files, mut pieces) = (Vec::new(), Vec::new());
@@ -102,6 +117,9 @@ impl<'a> Build<'a> {
         root: &Path,
         (bucket, key): (&str, &str),
     ) -> Result<Result<bool, Failure>> {
+        if let Err(refused) = self.may_read((bucket, key), None) {
+            return Ok(Err(refused));
+        }
         let found = match self.elsewhere(bucket) {
             None => self.objects(root).and_then(|objects| Ok(objects.head(bucket, key).map(drop)?)),
             Some(elsewhere) => {
@@ -152,12 +170,14 @@ impl<'a> Build<'a> {
 
     /// Where objects of this bucket are written.
     pub(super) fn place(&self, root: &Path, bucket: &str) -> Result<Place, Failure> {
-        match self.elsewhere(bucket) {
-            None => Ok(Place::Here(self.objects(root)?)),
+        let to = match self.elsewhere(bucket) {
+            None => To::Here(self.objects(root)?),
             Some(_) => {
-                self.passing().map(Place::Elsewhere).map_err(|error| Failure::Ours(format!("{error:?}")))
+                let passing = self.passing().map_err(|error| Failure::Ours(format!("{error:?}")))?;
+                To::Elsewhere(passing)
             }
-        }
+        };
+        Ok(Place { to, role: self.plan.role.clone() })
     }
 
     /// Puts what was gathered for a bucket elsewhere: all of it is there afterwards, or nothing.

@@ -70,6 +70,7 @@ impl Build {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            role: None,
             elsewhere: None,
             reports: None,
             snapshots: None,

@@ -75,6 +75,7 @@ pub(super) fn plan(
         debug_session: arguments.debug,
         hold_on_failure: holds(arguments),
         objects_owner,
+        role: None,
         elsewhere,
         reports: Some(Reports { group_arns: None, objects: None, discover: false }),
         snapshots,

@@ -1,7 +1,5 @@
 //! CreateProject, UpdateProject, DeleteProject, BatchGetProjects, ListProjects.
 
-use std::collections::BTreeMap;
-
 use api::codebuild::{
     BatchGetProjectsInput, BatchGetProjectsOutput, CreateProjectInput, CreateProjectOutput,
     DeleteProjectInput, DeleteProjectOutput, ListProjectsInput, ListProjectsOutput, Project,
@@ -163,15 +161,6 @@ impl Engine {
         let scope = self.scope(caller);
         let page = self.shared.records.list_projects(&scope, sort, order, after, PAGE).await?;
         Ok(ListProjectsOutput { next_token: page.next, projects: Some(page.items) })
-    }
-
-    /// The tags of a project of the caller's account, by name; none if there is no such project.
-    pub async fn project_tags(&self, caller: &Caller, name: &str) -> Result<BTreeMap<String, String>> {
-        let found = self.shared.records.get_project(&self.scope(caller), name).await?;
-        let Some(found) = found else { return Ok(BTreeMap::new()) };
-        let project: Project = serde_json::from_str(&found.document)?;
-        let tags = project.tags.unwrap_or_default().into_iter();
-        Ok(tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect())
     }
 
     pub(super) fn setting<'a>(&'a self, caller: &'a Caller) -> Setting<'a> {

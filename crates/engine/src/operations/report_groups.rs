@@ -1,7 +1,5 @@
 //! CreateReportGroup, UpdateReportGroup, DeleteReportGroup, BatchGetReportGroups, ListReportGroups, GetReportGroupTrend.
 
-use std::collections::BTreeMap;
-
 use api::arn::Resource;
 use api::codebuild::{
     BatchGetReportGroupsInput, BatchGetReportGroupsOutput, CreateReportGroupInput, CreateReportGroupOutput,
@@ -172,16 +170,6 @@ impl Engine {
         let found = records.get_reports(&scope, &newest.items).await?;
         let reports = found.iter().rev().map(|report| Ok(serde_json::from_str(&report.document)?));
         Ok(trend::of(&reports.collect::<Result<Vec<Report>>>()?, &field))
-    }
-
-    /// The tags of a report group of the caller's account, by name; none if there is no such group.
-    pub async fn report_group_tags(&self, caller: &Caller, name: &str) -> Result<BTreeMap<String, String>> {
-        let names = [name.to_owned()];
-        let found = self.shared.records.get_report_groups(&self.scope(caller), &names).await?;
-        let Some(found) = found.first() else { return Ok(BTreeMap::new()) };
-        let group: ReportGroup = serde_json::from_str(&found.document)?;
-        let tags = group.tags.unwrap_or_default().into_iter();
-        Ok(tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect())
     }
 
     /// The group of an ARN, the caller's own or one shared for this operation, and where it is.

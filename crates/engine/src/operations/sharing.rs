@@ -3,13 +3,13 @@
 
 use std::cmp::Ordering;
 
-use access::{Holder, Policy, Request};
+use access::{Context, Holder, Policy, Request};
 use api::arn::Resource;
 use api::codebuild::{
     DeleteResourcePolicyInput, DeleteResourcePolicyOutput, GetResourcePolicyInput, GetResourcePolicyOutput,
     ListSharedProjectsInput, ListSharedProjectsOutput, ListSharedReportGroupsInput,
-    ListSharedReportGroupsOutput, PutResourcePolicyInput, PutResourcePolicyOutput, SharedResourceSortByType,
-    SortOrderType,
+    ListSharedReportGroupsOutput, Project, PutResourcePolicyInput, PutResourcePolicyOutput, ReportGroup,
+    SharedResourceSortByType, SortOrderType,
 };
 use api::{AccountId, Arn, codebuild};
 use store::records::{ForeignPolicy, Scope, Shareable};
@@ -31,6 +31,23 @@ const OF_REPORT_GROUPS: &[&str] = &[
     "codebuild:DescribeTestCases",
 ];
 
+/// What a resource says itself to who may do what with it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Known {
+    /// None, if no policy asks for them.
+    pub tags: Vec<(String, String)>,
+    /// Its own.
+    pub policy: Option<Policy>,
+}
+
+impl Known {
+    /// The tags, as policies ask for them.
+    pub fn about(&self) -> Context {
+        let tags = self.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        Context::default().with_resource_tags(tags)
+    }
+}
+
 /// A request for what others share.
 struct Wanted {
     of: Shareable,
@@ -46,6 +63,11 @@ fn listing(of: Shareable) -> (&'static str, &'static str) {
         Shareable::Projects => (OF_PROJECTS[0], "shared-projects"),
         Shareable::ReportGroups => (OF_REPORT_GROUPS[0], "shared-report-groups"),
     }
+}
+
+/// Whether a resource's policy can have a say in this.
+fn is_given_away(action: &str) -> bool {
+    OF_PROJECTS.contains(&action) || OF_REPORT_GROUPS.contains(&action)
 }
 
 fn resource(of: Shareable, name: &str) -> Resource<'_> {
@@ -168,10 +190,11 @@ impl Engine {
             if descending { order.reverse() } else { order }
         };
         let policies = self.shared.records.foreign_policies(&self.scope(caller), of).await?;
-        let shared = policies.into_iter().filter_map(|one| self.shared_with(caller, of, one));
-        let mut shared: Vec<(i64, String)> = shared
-            .filter(|one| after.as_ref().is_none_or(|after| compare(one, after) == Ordering::Greater))
-            .collect();
+        let mut shared: Vec<(i64, String)> = Vec::new();
+        for foreign in policies {
+            shared.extend(self.shared_with(caller, of, foreign).await?);
+        }
+        shared.retain(|one| after.as_ref().is_none_or(|after| compare(one, after) == Ordering::Greater));
         shared.sort_by(compare);
         let is_cut = shared.len() > limit;
         shared.truncate(limit);
@@ -181,11 +204,74 @@ impl Engine {
     }
 
     /// When it was changed, and its ARN, if the policy lets the caller look at it.
-    fn shared_with(&self, caller: &Caller, of: Shareable, foreign: ForeignPolicy) -> Option<(i64, String)> {
+    async fn shared_with(
+        &self,
+        caller: &Caller,
+        of: Shareable,
+        foreign: ForeignPolicy,
+    ) -> Result<Option<(i64, String)>> {
         let ForeignPolicy { scope, name, modified_ms, policy } = foreign;
-        let account = scope.account.parse().ok()?;
-        let arn = Arn::codebuild(self.region(), &account, resource(of, &name)).to_string();
-        opens(caller, listing(of).0, &arn, &scope.account, &policy).then_some((modified_ms, arn))
+        let Ok(account) = scope.account.parse() else { return Ok(None) };
+        let resource = resource(of, &name);
+        let known = self.known_with(caller, &scope, resource, Some(&policy)).await?;
+        let arn = Arn::codebuild(self.region(), &account, resource).to_string();
+        Ok(opens(caller, listing(of).0, &arn, &scope.account, &known).then_some((modified_ms, arn)))
+    }
+
+    /// What the resource of this ARN, anybody's in this region, says to whether the caller may do this with it; nothing if it is
+    /// not there.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the store cannot be read.
+    pub async fn known(&self, caller: &Caller, arn: &str, action: &str) -> Result<Known> {
+        let Some(arn) = arn.parse::<Arn>().ok().filter(|arn| arn.region() == self.region().as_str()) else {
+            return Ok(Known::default());
+        };
+        let resource = match arn.codebuild_resource() {
+            Some(found @ (Resource::Project(_) | Resource::ReportGroup(_))) => found,
+            _ => return Ok(Known::default()),
+        };
+        let scope = Scope { account: arn.account().to_owned(), region: self.region().to_string() };
+        let policy = match is_given_away(action) {
+            true => self.shared.records.get_policy(&scope, &resource.to_string()).await?,
+            false => None,
+        };
+        self.known_with(caller, &scope, resource, policy.as_deref()).await
+    }
+
+    /// A stored policy was understood when it was put.
+    async fn known_with(
+        &self,
+        caller: &Caller,
+        scope: &Scope,
+        resource: Resource<'_>,
+        policy: Option<&str>,
+    ) -> Result<Known> {
+        let policy = policy.map(Policy::of_resource).transpose().map_err(Error::internal)?;
+        let asks = caller.rights.ask_for_resource_tags()
+            || policy.as_ref().is_some_and(Policy::asks_for_resource_tags);
+        let tags = if asks { self.tags(scope, resource).await? } else { Vec::new() };
+        Ok(Known { tags, policy })
+    }
+
+    async fn tags(&self, scope: &Scope, resource: Resource<'_>) -> Result<Vec<(String, String)>> {
+        let records = &self.shared.records;
+        let tags = match resource {
+            Resource::Project(name) => {
+                let found = records.get_project(scope, name).await?;
+                let found =
+                    found.map(|found| serde_json::from_str::<Project>(&found.document)).transpose()?;
+                found.and_then(|project| project.tags)
+            }
+            Resource::ReportGroup(name) => {
+                let found = records.get_report_groups(scope, &[name.to_owned()]).await?;
+                let found = found.first().map(|found| serde_json::from_str::<ReportGroup>(&found.document));
+                found.transpose()?.and_then(|group| group.tags)
+            }
+            _ => None,
+        };
+        let tags = tags.unwrap_or_default().into_iter();
+        Ok(tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect())
     }
 
     /// Where the project of an ARN of another account is, and its name, if that account lets the caller do this with it.
@@ -231,13 +317,10 @@ impl Engine {
             return Ok(None);
         }
         let scope = Scope { account: account.to_string(), region: self.region().to_string() };
-        let resource = resource(of, &name);
-        let Some(policy) = self.shared.records.get_policy(&scope, &resource.to_string()).await? else {
-            return Ok(None);
-        };
-        let arn = Arn::codebuild(self.region(), &account, resource).to_string();
+        let arn = Arn::codebuild(self.region(), &account, resource(of, &name)).to_string();
         let action = format!("codebuild:{}", operation.name());
-        Ok(opens(caller, &action, &arn, &scope.account, &policy).then_some((scope, name)))
+        let known = self.known(caller, &arn, &action).await?;
+        Ok(opens(caller, &action, &arn, &scope.account, &known).then_some((scope, name)))
     }
 
     /// The end of an ARN of what can have a policy. COMPAT: AP-113 projects and report groups.
@@ -255,11 +338,10 @@ impl Engine {
     }
 }
 
-/// Whether the owner's policy and the caller's own let him do this. A stored policy was understood when it was put.
-fn opens(caller: &Caller, action: &str, arn: &str, owner: &str, policy: &str) -> bool {
-    let Ok(policy) = Policy::of_resource(policy) else { return false };
-    let holder = Holder { account: owner, policy: Some(&policy) };
-    caller.rights.may_with(&Request::new(action, arn), holder).is_ok()
+/// Whether the owner's policy and the caller's own let him do this.
+fn opens(caller: &Caller, action: &str, arn: &str, owner: &str, known: &Known) -> bool {
+    let holder = Holder { account: owner, policy: known.policy.as_ref() };
+    caller.rights.may_with(&Request::new(action, arn).about(known.about()), holder).is_ok()
 }
 
 fn wanted(

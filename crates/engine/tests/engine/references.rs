@@ -48,7 +48,7 @@ fn values(scope: &Scope, asked: &Asked) -> Answer {
 
 fn asked() -> Asked {
     let secret = Secret { id: "db".to_string(), stage: None, version: None };
-    Asked { parameters: vec!["/app/key".to_string()], secrets: vec![secret], git: false }
+    Asked { parameters: vec!["/app/key".to_string()], secrets: vec![secret], ..Asked::default() }
 }
 
 async fn tester(place: Arc<dyn References>) -> Tester {

@@ -145,6 +145,7 @@ impl World {
             debug_session: false,
             hold_on_failure: false,
             objects_owner: None,
+            role: None,
             elsewhere: None,
             reports: None,
             snapshots: None,

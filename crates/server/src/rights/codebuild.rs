@@ -1,10 +1,13 @@
 //! CodeBuild: builds are a matter of their project, reports of their report group.
 // COMPAT: AP-004 which resource an action asks for is as in AWS's service authorization reference.
 
-use access::{Context, Request};
+use std::collections::HashMap;
+
+use access::{Context, Denied, Holder, Reason, Request};
 use api::ServiceError;
 use api::arn::{Arn, Resource};
 use api::codebuild::Operation;
+use engine::Known;
 use serde_json::{Value, json};
 
 use super::{Asker, refused, text, texts, wanted_tags};
@@ -108,6 +111,20 @@ fn about(operation: Operation) -> About {
     }
 }
 
+/// Where a request of this operation names roles, as JSON pointers. RetryBuild names none: a build that is tried again keeps its role.
+fn roles(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::CreateProject | Operation::UpdateProject => {
+            &["/serviceRole", "/buildBatchConfig/serviceRole"]
+        }
+        Operation::UpdateProjectVisibility => &["/resourceAccessRole"],
+        Operation::StartBuild => &["/serviceRoleOverride"],
+        Operation::StartBuildBatch => &["/serviceRoleOverride", "/buildBatchConfigOverride/serviceRole"],
+        Operation::CreateFleet | Operation::UpdateFleet => &["/fleetServiceRole"],
+        _ => &[],
+    }
+}
+
 /// What of a batch was forbidden, and so has to be missing from its answer.
 #[derive(Debug, Default)]
 pub(crate) struct Withheld {
@@ -122,7 +139,8 @@ pub(crate) async fn permit(
     asker: &Asker<'_>,
     request: &mut Value,
 ) -> Result<Withheld, ServiceError> {
-    let ask = Ask { codebuild, asker, action: format!("codebuild:{}", operation.name()) };
+    let mut ask =
+        Ask { codebuild, asker, known: HashMap::new(), action: format!("codebuild:{}", operation.name()) };
     match about(operation) {
         About::Account => {
             asker.may(&Request::new(ask.action, "*"))?;
@@ -131,6 +149,8 @@ pub(crate) async fn permit(
         About::One(kind, member) => {
             let wishes = wanted_tags(request, "tags", ("key", "value"));
             ask.one(kind, text(request, member).unwrap_or_default(), wishes).await?;
+            let named = roles(operation).iter().filter_map(|role| request.pointer(role)?.as_str());
+            named.into_iter().try_for_each(|role| asker.may_pass(role))?;
             Ok(Withheld::default())
         }
         About::Each(kind, member, missing) => {
@@ -201,36 +221,64 @@ struct Ask<'a> {
     codebuild: &'a CodeBuild,
     asker: &'a Asker<'a>,
     action: String,
+    /// By ARN: the builds of a batch are often of one project.
+    known: HashMap<String, Known>,
 }
 
 impl Ask<'_> {
-    async fn one(&self, kind: Kind, named: &str, wishes: Context) -> Result<(), ServiceError> {
+    /// COMPAT: AP-113 what the resource's own policy says counts for users of its account as well.
+    async fn one(&mut self, kind: Kind, named: &str, wishes: Context) -> Result<(), ServiceError> {
         let (arn, account) = self.asker.resource(kind, named);
         let rights = &self.asker.caller.rights;
-        let mut request = Request::new(self.action.as_str(), arn.as_str()).about(wishes.clone());
-        if account != self.asker.caller.account {
-            return rights.may_ask(&request, &account).map_err(refused);
+        let is_own = account == self.asker.caller.account;
+        let known = self.known(&arn).await?;
+        if !is_own && known.policy.is_none() {
+            return rights
+                .may_ask(&Request::new(self.action.as_str(), arn).about(wishes), &account)
+                .map_err(refused);
         }
-        if rights.ask_for_resource_tags()
-            && let Some(project) =
-                arn.parse().ok().as_ref().and_then(Arn::codebuild_resource).and_then(project)
-        {
-            let tags = self.codebuild.tags(self.asker.caller, project).await?;
-            let tags = tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-            request = request.about(wishes.with_resource_tags(tags));
+        let request = Request::new(self.action.as_str(), arn).about(wishes.and(&known.about()));
+        match rights.may_with(&request, Holder { account: &account, policy: known.policy.as_ref() }) {
+            // What others do not share is not there, as the operation says.
+            Err(Denied { reason: Reason::NoResourcePolicy, .. }) => Ok(()),
+            answer => answer.map_err(refused),
         }
-        rights.may(&request).map_err(refused)
     }
-}
 
-fn project(resource: Resource<'_>) -> Option<&str> {
-    match resource {
-        Resource::Project(name) => Some(name),
-        _ => None,
+    async fn known(&mut self, arn: &str) -> Result<Known, ServiceError> {
+        if !self.known.contains_key(arn) {
+            let known = self.codebuild.known(self.asker.caller, arn, &self.action).await?;
+            self.known.insert(arn.to_owned(), known);
+        }
+        Ok(self.known[arn].clone())
     }
 }
 
 impl Asker<'_> {
+    /// COMPAT: AP-036 who lets CodeBuild act as a role needs the right to pass it on.
+    fn may_pass(&self, role: &str) -> Result<(), ServiceError> {
+        let (arn, plain) = self.role(role);
+        let about = Context::default().with("iam:PassedToService", "codebuild.amazonaws.com");
+        self.may(&Request::new("iam:PassRole", arn).also(plain).about(about))
+    }
+
+    /// A role's ARN, from its ARN or name, and the same without its path: roles are known by their names. An ARN of this account is
+    /// written anew, so that no other spelling of it comes past a policy; one of elsewhere stays what it is, and is refused as such.
+    fn role(&self, named: &str) -> (String, String) {
+        let arn: Option<Arn> = named.parse().ok();
+        let path = match &arn {
+            Some(arn) if arn.service() == "iam" && arn.account() == self.account.as_str() => {
+                arn.resource().strip_prefix("role/")
+            }
+            _ if named.starts_with("arn:") => None,
+            _ => Some(named),
+        };
+        let Some(path) = path else { return (named.to_owned(), named.to_owned()) };
+        let head = format!("arn:{}:iam::{}:role/", self.region.partition(), self.account);
+        let name = path.rsplit('/').next().unwrap_or(path);
+        (format!("{head}{path}"), format!("{head}{name}"))
+    }
+
     /// The ARN of what decides over what is named so, and its account. An ARN of this account and Region is written anew, so that no
     /// other spelling of it comes past a policy.
     fn resource(&self, kind: Kind, named: &str) -> (String, String) {
