@@ -112,17 +112,15 @@ fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
     };
     rules::check(&project)?;
     let name = required(project.name, "name")?;
-    let complete_source = |source| complete_source(source, setting);
-    let secondary_sources = project.secondary_sources.unwrap_or_default().into_iter().map(complete_source);
+    let secondary_sources = project.secondary_sources.unwrap_or_default();
     let secondary_artifacts = project.secondary_artifacts.unwrap_or_default();
-    let secondary_artifacts = secondary_artifacts.into_iter().map(|artifacts| secondary(artifacts, &name));
     Ok(Project {
-        source: Some(complete_source(required(project.source, "source")?)?),
-        secondary_sources: Some(secondary_sources.collect::<Result<_>>()?),
+        source: Some(complete_source(required(project.source, "source")?, setting)?),
+        secondary_sources: Some(complete_secondary_sources(secondary_sources, setting)?),
         secondary_source_versions: Some(project.secondary_source_versions.unwrap_or_default()),
         artifacts: Some(complete_artifacts(required(project.artifacts, "artifacts")?, &name)?),
-        secondary_artifacts: Some(secondary_artifacts.collect::<Result<_>>()?),
-        cache: Some(complete_cache(project.cache)),
+        secondary_artifacts: Some(complete_secondary_artifacts(secondary_artifacts, &name)?),
+        cache: Some(complete_cache(project.cache.unwrap_or_else(no_cache))?),
         environment: Some(complete_environment(required(project.environment, "environment")?)?),
         service_role: Some(role_arn(&required(project.service_role, "serviceRole")?, setting)?),
         timeout_in_minutes: project.timeout_in_minutes.or(Some(TIMEOUT_MINUTES)),
@@ -202,25 +200,31 @@ fn check_repository(kind: &SourceType, location: &str, setting: Setting<'_>) -> 
     }
 }
 
-fn secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
-    if artifacts.artifact_identifier.as_deref().is_none_or(str::is_empty) {
-        return Error::invalid("secondaryArtifacts need an artifactIdentifier");
-    }
-    if artifacts.r#type == Some(ArtifactsType::Codepipeline) {
-        // COMPAT: SA-060.
-        return Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts");
-    }
-    complete_secondary(artifacts, project)
+/// Checks secondary sources, one by one and all together, and fills in their defaults.
+pub(crate) fn complete_secondary_sources(
+    sources: Vec<ProjectSource>,
+    setting: Setting<'_>,
+) -> Result<Vec<ProjectSource>> {
+    rules::check_secondary_sources(&sources)?;
+    sources.into_iter().map(|source| complete_source(source, setting)).collect()
 }
 
-/// Secondary artifacts that nothing names are called by their identifier, lest two lie at one place.
-pub(crate) fn complete_secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
-    let identifier = artifacts.artifact_identifier.clone().filter(|text| !text.is_empty());
-    complete_artifacts(artifacts, identifier.as_deref().unwrap_or(project))
+/// As [`complete_secondary_sources`]. Those that nothing names are called by their identifier, lest two lie at one place.
+pub(crate) fn complete_secondary_artifacts(
+    artifacts: Vec<ProjectArtifacts>,
+    project: &str,
+) -> Result<Vec<ProjectArtifacts>> {
+    rules::check_secondary_artifacts(&artifacts)?;
+    let complete = |artifacts: ProjectArtifacts| {
+        let identifier = artifacts.artifact_identifier.clone();
+        complete_artifacts(artifacts, identifier.as_deref().unwrap_or(project))
+    };
+    artifacts.into_iter().map(complete).collect()
 }
 
 /// Checks artifacts and fills in their defaults (SA-062); what nothing names is called `fallback`.
 pub(crate) fn complete_artifacts(artifacts: ProjectArtifacts, fallback: &str) -> Result<ProjectArtifacts> {
+    rules::check_artifact_identifier(&artifacts)?;
     match required(artifacts.r#type.clone(), "artifacts.type")? {
         ArtifactsType::S3 => complete_s3_artifacts(artifacts, fallback),
         ArtifactsType::Unknown(_) => Error::invalid("Invalid type provided: Artifact type"),
@@ -258,8 +262,13 @@ fn check_unused_artifact_members(artifacts: &ProjectArtifacts, kind: &ArtifactsT
     Ok(())
 }
 
-pub(crate) fn complete_cache(cache: Option<ProjectCache>) -> ProjectCache {
-    cache.unwrap_or_else(|| ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() })
+pub(crate) fn complete_cache(cache: ProjectCache) -> Result<ProjectCache> {
+    rules::check_cache(&cache)?;
+    Ok(cache)
+}
+
+pub(crate) fn no_cache() -> ProjectCache {
+    ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() }
 }
 
 /// Checks an environment and fills in its defaults (AP-050).

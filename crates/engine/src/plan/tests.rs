@@ -590,3 +590,64 @@ fn a_cache_is_where_and_whose_the_project_says() {
     let none = ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() };
     assert_eq!(planned(none, small()), Cache::None);
 }
+
+/// The refusal of a build that is started with this JSON.
+fn refused_start(over: serde_json::Value) -> String {
+    refusal(simple(), serde_json::from_value(over).unwrap())
+}
+
+// AP-028, AP-037, AP-039, AP-040, SA-002, SA-003, SA-040, SA-060, SA-063
+#[test]
+fn overrides_keep_the_rules_of_projects_and_are_refused_by_their_names() {
+    use serde_json::json;
+    let source = |identifier: &str| json!({"type": "S3", "location": "b/k", "sourceIdentifier": identifier});
+    let output = |identifier: &str| json!({"type": "S3", "location": "b", "artifactIdentifier": identifier});
+    for (member, value, expect) in [
+        (
+            "secondarySourcesOverride",
+            json!([{"type": "S3", "location": "b/k"}]),
+            "need their sourceIdentifier",
+        ),
+        ("secondarySourcesOverride", json!([source("a"), source("a")]), "sourceIdentifier a twice"),
+        ("secondarySourcesOverride", json!([source("../../a b")]), "identifier must contain only"),
+        (
+            "secondarySourcesOverride",
+            json!([{"type": "S3", "sourceIdentifier": "a"}]),
+            "location is required",
+        ),
+        (
+            "secondaryArtifactsOverride",
+            json!([{"type": "S3", "location": "b"}]),
+            "need their artifactIdentifier",
+        ),
+        ("secondaryArtifactsOverride", json!([output("a"), output("a")]), "artifactIdentifier a twice"),
+        ("secondaryArtifactsOverride", json!([output("x/../y z")]), "identifier must contain only"),
+        (
+            "secondaryArtifactsOverride",
+            json!([{"type": "CODEPIPELINE", "artifactIdentifier": "a"}]),
+            "cannot be secondary artifacts",
+        ),
+        ("artifactsOverride", json!({"type": "S3"}), "location is required"),
+        ("artifactsOverride", output("a b"), "identifier must contain only"),
+        (
+            "artifactsOverride",
+            json!({"type": "NO_ARTIFACTS", "encryptionDisabled": true}),
+            "encryptionDisabled",
+        ),
+        ("cacheOverride", json!({"type": "S3"}), "location is required"),
+        ("serviceRoleOverride", json!("arn:aws:iam::999999999999:role/r"), "does not match caller's account"),
+        ("autoRetryLimitOverride", json!(101), "not between 0 and 100"),
+        ("sourceTypeOverride", json!("S3"), "location is required"),
+        ("reportBuildStatusOverride", json!(true), "reportBuildStatus is not supported"),
+        ("imagePullCredentialsTypeOverride", json!("SERVICE_ROLE"), "curated image"),
+    ] {
+        let message = refused_start(json!({ member: value }));
+        assert!(message.starts_with(&format!("{member}: ")) && message.contains(expect), "{message}");
+    }
+    let both = json!({"sourceTypeOverride": "CODECOMMIT", "sourceLocationOverride": "https://example.com"});
+    let message = refused_start(both);
+    assert!(
+        message.starts_with("sourceTypeOverride, sourceLocationOverride: Invalid project source"),
+        "{message}"
+    );
+}

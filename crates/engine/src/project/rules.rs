@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use api::codebuild::{
-    ArtifactsType, CacheType, ImagePullCredentialsType, Project, ProjectCache, ProjectEnvironment,
-    SourceType, Tag, VpcConfig,
+    ArtifactsType, CacheType, ImagePullCredentialsType, Project, ProjectArtifacts, ProjectCache,
+    ProjectEnvironment, ProjectSource, SourceType, Tag, VpcConfig,
 };
 
 use crate::curated;
@@ -15,7 +15,6 @@ pub(super) fn check(project: &Project) -> Result<()> {
     check_tags(project.tags.as_deref().unwrap_or_default())?;
     check_pipeline(project)?;
     check_identifiers(project)?;
-    check_cache(project.cache.as_ref())?;
     check_vpc(project.vpc_config.as_ref())
 }
 
@@ -50,17 +49,33 @@ fn check_pipeline(project: &Project) -> Result<()> {
 
 /// COMPAT: AP-028 identifiers name something once; what is secondary has one.
 fn check_identifiers(project: &Project) -> Result<()> {
-    let secondary_sources = project.secondary_sources.iter().flatten();
-    let secondary_sources = secondary_sources.map(|source| source.source_identifier.as_deref());
-    let secondary_artifacts = project.secondary_artifacts.iter().flatten();
-    let secondary_artifacts = secondary_artifacts.map(|artifacts| artifacts.artifact_identifier.as_deref());
-    let file_systems = project.file_system_locations.iter().flatten();
-    let file_systems = file_systems.map(|location| location.identifier.as_deref());
     let primary = project.source.as_ref().and_then(|source| source.source_identifier.as_deref());
     primary.filter(|text| !text.is_empty()).map_or(Ok(()), check_identifier)?;
-    check_unique("secondarySources", "sourceIdentifier", secondary_sources)?;
-    check_unique("secondaryArtifacts", "artifactIdentifier", secondary_artifacts)?;
+    let file_systems = project.file_system_locations.iter().flatten();
+    let file_systems = file_systems.map(|location| location.identifier.as_deref());
     check_unique("fileSystemLocations", "identifier", file_systems)
+}
+
+/// COMPAT: AP-028 the primary artifact need not have one.
+pub(super) fn check_artifact_identifier(artifacts: &ProjectArtifacts) -> Result<()> {
+    let identifier = artifacts.artifact_identifier.as_deref().filter(|text| !text.is_empty());
+    identifier.map_or(Ok(()), check_identifier)
+}
+
+/// COMPAT: AP-028, SA-040.
+pub(super) fn check_secondary_sources(sources: &[ProjectSource]) -> Result<()> {
+    let identifiers = sources.iter().map(|source| source.source_identifier.as_deref());
+    check_unique("secondarySources", "sourceIdentifier", identifiers)
+}
+
+/// COMPAT: AP-028, SA-060.
+pub(super) fn check_secondary_artifacts(artifacts: &[ProjectArtifacts]) -> Result<()> {
+    let identifiers = artifacts.iter().map(|artifacts| artifacts.artifact_identifier.as_deref());
+    check_unique("secondaryArtifacts", "artifactIdentifier", identifiers)?;
+    match artifacts.iter().any(|artifacts| artifacts.r#type == Some(ArtifactsType::Codepipeline)) {
+        true => Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts"),
+        false => Ok(()),
+    }
 }
 
 fn check_unique<'a>(
@@ -72,7 +87,7 @@ fn check_unique<'a>(
     for identifier in identifiers {
         let identifier = identifier.unwrap_or_default();
         if identifier.is_empty() {
-            return Error::invalid(format!("Invalid input: {list} need a {member} each"));
+            return Error::invalid(format!("Invalid input: all {list} need their {member}"));
         }
         check_identifier(identifier)?;
         if !seen.insert(identifier) {
@@ -96,9 +111,9 @@ fn check_identifier(text: &str) -> Result<()> {
     }
 }
 
-fn check_cache(cache: Option<&ProjectCache>) -> Result<()> {
-    let Some(cache) = cache.filter(|cache| cache.r#type == Some(CacheType::S3)) else { return Ok(()) };
-    match cache.location.as_deref().is_none_or(str::is_empty) {
+pub(super) fn check_cache(cache: &ProjectCache) -> Result<()> {
+    let lacks_location = cache.location.as_deref().is_none_or(str::is_empty);
+    match cache.r#type == Some(CacheType::S3) && lacks_location {
         true => Error::invalid("Invalid cache: location is required for cache type S3"),
         false => Ok(()),
     }

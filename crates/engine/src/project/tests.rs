@@ -216,7 +216,7 @@ fn identifiers_are_words_that_occur_once() {
         ),
         (
             serde_json::json!({"secondarySources": [{"type": "S3", "location": "b/k"}]}),
-            "need a sourceIdentifier",
+            "need their sourceIdentifier",
         ),
         (serde_json::json!({"secondaryArtifacts": [out("a"), out("a")]}), "artifactIdentifier a twice"),
         (serde_json::json!({"secondaryArtifacts": [out("é")]}), "identifier must contain only alphanumeric"),
