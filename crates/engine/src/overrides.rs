@@ -12,23 +12,23 @@ use api::codebuild::{
 };
 
 use crate::error::{Error, Result};
-use crate::project::{self, Setting};
+use crate::project::{self, Setting, rules};
 use crate::retry;
 
 /// The project as this build sees it.
 pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_>) -> Result<Project> {
     let name = project.name.clone().unwrap_or_default();
+    let source = source(project.source.unwrap_or_default(), &over, setting)?;
+    let environment = environment(project.environment.unwrap_or_default(), &over)?;
+    let sources = secondary_sources(project.secondary_sources, over.secondary_sources_override, setting)?;
+    let versions =
+        versions(project.secondary_source_versions, over.secondary_sources_version_override, &sources)?;
     Ok(Project {
-        source: Some(source(project.source.unwrap_or_default(), &over, setting)?),
-        environment: Some(environment(project.environment.unwrap_or_default(), &over)?),
-        secondary_sources: Some(secondary_sources(
-            project.secondary_sources,
-            over.secondary_sources_override,
-            setting,
-        )?),
+        source: Some(source),
+        environment: Some(environment),
+        secondary_sources: Some(sources),
         source_version: over.source_version.filter(|version| !version.is_empty()).or(project.source_version),
-        secondary_source_versions: versions(over.secondary_sources_version_override)
-            .or(project.secondary_source_versions),
+        secondary_source_versions: Some(versions),
         artifacts: Some(artifacts(project.artifacts, over.artifacts_override, &name)?),
         secondary_artifacts: Some(secondary_artifacts(
             project.secondary_artifacts,
@@ -70,8 +70,18 @@ fn secondary_sources(
     either(over, "secondarySourcesOverride", || of_project.unwrap_or_default(), make)
 }
 
-fn versions(versions: Option<Vec<ProjectSourceVersion>>) -> Option<Vec<ProjectSourceVersion>> {
-    versions.filter(|versions| !versions.is_empty())
+/// COMPAT: AP-070, SA-041 an empty override means none; the project's are those of the sources that this build has.
+fn versions(
+    of_project: Option<Vec<ProjectSourceVersion>>,
+    over: Option<Vec<ProjectSourceVersion>>,
+    sources: &[ProjectSource],
+) -> Result<Vec<ProjectSourceVersion>> {
+    let Some(over) = over else {
+        let of_project = of_project.unwrap_or_default().into_iter();
+        return Ok(of_project.filter(|version| rules::is_of_one(version, sources)).collect());
+    };
+    let checked = rules::check_versions(&over, sources);
+    checked.map_err(|error| error.within("secondarySourcesVersionOverride")).map(|()| over)
 }
 
 fn artifacts(

@@ -16,7 +16,7 @@ use source::{Location, Provider};
 use crate::error::{Error, Result};
 use crate::retry;
 
-mod rules;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -113,11 +113,13 @@ fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
     rules::check(&project)?;
     let name = required(project.name, "name")?;
     let secondary_sources = project.secondary_sources.unwrap_or_default();
+    let versions = project.secondary_source_versions.unwrap_or_default();
+    rules::check_versions(&versions, &secondary_sources)?;
     let secondary_artifacts = project.secondary_artifacts.unwrap_or_default();
     Ok(Project {
         source: Some(complete_source(required(project.source, "source")?, setting)?),
         secondary_sources: Some(complete_secondary_sources(secondary_sources, setting)?),
-        secondary_source_versions: Some(project.secondary_source_versions.unwrap_or_default()),
+        secondary_source_versions: Some(versions),
         artifacts: Some(complete_artifacts(required(project.artifacts, "artifacts")?, &name)?),
         secondary_artifacts: Some(complete_secondary_artifacts(secondary_artifacts, &name)?),
         cache: Some(complete_cache(project.cache.unwrap_or_else(no_cache))?),

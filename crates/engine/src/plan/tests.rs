@@ -602,6 +602,7 @@ fn overrides_keep_the_rules_of_projects_and_are_refused_by_their_names() {
     use serde_json::json;
     let source = |identifier: &str| json!({"type": "S3", "location": "b/k", "sourceIdentifier": identifier});
     let output = |identifier: &str| json!({"type": "S3", "location": "b", "artifactIdentifier": identifier});
+    let version = |identifier: &str| json!({"sourceIdentifier": identifier, "sourceVersion": "v"});
     for (member, value, expect) in [
         (
             "secondarySourcesOverride",
@@ -627,6 +628,7 @@ fn overrides_keep_the_rules_of_projects_and_are_refused_by_their_names() {
             json!([{"type": "CODEPIPELINE", "artifactIdentifier": "a"}]),
             "cannot be secondary artifacts",
         ),
+        ("secondarySourcesVersionOverride", json!([version("a")]), "no secondary source has it"),
         ("artifactsOverride", json!({"type": "S3"}), "location is required"),
         ("artifactsOverride", output("a b"), "identifier must contain only"),
         (
@@ -650,4 +652,43 @@ fn overrides_keep_the_rules_of_projects_and_are_refused_by_their_names() {
         message.starts_with("sourceTypeOverride, sourceLocationOverride: Invalid project source"),
         "{message}"
     );
+}
+
+// AP-070, SA-041, SA-042
+#[test]
+fn a_build_has_the_versions_of_the_sources_that_it_has() {
+    use serde_json::json;
+    let source = |name: &str| json!({"type": "S3", "location": "b/k.zip", "sourceIdentifier": name});
+    let version = |name: &str, version: &str| json!({"sourceIdentifier": name, "sourceVersion": version});
+    let project = Project {
+        secondary_sources: Some(serde_json::from_value(json!([source("one"), source("two")])).unwrap()),
+        secondary_source_versions: Some(
+            serde_json::from_value(json!([version("one", "1"), version("two", "2")])).unwrap(),
+        ),
+        ..simple()
+    };
+    let versions = "secondarySourcesVersionOverride";
+    for (over, expect) in [
+        (json!({}), json!([version("one", "1"), version("two", "2")])),
+        (json!({ versions: [] }), json!([])),
+        (json!({ versions: [version("two", "3")] }), json!([version("two", "3")])),
+        (json!({ "secondarySourcesOverride": [] }), json!([])),
+        (
+            json!({ "secondarySourcesOverride": [source("two"), source("three")] }),
+            json!([version("two", "2")]),
+        ),
+        (
+            json!({ "secondarySourcesOverride": [source("three")], versions: [version("three", "3")] }),
+            json!([version("three", "3")]),
+        ),
+    ] {
+        let (build, order) =
+            try_plan(project.clone(), serde_json::from_value(over.clone()).unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(build.secondary_source_versions).unwrap(), expect, "{over}");
+        let found = order.plan.service_variables.iter();
+        let found =
+            found.filter_map(|(name, value)| Some((name.strip_prefix("CODEBUILD_SOURCE_VERSION_")?, value)));
+        let found: Vec<_> = found.map(|(name, value)| version(name, value)).collect();
+        assert_eq!(json!(found), expect, "{over}");
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::codebuild::{
     ArtifactsType, CacheType, ImagePullCredentialsType, Project, ProjectArtifacts, ProjectCache,
-    ProjectEnvironment, ProjectSource, SourceType, Tag, VpcConfig,
+    ProjectEnvironment, ProjectSource, ProjectSourceVersion, SourceType, Tag, VpcConfig,
 };
 
 use crate::curated;
@@ -76,6 +76,26 @@ pub(super) fn check_secondary_artifacts(artifacts: &[ProjectArtifacts]) -> Resul
         true => Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts"),
         false => Ok(()),
     }
+}
+
+/// COMPAT: AP-028, SA-041 a version is that of a secondary source, which has but one.
+pub(crate) fn check_versions(versions: &[ProjectSourceVersion], sources: &[ProjectSource]) -> Result<()> {
+    let identifiers = versions.iter().map(|version| version.source_identifier.as_deref());
+    check_unique("secondarySourceVersions", "sourceIdentifier", identifiers)?;
+    match versions.iter().find(|version| !is_of_one(version, sources)) {
+        Some(stray) => {
+            let identifier = stray.source_identifier.as_deref().unwrap_or_default();
+            Error::invalid(format!(
+                "Invalid input: secondarySourceVersions have sourceIdentifier {identifier}, and no secondary source has it"
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether one of these sources is meant.
+pub(crate) fn is_of_one(version: &ProjectSourceVersion, sources: &[ProjectSource]) -> bool {
+    sources.iter().any(|source| source.source_identifier == version.source_identifier)
 }
 
 fn check_unique<'a>(

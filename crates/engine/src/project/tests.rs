@@ -206,6 +206,8 @@ fn environment(changes: impl Fn(&mut ProjectEnvironment)) -> CreateProjectInput 
 fn identifiers_are_words_that_occur_once() {
     let s3 = |identifier: &str| serde_json::json!({"type": "S3", "location": "b/k", "sourceIdentifier": identifier});
     let out = |identifier: &str| serde_json::json!({"type": "S3", "location": "b", "artifactIdentifier": identifier});
+    let version =
+        |identifier: &str| serde_json::json!({"sourceIdentifier": identifier, "sourceVersion": "v"});
     let long = "a".repeat(128);
     for (changes, expect) in [
         (serde_json::json!({"secondarySources": [s3("a-b")]}), "identifier must contain only alphanumeric"),
@@ -217,6 +219,18 @@ fn identifiers_are_words_that_occur_once() {
         (
             serde_json::json!({"secondarySources": [{"type": "S3", "location": "b/k"}]}),
             "need their sourceIdentifier",
+        ),
+        (
+            serde_json::json!({"secondarySources": [s3("a")], "secondarySourceVersions": [version("b")]}),
+            "secondarySourceVersions have sourceIdentifier b, and no secondary source has it",
+        ),
+        (
+            serde_json::json!({"secondarySources": [s3("a")], "secondarySourceVersions": [version("a"), version("a")]}),
+            "secondarySourceVersions have sourceIdentifier a twice",
+        ),
+        (
+            serde_json::json!({"secondarySourceVersions": [version("bad id/..")]}),
+            "identifier must contain only alphanumeric",
         ),
         (serde_json::json!({"secondaryArtifacts": [out("a"), out("a")]}), "artifactIdentifier a twice"),
         (serde_json::json!({"secondaryArtifacts": [out("é")]}), "identifier must contain only alphanumeric"),
@@ -232,8 +246,16 @@ fn identifiers_are_words_that_occur_once() {
         let message = refusal(with(changes));
         assert!(message.contains(expect), "{message}");
     }
-    let sound = serde_json::json!({"secondarySources": [s3(&long[1..]), s3("b_1")], "secondaryArtifacts": [out("b_1")]});
+    let sound = serde_json::json!({
+        "secondarySources": [s3(&long[1..]), s3("b_1")],
+        "secondarySourceVersions": [version("b_1")],
+        "secondaryArtifacts": [out("b_1")]
+    });
     let project = try_create(with(sound)).unwrap();
+    // A source does not go without its version.
+    let without = UpdateProjectInput { secondary_sources: Some(Vec::new()), ..UpdateProjectInput::default() };
+    let refused = try_update(project.clone(), without).unwrap_err().to_string();
+    assert!(refused.contains("secondarySourceVersions have sourceIdentifier b_1"), "{refused}");
     assert_eq!(project.secondary_sources.unwrap()[1].insecure_ssl, Some(false), "defaults are filled in");
     let location = ProjectFileSystemLocation { identifier: Some("efs".into()), ..Default::default() };
     try_create(CreateProjectInput { file_system_locations: Some(vec![location]), ..input() }).unwrap();
@@ -467,11 +489,16 @@ mod echo {
             ("logsConfig", logs()),
             ("concurrentBuildLimit", (1..=2).prop_map(Value::from).boxed()),
             ("autoRetryLimit", (0..3).prop_map(Value::from).boxed()),
-            ("secondarySourceVersions", list(Just(json!({"sourceIdentifier": "two", "sourceVersion": "1"})))),
+            (
+                "secondarySourceVersions",
+                among(&[json!([]), json!([{"sourceIdentifier": "two", "sourceVersion": "1"}])]),
+            ),
         ]);
         (source(), artifacts(), environment(), may)
             .prop_map(|(source, artifacts, environment, mut whole)| {
                 whole["name"] = json!("demo");
+                whole["secondarySources"] = json!([source.clone()]);
+                whole["secondarySources"][0]["sourceIdentifier"] = json!("two");
                 whole["source"] = source;
                 whole["artifacts"] = artifacts;
                 whole["environment"] = environment;
