@@ -42,7 +42,7 @@ pub(crate) fn apply(project: Project, over: StartBuildInput, setting: Setting<'_
             .queued_timeout_in_minutes_override
             .or(project.queued_timeout_in_minutes),
         encryption_key: over.encryption_key_override.or(project.encryption_key),
-        logs_config: Some(logs(project.logs_config, over.logs_config_override)),
+        logs_config: Some(logs(project.logs_config, over.logs_config_override)?),
         auto_retry_limit: auto_retry_limit(project.auto_retry_limit, over.auto_retry_limit_override)?,
         ..project
     })
@@ -107,8 +107,8 @@ fn cache(of_project: Option<ProjectCache>, over: Option<ProjectCache>) -> Result
     either(over, "cacheOverride", of_project, project::complete_cache)
 }
 
-fn logs(of_project: Option<LogsConfig>, over: Option<LogsConfig>) -> LogsConfig {
-    project::complete_logs(over.or(of_project))
+fn logs(of_project: Option<LogsConfig>, over: Option<LogsConfig>) -> Result<LogsConfig> {
+    either(over, "logsConfigOverride", || of_project.unwrap_or_default(), project::complete_logs)
 }
 
 fn service_role(

@@ -58,7 +58,7 @@ pub(crate) fn create(input: CreateProjectInput, setting: Setting<'_>) -> Result<
         created: Some(now),
         last_modified: Some(now),
         vpc_config: input.vpc_config,
-        badge: Some(badge(input.badge_enabled)),
+        badge: Some(badge(input.badge_enabled.unwrap_or(false))?),
         logs_config: input.logs_config,
         file_system_locations: input.file_system_locations,
         build_batch_config: input.build_batch_config,
@@ -90,7 +90,7 @@ pub(crate) fn update(project: Project, input: UpdateProjectInput, setting: Setti
         tags: input.tags.or(project.tags),
         last_modified: Some(Timestamp::from_millis(setting.now_ms)),
         vpc_config: input.vpc_config.or(project.vpc_config),
-        badge: input.badge_enabled.map(|enabled| badge(Some(enabled))).or(project.badge),
+        badge: input.badge_enabled.map(badge).transpose()?.or(project.badge),
         logs_config: input.logs_config.or(project.logs_config),
         file_system_locations: input.file_system_locations.or(project.file_system_locations),
         build_batch_config: input.build_batch_config.or(project.build_batch_config),
@@ -129,7 +129,7 @@ fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
         queued_timeout_in_minutes: project.queued_timeout_in_minutes.or(Some(QUEUED_TIMEOUT_MINUTES)),
         encryption_key: Some(encryption_key(project.encryption_key, setting)),
         tags: Some(project.tags.unwrap_or_default()),
-        logs_config: Some(complete_logs(project.logs_config)),
+        logs_config: Some(complete_logs(project.logs_config.unwrap_or_default())?),
         concurrent_build_limit: concurrent_limit(project.concurrent_build_limit, setting)?,
         auto_retry_limit: retry::check_limit(project.auto_retry_limit)?,
         name: Some(name),
@@ -142,8 +142,12 @@ pub(crate) fn required<T>(member: Option<T>, name: &str) -> Result<T> {
     member.ok_or_else(|| Error::InvalidInput(format!("{name} is required")))
 }
 
-fn badge(enabled: Option<bool>) -> ProjectBadge {
-    ProjectBadge { badge_enabled: Some(enabled.unwrap_or(false)), badge_request_url: None }
+/// IN-094: there are none.
+fn badge(enabled: bool) -> Result<ProjectBadge> {
+    match enabled {
+        true => Error::not_available("badgeEnabled", "true"),
+        false => Ok(ProjectBadge { badge_enabled: Some(false), badge_request_url: None }),
+    }
 }
 
 /// Checks a source and fills in its defaults (AP-050).
@@ -156,7 +160,11 @@ pub(crate) fn complete_source(source: ProjectSource, setting: Setting<'_>) -> Re
     if needs_location && source.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Project source location is required");
     }
-    check_repository(&kind, source.location.as_deref().unwrap_or_default(), setting)?;
+    let location = source.location.as_deref().unwrap_or_default();
+    check_repository(&kind, location, setting)?;
+    if kind == SourceType::S3 && s3_location(location).is_none() {
+        return Error::invalid("Invalid project source: location must be a valid S3 source");
+    }
     let has_status = matches!(
         kind,
         SourceType::Github
@@ -202,6 +210,22 @@ fn check_repository(kind: &SourceType, location: &str, setting: Setting<'_>) -> 
     }
 }
 
+/// Bucket and key, or prefix, of an S3 source. COMPAT: SA-004 `bucket/key`, or its ARN.
+pub(crate) fn s3_location(location: &str) -> Option<(String, String)> {
+    let plain = match location.parse::<Arn>() {
+        Ok(arn) if arn.service() == "s3" => arn.resource().to_string(),
+        _ => location.to_string(),
+    };
+    let (bucket, key) = plain.split_once('/')?;
+    // What has a colon is a URL, or the ARN of something else.
+    (!bucket.is_empty() && !bucket.contains(':')).then(|| (bucket.to_string(), key.to_string()))
+}
+
+/// Where artifacts go: a bucket's name (SA-061); its ARN is understood too.
+pub(crate) fn bucket(location: &str) -> &str {
+    location.strip_prefix("arn:aws:s3:::").unwrap_or(location)
+}
+
 /// Checks secondary sources, one by one and all together, and fills in their defaults.
 pub(crate) fn complete_secondary_sources(
     sources: Vec<ProjectSource>,
@@ -241,6 +265,7 @@ fn complete_s3_artifacts(artifacts: ProjectArtifacts, fallback: &str) -> Result<
     if artifacts.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Invalid artifacts: location is required for artifact type S3");
     }
+    rules::check_artifacts_bucket(artifacts.location.as_deref().unwrap_or_default())?;
     let given = artifacts.name.filter(|name| !name.is_empty());
     Ok(ProjectArtifacts {
         name: given.or_else(|| Some(fallback.to_string())),
@@ -276,6 +301,7 @@ pub(crate) fn no_cache() -> ProjectCache {
 /// Checks an environment and fills in its defaults (AP-050).
 pub(crate) fn complete_environment(environment: ProjectEnvironment) -> Result<ProjectEnvironment> {
     rules::check_image(&environment)?;
+    rules::check_compute(&environment)?;
     let credentials = environment.image_pull_credentials_type;
     Ok(ProjectEnvironment {
         environment_variables: Some(environment.environment_variables.unwrap_or_default()),
@@ -286,8 +312,7 @@ pub(crate) fn complete_environment(environment: ProjectEnvironment) -> Result<Pr
 }
 
 /// COMPAT: SA-110 CloudWatch Logs are on and S3 logs off unless said otherwise.
-pub(crate) fn complete_logs(logs: Option<LogsConfig>) -> LogsConfig {
-    let logs = logs.unwrap_or_default();
+pub(crate) fn complete_logs(logs: LogsConfig) -> Result<LogsConfig> {
     let enabled = || CloudWatchLogsConfig {
         status: Some(LogsConfigStatusType::Enabled),
         ..CloudWatchLogsConfig::default()
@@ -297,10 +322,10 @@ pub(crate) fn complete_logs(logs: Option<LogsConfig>) -> LogsConfig {
         encryption_disabled: Some(false),
         ..S3LogsConfig::default()
     };
-    LogsConfig {
-        cloud_watch_logs: Some(logs.cloud_watch_logs.unwrap_or_else(enabled)),
-        s3_logs: Some(logs.s3_logs.unwrap_or_else(disabled)),
-    }
+    let s3_logs = logs.s3_logs.unwrap_or_else(disabled);
+    rules::check_s3_logs(&s3_logs)?;
+    let cloud_watch_logs = logs.cloud_watch_logs.unwrap_or_else(enabled);
+    Ok(LogsConfig { cloud_watch_logs: Some(cloud_watch_logs), s3_logs: Some(s3_logs) })
 }
 
 /// A role's ARN, from the ARN or from the bare name. Only its form is checked: roles live elsewhere.

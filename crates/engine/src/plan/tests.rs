@@ -287,7 +287,8 @@ fn an_s3_source_is_an_archive_or_a_folder() {
     assert!(matches!(folder, Source::ObjectFolder { prefix, .. } if prefix == "path/"));
     let bucket = source("in/").unwrap();
     assert!(matches!(bucket, Source::ObjectFolder { prefix, .. } if prefix.is_empty()));
-    assert!(source("in").is_err());
+    let bucket = source("arn:aws:s3:::in/").unwrap();
+    assert!(matches!(bucket, Source::ObjectFolder { prefix, .. } if prefix.is_empty()));
 }
 
 // SA-001, SA-020, SA-021, SA-022, SA-026, SA-041
@@ -636,6 +637,13 @@ fn overrides_keep_the_rules_of_projects_and_are_refused_by_their_names() {
             json!({"type": "NO_ARTIFACTS", "encryptionDisabled": true}),
             "encryptionDisabled",
         ),
+        ("artifactsOverride", json!({"type": "S3", "location": "b/prefix"}), "without a slash"),
+        (
+            "secondaryArtifactsOverride",
+            json!([{"type": "S3", "location": "arn:aws:s3:::b/prefix", "artifactIdentifier": "a"}]),
+            "without a slash",
+        ),
+        ("logsConfigOverride", json!({"s3Logs": {"status": "ENABLED"}}), "location is required"),
         ("cacheOverride", json!({"type": "S3"}), "location is required"),
         ("serviceRoleOverride", json!("arn:aws:iam::999999999999:role/r"), "does not match caller's account"),
         ("autoRetryLimitOverride", json!(101), "not between 0 and 100"),

@@ -3,27 +3,33 @@
 use std::collections::BTreeSet;
 
 use api::codebuild::{
-    ArtifactsType, CacheType, ImagePullCredentialsType, Project, ProjectArtifacts, ProjectCache,
-    ProjectEnvironment, ProjectSource, ProjectSourceVersion, SourceType, Tag, VpcConfig,
+    ArtifactsType, CacheType, ComputeType, ImagePullCredentialsType, LogsConfigStatusType, Project,
+    ProjectArtifacts, ProjectCache, ProjectEnvironment, ProjectSource, ProjectSourceVersion, S3LogsConfig,
+    SourceType, Tag, VpcConfig,
 };
 
 use crate::curated;
 use crate::error::{Error, Result};
+use crate::log_object;
 
 /// Checks what a project says as a whole.
 pub(super) fn check(project: &Project) -> Result<()> {
     check_tags(project.tags.as_deref().unwrap_or_default())?;
     check_pipeline(project)?;
+    check_has_buildspec(project.source.as_ref())?;
     check_identifiers(project)?;
     check_vpc(project.vpc_config.as_ref())
 }
 
-/// COMPAT: AP-026, as far as the model's patterns do not say it already.
+/// COMPAT: AP-026, as far as the model's patterns do not say it already. A space is what Unicode calls one, as for the pattern.
 fn check_tags(tags: &[Tag]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for tag in tags {
         let key = tag.key.as_deref().unwrap_or_default();
-        if key.trim().is_empty() || key.ends_with(' ') || key.to_ascii_lowercase().starts_with("aws:") {
+        if key.is_empty()
+            || key.ends_with(char::is_whitespace)
+            || key.to_ascii_lowercase().starts_with("aws:")
+        {
             return Error::invalid(format!("Invalid tag key: {key:?}"));
         }
         if !seen.insert(key) {
@@ -44,6 +50,17 @@ fn check_pipeline(project: &Project) -> Result<()> {
         false => Error::invalid(
             "Invalid input: when using CodePipeline both sourceType, and artifactType must be set to: CODEPIPELINE",
         ),
+    }
+}
+
+/// COMPAT: BS-005, SA-008 where there are no files, there is no `buildspec.yml`.
+fn check_has_buildspec(source: Option<&ProjectSource>) -> Result<()> {
+    let of_nothing = source.filter(|source| source.r#type == Some(SourceType::NoSource));
+    match of_nothing.is_some_and(|source| source.buildspec.as_deref().unwrap_or_default().trim().is_empty()) {
+        true => {
+            Error::invalid("Invalid project source: source.buildspec is required for source type NO_SOURCE")
+        }
+        false => Ok(()),
     }
 }
 
@@ -162,6 +179,42 @@ fn check_vpc_sizes(vpc: &VpcConfig) -> Result<()> {
             "Invalid vpc config: {name} has {size} members, and at most {most} are allowed"
         )),
         None => Ok(()),
+    }
+}
+
+/// COMPAT: SA-061, of which the ARN is understood too.
+pub(super) fn check_artifacts_bucket(location: &str) -> Result<()> {
+    match super::bucket(location).contains('/') {
+        true => Error::invalid(format!(
+            "Invalid artifacts: artifacts.location {location} must be the name of a bucket, without a slash; a prefix is \
+             artifacts.path"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// COMPAT: SA-116.
+pub(super) fn check_s3_logs(logs: &S3LogsConfig) -> Result<()> {
+    let is_on = logs.status == Some(LogsConfigStatusType::Enabled);
+    match is_on && log_object::lacks_location(logs) {
+        true => {
+            Error::invalid("Invalid input: location is required for logsConfig.s3Logs with status ENABLED")
+        }
+        false => Ok(()),
+    }
+}
+
+/// COMPAT: EN-005.
+pub(super) fn check_compute(environment: &ProjectEnvironment) -> Result<()> {
+    let by_attributes = [ComputeType::AttributeBasedCompute, ComputeType::CustomInstanceType];
+    let says_attributes =
+        environment.compute_configuration.as_ref().is_some_and(|it| *it != Default::default());
+    match says_attributes && !environment.compute_type.as_ref().is_some_and(|it| by_attributes.contains(it)) {
+        true => Error::invalid(
+            "Invalid input: environment.computeConfiguration is for computeType ATTRIBUTE_BASED_COMPUTE and \
+             CUSTOM_INSTANCE_TYPE only",
+        ),
+        false => Ok(()),
     }
 }
 

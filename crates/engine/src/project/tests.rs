@@ -261,6 +261,71 @@ fn identifiers_are_words_that_occur_once() {
     try_create(CreateProjectInput { file_system_locations: Some(vec![location]), ..input() }).unwrap();
 }
 
+// BS-005, EN-005, IN-094, SA-004, SA-008, SA-061, SA-116
+#[test]
+fn what_could_never_run_is_not_stored() {
+    use serde_json::json;
+    let compute = |compute_type: &str| {
+        let configuration = json!({"vCpu": 2, "memory": 4});
+        let image = "aws/codebuild/standard:7.0";
+        json!({"environment": {
+            "type": "LINUX_CONTAINER", "image": image, "computeType": compute_type, "computeConfiguration": configuration
+        }})
+    };
+    let s3 = |location: &str| json!({"source": {"type": "S3", "location": location}});
+    let no_source = |buildspec: &str| json!({"source": {"type": "NO_SOURCE", "buildspec": buildspec}});
+    let artifacts = |location: &str| json!({"artifacts": {"type": "S3", "location": location}});
+    let one = |location: &str| json!([{"type": "S3", "location": location, "artifactIdentifier": "a"}]);
+    let s3_logs =
+        |location: &str| json!({"logsConfig": {"s3Logs": {"status": "ENABLED", "location": location}}});
+    let no_s3 = "Invalid project source: location must be a valid S3 source";
+    let cases = [
+        (s3("justbucket"), no_s3),
+        (s3("arn:aws:s3:::justbucket"), no_s3),
+        (s3("s3://bucket/key.zip"), no_s3),
+        (s3("/key.zip"), no_s3),
+        (json!({"source": {"type": "NO_SOURCE"}}), "source.buildspec is required for source type NO_SOURCE"),
+        (no_source(""), "source.buildspec is required"),
+        (no_source(" \n"), "source.buildspec is required"),
+        (artifacts("bkt/some/prefix"), "artifacts.location bkt/some/prefix must be the name of a bucket"),
+        (artifacts("arn:aws:s3:::bkt/some"), "without a slash"),
+        (artifacts("bkt/"), "without a slash"),
+        (json!({"secondaryArtifacts": one("bkt/prefix")}), "artifacts.location bkt/prefix must be"),
+        (
+            json!({"logsConfig": {"s3Logs": {"status": "ENABLED"}}}),
+            "location is required for logsConfig.s3Logs",
+        ),
+        (s3_logs(""), "location is required for logsConfig.s3Logs"),
+        (s3_logs("/prefix"), "location is required for logsConfig.s3Logs"),
+        (json!({"badgeEnabled": true}), "badgeEnabled true is not available"),
+        (
+            compute("BUILD_GENERAL1_SMALL"),
+            "environment.computeConfiguration is for computeType ATTRIBUTE_BASED_COMPUTE",
+        ),
+    ];
+    let project = try_create(input()).unwrap();
+    for (changes, expect) in cases {
+        let message = refusal(with(changes.clone()));
+        assert!(message.contains(expect), "{message}");
+        let update = serde_json::from_value(changes).unwrap();
+        let message = try_update(project.clone(), update).unwrap_err().to_string();
+        assert!(message.contains(expect), "{message}");
+    }
+    for sound in [
+        s3("bucket/"),
+        s3("arn:aws:s3:::bucket/key"),
+        no_source("version: 0.2"),
+        artifacts("arn:aws:s3:::bkt"),
+        s3_logs("bkt/prefix"),
+        json!({"logsConfig": {"s3Logs": {"status": "DISABLED"}}}),
+        json!({"badgeEnabled": false}),
+        compute("ATTRIBUTE_BASED_COMPUTE"),
+        compute("CUSTOM_INSTANCE_TYPE"),
+    ] {
+        try_create(with(sound)).unwrap();
+    }
+}
+
 // AP-029, EN-100
 #[test]
 fn a_network_is_told_as_a_whole_and_taken_away_by_an_empty_one() {
@@ -339,6 +404,10 @@ fn tag_keys_are_words_of_the_users_own_and_occur_once() {
         (&["AWS:x"], false),
         (&["  "], false),
         (&["a "], false),
+        (&["a\u{a0}"], false),
+        (&["a\u{2003}"], false),
+        (&["\u{3000}"], false),
+        (&["a\u{a0}b"], true),
         (&["a", "b", "a"], false),
     ] {
         let tags = keys.iter().map(|key| Tag { key: Some(key.to_string()), value: Some(String::new()) });
@@ -463,11 +532,13 @@ mod echo {
                     rest
                 },
             );
-        let s3 = (status(), object(vec![("location", word().boxed()), ("encryptionDisabled", flag())]))
-            .prop_map(|(status, mut rest)| {
+        let s3 = (status(), word(), object(vec![("encryptionDisabled", flag())])).prop_map(
+            |(status, location, mut rest)| {
                 rest["status"] = status;
+                rest["location"] = location;
                 rest
-            });
+            },
+        );
         object(vec![("cloudWatchLogs", cloud_watch.boxed()), ("s3Logs", s3.boxed())])
     }
 
