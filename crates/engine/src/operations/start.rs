@@ -59,7 +59,12 @@ impl Engine {
         let order = self.shared.records.get_plan(&self.scope(caller), id).await?;
         let order = order.ok_or_else(|| super::builds::no_such_build(given))?;
         let order: Order = serde_json::from_str(&order)?;
-        self.accept(caller, order.settings, StartBuildInput::default(), token).await
+        // All else that StartBuild has is in the settings.
+        let over = StartBuildInput {
+            debug_session_enabled: order.plan.debug_session.then_some(true),
+            ..StartBuildInput::default()
+        };
+        self.accept(caller, order.settings, over, token).await
     }
 
     fn token<T: Serialize>(

@@ -101,6 +101,26 @@ async fn a_retry_is_a_new_build_with_the_same_settings() {
     assert_eq!(status(&tester.done(&retried.id.unwrap()).await), "SUCCEEDED");
 }
 
+// LC-070, LC-071
+#[tokio::test]
+async fn a_retry_by_hand_can_be_entered_as_the_first_could_and_one_by_itself_cannot() {
+    let tester = Tester::new().await;
+    tester.agents.script(|_| failing(None));
+    let over = |input: &mut StartBuildInput| {
+        input.debug_session_enabled = Some(true);
+        input.auto_retry_limit_override = Some(1);
+    };
+    let first = tester.start_with(over).await.unwrap().id.unwrap();
+    let sessions = |builds: &[Build]| -> Vec<bool> {
+        builds.iter().map(|build| build.debug_session.is_some()).collect()
+    };
+    assert_eq!(sessions(&tester.all_tries(&first).await), [true, false]);
+    let input = RetryBuildInput { id: Some(first), idempotency_token: None };
+    let by_hand = tester.engine.retry_build(&tester.caller, input).await.unwrap().build.unwrap();
+    assert_eq!(by_hand.debug_session.unwrap().session_enabled, Some(true));
+    tester.all_tries(&by_hand.id.unwrap()).await;
+}
+
 // ---- tries that follow by themselves ------------------------------------------------------------------------
 
 fn failing(retry: Option<u32>) -> Script {
