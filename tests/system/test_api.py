@@ -82,6 +82,14 @@ def test_an_unknown_operation_is_named(server):
         ({"artifacts": {"type": "NO_ARTIFACTS", "location": "b"}}, "InvalidInputException", "NO_ARTIFACTS"),
         ({"environment": ENVIRONMENT | {"computeType": "HUGE"}}, "ValidationException", ""),
         ({"tags": [{"key": "aws:x", "value": ""}]}, "InvalidInputException", "aws:"),
+        ({"tags": [{"key": "k\u00a0", "value": ""}]}, "InvalidInputException", "Invalid tag key"),
+        ({"source": {"type": "S3", "location": "justbucket"}}, "InvalidInputException", "must be a valid S3 source"),
+        ({"source": {"type": "NO_SOURCE"}}, "InvalidInputException", "source.buildspec"),
+        ({"artifacts": {"type": "S3", "location": "bkt/some/prefix"}}, "InvalidInputException", "artifacts.location"),
+        ({"logsConfig": {"s3Logs": {"status": "ENABLED"}}}, "InvalidInputException", "logsConfig.s3Logs"),
+        ({"badgeEnabled": True}, "InvalidInputException", "badgeEnabled"),
+        ({"environment": ENVIRONMENT | {"computeConfiguration": {"vCpu": 2}}}, "InvalidInputException", "computeConfiguration"),
+        ({"secondarySourceVersions": [{"sourceIdentifier": "x", "sourceVersion": "1"}]}, "InvalidInputException", "secondarySourceVersions"),
     ],
     ids=lambda value: json.dumps(value)[:40] if isinstance(value, dict) else "",
 )
@@ -122,6 +130,73 @@ def test_an_override_that_cannot_be_honoured_is_refused_by_name(codebuild, overr
     assert code == "InvalidInputException"
     assert said in message, message
     assert codebuild.api.list_builds_for_project(projectName="strict")["ids"] == []
+
+
+def output(bucket, identifier):
+    """Artifacts, and what a build shows of them."""
+    flags = {"artifactIdentifier": identifier, "overrideArtifactName": True, "encryptionDisabled": True, "bucketOwnerAccess": "FULL"}
+    return {"type": "S3", "location": bucket, "name": "n"} | flags, {"location": f"arn:aws:s3:::{bucket}/n"} | flags
+
+
+PRIMARY, SECONDARY = output("over", "first"), output("other", "second")
+LOGS = {"cloudWatchLogs": {"status": "ENABLED", "groupName": "g"}, "s3Logs": {"status": "ENABLED", "location": "over/logs"}}
+MORE = {"type": "S3", "location": "over/key.zip", "sourceIdentifier": "more"}
+CREDENTIAL = {"credential": "over", "credentialProvider": "SECRETS_MANAGER"}
+
+# What each override says, and where a build shows it, which is what was said unless a third says what is shown.
+OVERRIDES = {
+    "sourceVersion": ("over", "sourceVersion"),
+    "sourceTypeOverride": ("GITHUB_ENTERPRISE", "source.type"),
+    "sourceLocationOverride": ("https://git.example/over", "source.location"),
+    "sourceAuthOverride": ({"type": "OAUTH", "resource": "over"}, "source.auth"),
+    "gitCloneDepthOverride": (7, "source.gitCloneDepth"),
+    "gitSubmodulesConfigOverride": ({"fetchSubmodules": True}, "source.gitSubmodulesConfig"),
+    "buildspecOverride": ("over.yml", "source.buildspec"),
+    "insecureSslOverride": (True, "source.insecureSsl"),
+    "reportBuildStatusOverride": (True, "source.reportBuildStatus"),
+    "buildStatusConfigOverride": ({"context": "over", "targetUrl": "https://over.example"}, "source.buildStatusConfig"),
+    "secondarySourcesOverride": ([MORE], "secondarySources", [MORE | {"reportBuildStatus": False, "insecureSsl": False}]),
+    "secondarySourcesVersionOverride": ([{"sourceIdentifier": "more", "sourceVersion": "over"}], "secondarySourceVersions"),
+    "artifactsOverride": (PRIMARY[0], "artifacts", PRIMARY[1]),
+    "secondaryArtifactsOverride": ([SECONDARY[0]], "secondaryArtifacts", [SECONDARY[1]]),
+    "environmentVariablesOverride": ([{"name": "OVER", "value": "v", "type": "PARAMETER_STORE"}], "environment.environmentVariables"),
+    "imageOverride": ("registry.example/over:1", "environment.image"),
+    "computeTypeOverride": ("BUILD_GENERAL1_MEDIUM", "environment.computeType"),
+    "registryCredentialOverride": (CREDENTIAL, "environment.registryCredential"),
+    "imagePullCredentialsTypeOverride": ("SERVICE_ROLE", "environment.imagePullCredentialsType"),
+    "hostKernelOverride": ("LINUX_KERNEL_6", "environment.hostKernel"),
+    "cacheOverride": ({"type": "S3", "location": "over/cache", "cacheNamespace": "ns"}, "cache"),
+    "serviceRoleOverride": (f"arn:aws:iam::{ACCOUNT}:role/over", "serviceRole"),
+    "timeoutInMinutesOverride": (7, "timeoutInMinutes"),
+    "queuedTimeoutInMinutesOverride": (9, "queuedTimeoutInMinutes"),
+    "encryptionKeyOverride": (f"arn:aws:kms:{REGION}:{ACCOUNT}:key/over", "encryptionKey"),
+    "logsConfigOverride": (LOGS, "logs", LOGS),
+    "debugSessionEnabled": (True, "debugSession", {"sessionEnabled": True}),
+    "autoRetryLimitOverride": (3, "autoRetryConfig", {"autoRetryLimit": 3, "autoRetryNumber": 0}),
+}
+
+
+# AP-054, AP-070
+def test_every_override_is_shown_by_the_build_or_refused(codebuild, name):
+    model = codebuild.api.meta.service_model.operation_model("StartBuild").input_shape
+    elsewhere = {"projectName", "idempotencyToken"}
+    assert set(model.members) == OVERRIDES.keys() | UNSUPPORTED.keys() | elsewhere, "a member that nobody has looked at"
+    codebuild.create_project(name, json.dumps(spec(build=["sleep 1000"])), concurrentBuildLimit=1)
+    running = codebuild.start(name)["id"]
+    # It waits, so that nothing comes of it.
+    started = codebuild.start(name, **{member: given[0] for member, given in OVERRIDES.items()})
+    stopped = codebuild.api.stop_build(id=started["id"])["build"]
+    for build in (started, codebuild.build(started["id"]), stopped):
+        for member, (said, path, *more) in OVERRIDES.items():
+            shown = build
+            for step in path.split("."):
+                shown = shown.get(step)
+            expect = more[0] if more else said
+            if path == "logs":
+                shown = {key: shown.get(key) for key in LOGS}
+            assert shown == expect, member
+    codebuild.api.stop_build(id=running)
+    codebuild.wait(running)
 
 
 # AP-060..064

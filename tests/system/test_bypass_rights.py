@@ -122,13 +122,17 @@ def test_no_operation_does_anything_to_what_another_account_has(shared, owned):
     eve, before = eve_of(shared), state(shared, owned)
     model = eve.meta.service_model
     assert len(model.operation_names) >= 59
-    asked = 0
+    names = [name for kind, arn in owned.items() for name in (arn, arn.partition(f":{kind}/")[2]) if name]
+    naming, nameable = {}, set()
     for operation in model.operation_names:
         shape = model.operation_model(operation).input_shape
+        if shape and any(names_something(member) for member in shape.members):
+            nameable.add(operation)
         # Every way in which the input can be filled, each of them once.
         inputs = {json.dumps(filled(shape, "", owned, number)): None for number in range(VARIANTS)} if shape else {"{}": None}
         for text in inputs:
-            asked += 1
+            if any(json.dumps(name) in text for name in names):
+                naming.setdefault(operation, []).append(text)
             try:
                 answer = eve._make_api_call(operation, json.loads(text))
             except ClientError as error:
@@ -140,7 +144,9 @@ def test_no_operation_does_anything_to_what_another_account_has(shared, owned):
             shown = {name: value for name, value in answer.items() if "otFound" not in name and "otDeleted" not in name}
             said = json.dumps(shown, default=str)
             assert all(arn not in said for arn in owned.values()), (operation, text, said)
-    assert asked >= 59
+    # Wherever something can be named, it is, in more than one way; in far more than twenty all together.
+    assert naming.keys() == nameable and all(len(ways) > 1 for ways in naming.values()), naming.keys() ^ nameable
+    assert sum(map(len, naming.values())) >= 4 * VARIANTS
     assert state(shared, owned) == before
 
 

@@ -256,7 +256,7 @@ def test_a_store_out_of_reach_fails_the_phase_that_needs_it(served, name):
 def test_a_location_is_asked_for_where_there_is_one_and_comes_back_as_an_arn(codebuild, there, name):
     for project in ({"source": {"type": "S3"}}, {"source": {"type": "GITHUB"}}, {"artifacts": {"type": "S3"}}):
         with pytest.raises(ClientError, match="location"):
-            codebuild.create_project(name, **project)
+            codebuild.create_project(name, "version: 0.2", **project)
     there.create_bucket(Bucket="there-arn")
     text = spec(build=["echo x > x"]) | {"artifacts": {"files": ["x"]}}
     codebuild.create_project(name, json.dumps(text), artifacts={"type": "S3", "location": "there-arn", "packaging": "ZIP"})

@@ -55,7 +55,7 @@ PROJECT = {
     "encryptionKey": f"arn:aws:kms:{REGION}:{ACCOUNT}:alias/aws/s3",
     "tags": [{"key": "key", "value": "value"}, {"key": "another", "value": ""}],
     "vpcConfig": {"vpcId": "vpc-1", "subnets": ["subnet-1"], "securityGroupIds": ["sg-1"]},
-    "badgeEnabled": True,
+    "badgeEnabled": False,
     "logsConfig": {
         "cloudWatchLogs": {"status": "ENABLED", "groupName": "group", "streamName": "stream"},
         "s3Logs": {"status": "DISABLED", "encryptionDisabled": False},

@@ -4,7 +4,7 @@ use agent::journal::{Context, Outcome, UploadedArtifact};
 use agent::plan::{ArtifactTarget, Artifacts};
 use api::codebuild::{
     Build, BuildArtifacts, BuildPhase, BuildPhaseType, DebugSession, ExportedEnvironmentVariable,
-    LogsLocation, PhaseContext, StatusType,
+    LogsLocation, PhaseContext, ProjectArtifacts, StatusType,
 };
 use api::{AccountId, Arn, Region, Timestamp};
 
@@ -150,24 +150,29 @@ fn exported(state: &State) -> Vec<ExportedEnvironmentVariable> {
     shown.collect()
 }
 
-/// COMPAT: SA-061 the location is where the artifact will be, and empty if there is to be none.
+/// COMPAT: SA-061, AP-054 the location is where the artifact will be, and empty if there is to be none; the rest is as it was ordered.
 fn expected_artifacts(order: &Order, region: &Region) -> (BuildArtifacts, Vec<BuildArtifacts>) {
-    let none = BuildArtifacts { location: Some(String::new()), ..BuildArtifacts::default() };
-    let Artifacts::Objects { primary, secondary, .. } = &order.plan.artifacts else {
-        return (none, Vec::new());
+    let (primary, secondary) = match &order.plan.artifacts {
+        Artifacts::Objects { primary, secondary, .. } => (primary.as_ref(), secondary.as_slice()),
+        _ => (None, [].as_slice()),
     };
-    let shown = |target: &ArtifactTarget| BuildArtifacts {
-        location: Some(Arn::s3(region, &target.bucket, &expected_key(target, &order.plan.uuid)).to_string()),
-        artifact_identifier: target.identifier.clone(),
+    let location = |target: &ArtifactTarget| {
+        Arn::s3(region, &target.bucket, &expected_key(target, &order.plan.uuid)).to_string()
+    };
+    let shown = |ordered: &ProjectArtifacts, target: Option<&ArtifactTarget>| BuildArtifacts {
+        location: Some(target.map(location).unwrap_or_default()),
+        artifact_identifier: ordered.artifact_identifier.clone(),
+        override_artifact_name: ordered.override_artifact_name,
+        encryption_disabled: ordered.encryption_disabled,
+        bucket_owner_access: ordered.bucket_owner_access.clone(),
         ..BuildArtifacts::default()
     };
-    let settings = order.settings.artifacts.clone().unwrap_or_default();
-    let primary = primary.as_ref().map_or(none, |target| BuildArtifacts {
-        override_artifact_name: settings.override_artifact_name,
-        encryption_disabled: settings.encryption_disabled,
-        ..shown(target)
-    });
-    (primary, secondary.iter().map(shown).collect())
+    let of = |ordered: &ProjectArtifacts| {
+        shown(ordered, secondary.iter().find(|target| target.identifier == ordered.artifact_identifier))
+    };
+    let settings = &order.settings;
+    let ordered = settings.artifacts.clone().unwrap_or_default();
+    (shown(&ordered, primary), settings.secondary_artifacts.iter().flatten().map(of).collect())
 }
 
 fn show_artifact(build: &mut Build, artifact: &UploadedArtifact) {

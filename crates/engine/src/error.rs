@@ -31,6 +31,14 @@ impl Error {
         Err(Error::InvalidInput(message.into()))
     }
 
+    /// The refusal, told by the member of the request that it is about.
+    pub(crate) fn within(self, member: &str) -> Error {
+        match self {
+            Error::InvalidInput(message) => Error::InvalidInput(format!("{member}: {message}")),
+            other => other,
+        }
+    }
+
     /// Refuses what would change how a build runs in a way that is not built yet.
     pub(crate) fn not_available<T>(member: &str, value: &str) -> Result<T> {
         Error::invalid(format!("{member} {value} is not available in this version"))

@@ -99,9 +99,9 @@ fn unnamed(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether S3 logs are on without a place to be.
-pub(crate) fn lacks_location(settings: &Project) -> bool {
-    enabled(settings).is_some_and(|config| split(config.location.as_deref().unwrap_or_default()).0.is_empty())
+/// Whether no bucket is named.
+pub(crate) fn lacks_location(config: &S3LogsConfig) -> bool {
+    split(config.location.as_deref().unwrap_or_default()).0.is_empty()
 }
 
 fn enabled(settings: &Project) -> Option<&S3LogsConfig> {

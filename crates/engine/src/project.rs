@@ -16,7 +16,7 @@ use source::{Location, Provider};
 use crate::error::{Error, Result};
 use crate::retry;
 
-mod rules;
+pub(crate) mod rules;
 #[cfg(test)]
 mod tests;
 
@@ -58,7 +58,7 @@ pub(crate) fn create(input: CreateProjectInput, setting: Setting<'_>) -> Result<
         created: Some(now),
         last_modified: Some(now),
         vpc_config: input.vpc_config,
-        badge: Some(badge(input.badge_enabled)),
+        badge: Some(badge(input.badge_enabled.unwrap_or(false))?),
         logs_config: input.logs_config,
         file_system_locations: input.file_system_locations,
         build_batch_config: input.build_batch_config,
@@ -90,7 +90,7 @@ pub(crate) fn update(project: Project, input: UpdateProjectInput, setting: Setti
         tags: input.tags.or(project.tags),
         last_modified: Some(Timestamp::from_millis(setting.now_ms)),
         vpc_config: input.vpc_config.or(project.vpc_config),
-        badge: input.badge_enabled.map(|enabled| badge(Some(enabled))).or(project.badge),
+        badge: input.badge_enabled.map(badge).transpose()?.or(project.badge),
         logs_config: input.logs_config.or(project.logs_config),
         file_system_locations: input.file_system_locations.or(project.file_system_locations),
         build_batch_config: input.build_batch_config.or(project.build_batch_config),
@@ -112,24 +112,24 @@ fn complete(project: Project, setting: Setting<'_>) -> Result<Project> {
     };
     rules::check(&project)?;
     let name = required(project.name, "name")?;
-    let complete_source = |source| complete_source(source, setting);
-    let secondary_sources = project.secondary_sources.unwrap_or_default().into_iter().map(complete_source);
+    let secondary_sources = project.secondary_sources.unwrap_or_default();
+    let versions = project.secondary_source_versions.unwrap_or_default();
+    rules::check_versions(&versions, &secondary_sources)?;
     let secondary_artifacts = project.secondary_artifacts.unwrap_or_default();
-    let secondary_artifacts = secondary_artifacts.into_iter().map(|artifacts| secondary(artifacts, &name));
     Ok(Project {
-        source: Some(complete_source(required(project.source, "source")?)?),
-        secondary_sources: Some(secondary_sources.collect::<Result<_>>()?),
-        secondary_source_versions: Some(project.secondary_source_versions.unwrap_or_default()),
+        source: Some(complete_source(required(project.source, "source")?, setting)?),
+        secondary_sources: Some(complete_secondary_sources(secondary_sources, setting)?),
+        secondary_source_versions: Some(versions),
         artifacts: Some(complete_artifacts(required(project.artifacts, "artifacts")?, &name)?),
-        secondary_artifacts: Some(secondary_artifacts.collect::<Result<_>>()?),
-        cache: Some(complete_cache(project.cache)),
+        secondary_artifacts: Some(complete_secondary_artifacts(secondary_artifacts, &name)?),
+        cache: Some(complete_cache(project.cache.unwrap_or_else(no_cache))?),
         environment: Some(complete_environment(required(project.environment, "environment")?)?),
         service_role: Some(role_arn(&required(project.service_role, "serviceRole")?, setting)?),
         timeout_in_minutes: project.timeout_in_minutes.or(Some(TIMEOUT_MINUTES)),
         queued_timeout_in_minutes: project.queued_timeout_in_minutes.or(Some(QUEUED_TIMEOUT_MINUTES)),
         encryption_key: Some(encryption_key(project.encryption_key, setting)),
         tags: Some(project.tags.unwrap_or_default()),
-        logs_config: Some(complete_logs(project.logs_config)),
+        logs_config: Some(complete_logs(project.logs_config.unwrap_or_default())?),
         concurrent_build_limit: concurrent_limit(project.concurrent_build_limit, setting)?,
         auto_retry_limit: retry::check_limit(project.auto_retry_limit)?,
         name: Some(name),
@@ -142,8 +142,12 @@ pub(crate) fn required<T>(member: Option<T>, name: &str) -> Result<T> {
     member.ok_or_else(|| Error::InvalidInput(format!("{name} is required")))
 }
 
-fn badge(enabled: Option<bool>) -> ProjectBadge {
-    ProjectBadge { badge_enabled: Some(enabled.unwrap_or(false)), badge_request_url: None }
+/// IN-094: there are none.
+fn badge(enabled: bool) -> Result<ProjectBadge> {
+    match enabled {
+        true => Error::not_available("badgeEnabled", "true"),
+        false => Ok(ProjectBadge { badge_enabled: Some(false), badge_request_url: None }),
+    }
 }
 
 /// Checks a source and fills in its defaults (AP-050).
@@ -156,7 +160,11 @@ pub(crate) fn complete_source(source: ProjectSource, setting: Setting<'_>) -> Re
     if needs_location && source.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Project source location is required");
     }
-    check_repository(&kind, source.location.as_deref().unwrap_or_default(), setting)?;
+    let location = source.location.as_deref().unwrap_or_default();
+    check_repository(&kind, location, setting)?;
+    if kind == SourceType::S3 && s3_location(location).is_none() {
+        return Error::invalid("Invalid project source: location must be a valid S3 source");
+    }
     let has_status = matches!(
         kind,
         SourceType::Github
@@ -202,25 +210,47 @@ fn check_repository(kind: &SourceType, location: &str, setting: Setting<'_>) -> 
     }
 }
 
-fn secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
-    if artifacts.artifact_identifier.as_deref().is_none_or(str::is_empty) {
-        return Error::invalid("secondaryArtifacts need an artifactIdentifier");
-    }
-    if artifacts.r#type == Some(ArtifactsType::Codepipeline) {
-        // COMPAT: SA-060.
-        return Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts");
-    }
-    complete_secondary(artifacts, project)
+/// Bucket and key, or prefix, of an S3 source. COMPAT: SA-004 `bucket/key`, or its ARN.
+pub(crate) fn s3_location(location: &str) -> Option<(String, String)> {
+    let plain = match location.parse::<Arn>() {
+        Ok(arn) if arn.service() == "s3" => arn.resource().to_string(),
+        _ => location.to_string(),
+    };
+    let (bucket, key) = plain.split_once('/')?;
+    // What has a colon is a URL, or the ARN of something else.
+    (!bucket.is_empty() && !bucket.contains(':')).then(|| (bucket.to_string(), key.to_string()))
 }
 
-/// Secondary artifacts that nothing names are called by their identifier, lest two lie at one place.
-pub(crate) fn complete_secondary(artifacts: ProjectArtifacts, project: &str) -> Result<ProjectArtifacts> {
-    let identifier = artifacts.artifact_identifier.clone().filter(|text| !text.is_empty());
-    complete_artifacts(artifacts, identifier.as_deref().unwrap_or(project))
+/// Where artifacts go: a bucket's name (SA-061); its ARN is understood too.
+pub(crate) fn bucket(location: &str) -> &str {
+    location.strip_prefix("arn:aws:s3:::").unwrap_or(location)
+}
+
+/// Checks secondary sources, one by one and all together, and fills in their defaults.
+pub(crate) fn complete_secondary_sources(
+    sources: Vec<ProjectSource>,
+    setting: Setting<'_>,
+) -> Result<Vec<ProjectSource>> {
+    rules::check_secondary_sources(&sources)?;
+    sources.into_iter().map(|source| complete_source(source, setting)).collect()
+}
+
+/// As [`complete_secondary_sources`]. Those that nothing names are called by their identifier, lest two lie at one place.
+pub(crate) fn complete_secondary_artifacts(
+    artifacts: Vec<ProjectArtifacts>,
+    project: &str,
+) -> Result<Vec<ProjectArtifacts>> {
+    rules::check_secondary_artifacts(&artifacts)?;
+    let complete = |artifacts: ProjectArtifacts| {
+        let identifier = artifacts.artifact_identifier.clone();
+        complete_artifacts(artifacts, identifier.as_deref().unwrap_or(project))
+    };
+    artifacts.into_iter().map(complete).collect()
 }
 
 /// Checks artifacts and fills in their defaults (SA-062); what nothing names is called `fallback`.
 pub(crate) fn complete_artifacts(artifacts: ProjectArtifacts, fallback: &str) -> Result<ProjectArtifacts> {
+    rules::check_artifact_identifier(&artifacts)?;
     match required(artifacts.r#type.clone(), "artifacts.type")? {
         ArtifactsType::S3 => complete_s3_artifacts(artifacts, fallback),
         ArtifactsType::Unknown(_) => Error::invalid("Invalid type provided: Artifact type"),
@@ -235,6 +265,7 @@ fn complete_s3_artifacts(artifacts: ProjectArtifacts, fallback: &str) -> Result<
     if artifacts.location.as_deref().is_none_or(str::is_empty) {
         return Error::invalid("Invalid artifacts: location is required for artifact type S3");
     }
+    rules::check_artifacts_bucket(artifacts.location.as_deref().unwrap_or_default())?;
     let given = artifacts.name.filter(|name| !name.is_empty());
     Ok(ProjectArtifacts {
         name: given.or_else(|| Some(fallback.to_string())),
@@ -258,13 +289,19 @@ fn check_unused_artifact_members(artifacts: &ProjectArtifacts, kind: &ArtifactsT
     Ok(())
 }
 
-pub(crate) fn complete_cache(cache: Option<ProjectCache>) -> ProjectCache {
-    cache.unwrap_or_else(|| ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() })
+pub(crate) fn complete_cache(cache: ProjectCache) -> Result<ProjectCache> {
+    rules::check_cache(&cache)?;
+    Ok(cache)
+}
+
+pub(crate) fn no_cache() -> ProjectCache {
+    ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() }
 }
 
 /// Checks an environment and fills in its defaults (AP-050).
 pub(crate) fn complete_environment(environment: ProjectEnvironment) -> Result<ProjectEnvironment> {
     rules::check_image(&environment)?;
+    rules::check_compute(&environment)?;
     let credentials = environment.image_pull_credentials_type;
     Ok(ProjectEnvironment {
         environment_variables: Some(environment.environment_variables.unwrap_or_default()),
@@ -275,8 +312,7 @@ pub(crate) fn complete_environment(environment: ProjectEnvironment) -> Result<Pr
 }
 
 /// COMPAT: SA-110 CloudWatch Logs are on and S3 logs off unless said otherwise.
-pub(crate) fn complete_logs(logs: Option<LogsConfig>) -> LogsConfig {
-    let logs = logs.unwrap_or_default();
+pub(crate) fn complete_logs(logs: LogsConfig) -> Result<LogsConfig> {
     let enabled = || CloudWatchLogsConfig {
         status: Some(LogsConfigStatusType::Enabled),
         ..CloudWatchLogsConfig::default()
@@ -286,10 +322,10 @@ pub(crate) fn complete_logs(logs: Option<LogsConfig>) -> LogsConfig {
         encryption_disabled: Some(false),
         ..S3LogsConfig::default()
     };
-    LogsConfig {
-        cloud_watch_logs: Some(logs.cloud_watch_logs.unwrap_or_else(enabled)),
-        s3_logs: Some(logs.s3_logs.unwrap_or_else(disabled)),
-    }
+    let s3_logs = logs.s3_logs.unwrap_or_else(disabled);
+    rules::check_s3_logs(&s3_logs)?;
+    let cloud_watch_logs = logs.cloud_watch_logs.unwrap_or_else(enabled);
+    Ok(LogsConfig { cloud_watch_logs: Some(cloud_watch_logs), s3_logs: Some(s3_logs) })
 }
 
 /// A role's ARN, from the ARN or from the bare name. Only its form is checked: roles live elsewhere.

@@ -54,7 +54,8 @@ pub(crate) fn tries_left(order: &Order, state: &State) -> Option<u32> {
     (order.tries.number < limit).then_some(limit)
 }
 
-/// The next try: a new build with the settings of the last one, as RetryBuild makes it.
+/// The next try: a new build with the settings of the last one, as RetryBuild makes it, but for a debug session: where somebody
+/// looked at the last one, nobody waits at the breakpoints of this one, and it would stand still there for hours.
 ///
 /// # Errors
 /// [`Error::InvalidInput`] if its settings cannot run here (any more).

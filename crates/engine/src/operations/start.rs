@@ -26,11 +26,15 @@ impl Engine {
     /// [`Error::InvalidInput`], [`Error::NotFound`] (project), [`Error::AccountLimitExceeded`],
     /// [`Error::Unavailable`].
     pub async fn start_build(&self, caller: &Caller, mut input: StartBuildInput) -> Result<StartBuildOutput> {
-        let given = required(input.project_name.clone(), "projectName")?;
-        let project = self.project(caller, &given).await?;
+        let given = required(input.project_name.take(), "projectName")?;
         let token = input.idempotency_token.take();
+        // A project's name and its ARN are one parameter.
+        input.project_name = self.project_name(caller, &given).or_else(|| Some(given.clone()));
         let token = self.token(token, "StartBuild", &input)?;
-        let build = self.accept(caller, project, input, token).await?;
+        let build = match self.earlier(caller, token.as_ref()).await? {
+            Some(build) => build,
+            None => self.accept(caller, self.project(caller, &given).await?, input, token).await?,
+        };
         Ok(StartBuildOutput { build: Some(build) })
     }
 
@@ -39,15 +43,28 @@ impl Engine {
     /// # Errors
     /// As [`Engine::start_build`]; [`Error::NotFound`] for the build or its project.
     pub async fn retry_build(&self, caller: &Caller, mut input: RetryBuildInput) -> Result<RetryBuildOutput> {
-        let given = required(input.id.clone(), "id")?;
+        let given = required(input.id.take(), "id")?;
         let id = self.build_id(caller, &given).ok_or_else(super::builds::invalid_id)?;
-        let order = self.shared.records.get_plan(&self.scope(caller), &id).await?;
-        let order = order.ok_or_else(|| super::builds::no_such_build(&given))?;
-        let order: Order = serde_json::from_str(&order)?;
         let token = input.idempotency_token.take();
+        input.id = Some(id.clone());
         let token = self.token(token, "RetryBuild", &input)?;
-        let build = self.accept(caller, order.settings, StartBuildInput::default(), token).await?;
+        let build = match self.earlier(caller, token.as_ref()).await? {
+            Some(build) => build,
+            None => self.retry(caller, &given, &id, token).await?,
+        };
         Ok(RetryBuildOutput { build: Some(build) })
+    }
+
+    async fn retry(&self, caller: &Caller, given: &str, id: &str, token: Option<Token>) -> Result<Build> {
+        let order = self.shared.records.get_plan(&self.scope(caller), id).await?;
+        let order = order.ok_or_else(|| super::builds::no_such_build(given))?;
+        let order: Order = serde_json::from_str(&order)?;
+        // All else that StartBuild has is in the settings.
+        let over = StartBuildInput {
+            debug_session_enabled: order.plan.debug_session.then_some(true),
+            ..StartBuildInput::default()
+        };
+        self.accept(caller, order.settings, over, token).await
     }
 
     fn token<T: Serialize>(
@@ -64,6 +81,18 @@ impl Engine {
             parameters_hash: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
             expires_ms: self.shared.config.clock.now_ms() + TOKEN_MS,
         }))
+    }
+
+    /// The build that the token has started. Nothing else counts then: neither what became of its project, nor who waits.
+    /// COMPAT: AP-008.
+    async fn earlier(&self, caller: &Caller, token: Option<&Token>) -> Result<Option<Build>> {
+        let Some(token) = token else { return Ok(None) };
+        let (scope, now_ms) = (self.scope(caller), self.shared.config.clock.now_ms());
+        match self.shared.records.earlier_acceptance(&scope, token, now_ms).await? {
+            Some(Acceptance::Replayed { document, .. }) => Ok(Some(serde_json::from_str(&document)?)),
+            Some(Acceptance::TokenMismatch) => Err(token_mismatch()),
+            _ => Ok(None),
+        }
     }
 
     async fn accept(
@@ -121,11 +150,13 @@ async fn accept(shared: Arc<Shared>, scope: Scope, draft: Draft, token: Option<T
             Ok(Accepted::Build(Box::new(build)))
         }
         Acceptance::Replayed { document, .. } => Ok(Accepted::Build(serde_json::from_str(&document)?)),
-        Acceptance::TokenMismatch => {
-            Error::invalid("The idempotency token was used before with other parameters")
-        }
+        Acceptance::TokenMismatch => Err(token_mismatch()),
         Acceptance::ProjectNotFound => Ok(Accepted::NoProject(project)),
     }
+}
+
+fn token_mismatch() -> Error {
+    Error::InvalidInput("The idempotency token was used before with other parameters".to_string())
 }
 
 /// COMPAT: LC-065.

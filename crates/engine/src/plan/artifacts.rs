@@ -5,7 +5,7 @@ use api::codebuild::{ArtifactNamespace, ArtifactPackaging, ArtifactsType, Projec
 
 use crate::config::Config;
 use crate::error::Result;
-use crate::project::required;
+use crate::project::{bucket, required};
 
 pub(super) fn artifacts(settings: &Project, build_arn: &str, config: &Config) -> Result<Artifacts> {
     let primary = settings.artifacts.iter().filter(|artifacts| is_s3(artifacts));
@@ -33,7 +33,7 @@ fn target(
 ) -> Result<ArtifactTarget> {
     Ok(ArtifactTarget {
         identifier,
-        bucket: bucket(&required(artifacts.location.clone(), "artifacts.location")?),
+        bucket: bucket(required(artifacts.location.as_deref(), "artifacts.location")?).to_string(),
         path: artifacts.path.clone().unwrap_or_default(),
         name: required(artifacts.name.clone(), "artifacts.name")?,
         namespace_build_id: artifacts.namespace_type == Some(ArtifactNamespace::BuildId),
@@ -48,11 +48,6 @@ fn target(
 fn encryption_key(artifacts: &ProjectArtifacts, key: Option<&str>) -> Option<String> {
     let is_wanted = artifacts.encryption_disabled != Some(true);
     key.filter(|_| is_wanted).map(str::to_string)
-}
-
-/// A location is the bucket's name (SA-061); its ARN is understood too.
-fn bucket(location: &str) -> String {
-    location.strip_prefix("arn:aws:s3:::").unwrap_or(location).to_string()
 }
 
 /// The key an artifact is expected at, before the buildspec has its say (SA-070..078).

@@ -5,7 +5,6 @@ use api::codebuild::{ArtifactsType, Project, ProjectEnvironment, SourceType};
 use super::environment;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::log_object;
 use crate::project;
 
 /// Checks the project as the build sees it.
@@ -64,7 +63,7 @@ fn check_artifacts(settings: &Project) -> Result<()> {
     }
 }
 
-/// Networks, file systems, log destinations.
+/// Networks and file systems.
 fn check_surroundings(settings: &Project, config: &Config) -> Result<()> {
     if let Some(vpc) = environment::vpc(settings).filter(|_| config.vpc_network.is_none()) {
         return Error::not_available("vpcConfig", vpc);
@@ -72,11 +71,6 @@ fn check_surroundings(settings: &Project, config: &Config) -> Result<()> {
     if let Some([first, ..]) = settings.file_system_locations.as_deref() {
         let identifier = first.identifier.as_deref().unwrap_or_default();
         return Error::not_available("fileSystemLocations", identifier);
-    }
-    if log_object::lacks_location(settings) {
-        return Error::invalid(
-            "Invalid input: location is required for logsConfig.s3Logs with status ENABLED",
-        );
     }
     Ok(())
 }

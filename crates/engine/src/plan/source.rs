@@ -8,7 +8,7 @@ use api::codebuild::{Project, ProjectSource, SourceType};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::project;
+use crate::project::{self, required};
 
 const DEFAULT_BUILDSPEC: &str = "buildspec.yml";
 
@@ -64,23 +64,13 @@ fn git_source(source: &ProjectSource, version: Option<String>) -> Git {
 
 /// COMPAT: SA-004 `bucket/key.zip` is a ZIP, `bucket/prefix/` all objects below it, `bucket/` the whole bucket.
 fn s3_source(source: &ProjectSource, version: Option<String>, config: &Config) -> Result<Source> {
-    let (bucket, key) = bucket_and_key(source.location.as_deref().unwrap_or_default())?;
+    let location = project::s3_location(source.location.as_deref().unwrap_or_default());
+    let (bucket, key) = required(location, "source.location")?;
     let objects = config.objects.clone();
     if key.is_empty() || key.ends_with('/') {
         return Ok(Source::ObjectFolder { objects, bucket, prefix: key });
     }
     Ok(Source::ObjectZip { objects, bucket, key, version })
-}
-
-fn bucket_and_key(location: &str) -> Result<(String, String)> {
-    let plain = match location.parse::<Arn>() {
-        Ok(arn) if arn.service() == "s3" => arn.resource().to_string(),
-        _ => location.to_string(),
-    };
-    match plain.split_once('/') {
-        Some((bucket, key)) if !bucket.is_empty() => Ok((bucket.to_string(), key.to_string())),
-        _ => Error::invalid("Invalid project source: location must be a valid S3 source"),
-    }
 }
 
 /// COMPAT: BS-002, BS-003 tells inline text, a path and an S3 object apart.

@@ -287,7 +287,8 @@ fn an_s3_source_is_an_archive_or_a_folder() {
     assert!(matches!(folder, Source::ObjectFolder { prefix, .. } if prefix == "path/"));
     let bucket = source("in/").unwrap();
     assert!(matches!(bucket, Source::ObjectFolder { prefix, .. } if prefix.is_empty()));
-    assert!(source("in").is_err());
+    let bucket = source("arn:aws:s3:::in/").unwrap();
+    assert!(matches!(bucket, Source::ObjectFolder { prefix, .. } if prefix.is_empty()));
 }
 
 // SA-001, SA-020, SA-021, SA-022, SA-026, SA-041
@@ -377,6 +378,39 @@ fn s3_artifacts_become_a_target_and_a_location() {
     assert_eq!((target.bucket.as_str(), target.name.as_str(), target.zip), ("out", "demo", true));
     assert!(secondary.is_empty());
     assert_eq!(build.artifacts.unwrap().location.as_deref(), Some("arn:aws:s3:::out/builds/demo"));
+}
+
+// AP-054, SA-061, SA-064
+#[test]
+fn a_build_tells_of_its_artifacts_what_was_ordered() {
+    use serde_json::json;
+    let ordered = |identifier: &str, location: &str| {
+        json!({
+            "type": "S3", "location": location, "artifactIdentifier": identifier, "overrideArtifactName": true,
+            "encryptionDisabled": true, "bucketOwnerAccess": "FULL", "name": "n", "packaging": "ZIP"
+        })
+    };
+    let shown = |identifier: &str, location: &str| {
+        json!({
+            "location": location, "artifactIdentifier": identifier, "overrideArtifactName": true,
+            "encryptionDisabled": true, "bucketOwnerAccess": "FULL"
+        })
+    };
+    let over = json!({
+        "artifactsOverride": ordered("first", "out"),
+        "secondaryArtifactsOverride": [
+            ordered("second", "arn:aws:s3:::other"),
+            {"type": "NO_ARTIFACTS", "artifactIdentifier": "none"},
+            ordered("third", "third"),
+        ]
+    });
+    let (build, _) = try_plan(simple(), serde_json::from_value(over).unwrap()).unwrap();
+    let build = serde_json::to_value(build).unwrap();
+    assert_eq!(build["artifacts"], shown("first", "arn:aws:s3:::out/n"));
+    let none = json!({"location": "", "artifactIdentifier": "none"});
+    let secondary =
+        json!([shown("second", "arn:aws:s3:::other/n"), none, shown("third", "arn:aws:s3:::third/n")]);
+    assert_eq!(build["secondaryArtifacts"], secondary);
 }
 
 // SA-111, SA-112
@@ -589,4 +623,267 @@ fn a_cache_is_where_and_whose_the_project_says() {
     assert_eq!(planned(local(&[CacheMode::LocalDockerLayerCache]), small()), Cache::None);
     let none = ProjectCache { r#type: Some(CacheType::NoCache), ..ProjectCache::default() };
     assert_eq!(planned(none, small()), Cache::None);
+}
+
+/// The refusal of a build that is started with this JSON.
+fn refused_start(over: serde_json::Value) -> String {
+    refusal(simple(), serde_json::from_value(over).unwrap())
+}
+
+// AP-028, AP-037, AP-039, AP-040, SA-002, SA-003, SA-040, SA-060, SA-063
+#[test]
+fn overrides_keep_the_rules_of_projects_and_are_refused_by_their_names() {
+    use serde_json::json;
+    let source = |identifier: &str| json!({"type": "S3", "location": "b/k", "sourceIdentifier": identifier});
+    let output = |identifier: &str| json!({"type": "S3", "location": "b", "artifactIdentifier": identifier});
+    let version = |identifier: &str| json!({"sourceIdentifier": identifier, "sourceVersion": "v"});
+    for (member, value, expect) in [
+        (
+            "secondarySourcesOverride",
+            json!([{"type": "S3", "location": "b/k"}]),
+            "need their sourceIdentifier",
+        ),
+        ("secondarySourcesOverride", json!([source("a"), source("a")]), "sourceIdentifier a twice"),
+        ("secondarySourcesOverride", json!([source("../../a b")]), "identifier must contain only"),
+        (
+            "secondarySourcesOverride",
+            json!([{"type": "S3", "sourceIdentifier": "a"}]),
+            "location is required",
+        ),
+        (
+            "secondaryArtifactsOverride",
+            json!([{"type": "S3", "location": "b"}]),
+            "need their artifactIdentifier",
+        ),
+        ("secondaryArtifactsOverride", json!([output("a"), output("a")]), "artifactIdentifier a twice"),
+        ("secondaryArtifactsOverride", json!([output("x/../y z")]), "identifier must contain only"),
+        (
+            "secondaryArtifactsOverride",
+            json!([{"type": "CODEPIPELINE", "artifactIdentifier": "a"}]),
+            "cannot be secondary artifacts",
+        ),
+        ("secondarySourcesVersionOverride", json!([version("a")]), "no secondary source has it"),
+        ("artifactsOverride", json!({"type": "S3"}), "location is required"),
+        ("artifactsOverride", output("a b"), "identifier must contain only"),
+        (
+            "artifactsOverride",
+            json!({"type": "NO_ARTIFACTS", "encryptionDisabled": true}),
+            "encryptionDisabled",
+        ),
+        ("artifactsOverride", json!({"type": "S3", "location": "b/prefix"}), "without a slash"),
+        (
+            "secondaryArtifactsOverride",
+            json!([{"type": "S3", "location": "arn:aws:s3:::b/prefix", "artifactIdentifier": "a"}]),
+            "without a slash",
+        ),
+        ("logsConfigOverride", json!({"s3Logs": {"status": "ENABLED"}}), "location is required"),
+        ("cacheOverride", json!({"type": "S3"}), "location is required"),
+        ("serviceRoleOverride", json!("arn:aws:iam::999999999999:role/r"), "does not match caller's account"),
+        ("autoRetryLimitOverride", json!(101), "not between 0 and 100"),
+        ("sourceTypeOverride", json!("S3"), "location is required"),
+        ("reportBuildStatusOverride", json!(true), "reportBuildStatus is not supported"),
+        ("imagePullCredentialsTypeOverride", json!("SERVICE_ROLE"), "curated image"),
+    ] {
+        let message = refused_start(json!({ member: value }));
+        assert!(message.starts_with(&format!("{member}: ")) && message.contains(expect), "{message}");
+    }
+    let of = |member: &str, settings: serde_json::Value, value: serde_json::Value| {
+        let mut project = serde_json::to_value(simple()).unwrap();
+        for (name, value) in settings.as_object().unwrap() {
+            project[name] = value.clone();
+        }
+        let project = serde_json::from_value(project).unwrap();
+        let message = refusal(project, serde_json::from_value(json!({ member: value })).unwrap());
+        assert!(message.starts_with(&format!("{member}: ")), "{message}");
+    };
+    let environment = |image: &str| {
+        json!({"type": "LINUX_CONTAINER", "image": image, "computeType": "CUSTOM_INSTANCE_TYPE",
+            "computeConfiguration": {"instanceType": "m7"}, "imagePullCredentialsType": "SERVICE_ROLE"})
+    };
+    let own = json!({ "environment": environment("registry.example/own:1") });
+    let credential = json!({"credential": "c", "credentialProvider": "SECRETS_MANAGER"});
+    of("sourceLocationOverride", json!({"source": {"type": "S3", "location": "b/k"}}), json!("justbucket"));
+    of("computeTypeOverride", own.clone(), json!("BUILD_GENERAL1_SMALL"));
+    of("imageOverride", own, json!("aws/codebuild/standard:7.0"));
+    of("registryCredentialOverride", json!({}), credential);
+    let both = json!({"sourceTypeOverride": "CODECOMMIT", "sourceLocationOverride": "https://example.com"});
+    let message = refused_start(both);
+    assert!(
+        message.starts_with("sourceTypeOverride, sourceLocationOverride: Invalid project source"),
+        "{message}"
+    );
+}
+
+// AP-070, SA-041, SA-042
+#[test]
+fn a_build_has_the_versions_of_the_sources_that_it_has() {
+    use serde_json::json;
+    let source = |name: &str| json!({"type": "S3", "location": "b/k.zip", "sourceIdentifier": name});
+    let version = |name: &str, version: &str| json!({"sourceIdentifier": name, "sourceVersion": version});
+    let project = Project {
+        secondary_sources: Some(serde_json::from_value(json!([source("one"), source("two")])).unwrap()),
+        secondary_source_versions: Some(
+            serde_json::from_value(json!([version("one", "1"), version("two", "2")])).unwrap(),
+        ),
+        ..simple()
+    };
+    let versions = "secondarySourcesVersionOverride";
+    for (over, expect) in [
+        (json!({}), json!([version("one", "1"), version("two", "2")])),
+        (json!({ versions: [] }), json!([])),
+        (json!({ versions: [version("two", "3")] }), json!([version("two", "3")])),
+        (json!({ "secondarySourcesOverride": [] }), json!([])),
+        (
+            json!({ "secondarySourcesOverride": [source("two"), source("three")] }),
+            json!([version("two", "2")]),
+        ),
+        (
+            json!({ "secondarySourcesOverride": [source("three")], versions: [version("three", "3")] }),
+            json!([version("three", "3")]),
+        ),
+    ] {
+        let (build, order) =
+            try_plan(project.clone(), serde_json::from_value(over.clone()).unwrap()).unwrap();
+        assert_eq!(serde_json::to_value(build.secondary_source_versions).unwrap(), expect, "{over}");
+        let found = order.plan.service_variables.iter();
+        let found =
+            found.filter_map(|(name, value)| Some((name.strip_prefix("CODEBUILD_SOURCE_VERSION_")?, value)));
+        let found: Vec<_> = found.map(|(name, value)| version(name, value)).collect();
+        assert_eq!(json!(found), expect, "{over}");
+    }
+}
+
+/// Members of StartBuild that change the build itself and not what it has of its project; each has tests of its own.
+const NO_SETTINGS: [&str; 3] = ["debugSessionEnabled", "idempotencyToken", "projectName"];
+
+/// For each override what it says, and where in the project that is.
+fn every_override() -> Vec<(&'static str, serde_json::Value, &'static str)> {
+    use serde_json::json;
+    vec![
+        ("artifactsOverride", json!(s3_output("over", "first")), "/artifacts"),
+        ("autoRetryLimitOverride", json!(9), "/autoRetryLimit"),
+        ("buildStatusConfigOverride", json!({"context": "over"}), "/source/buildStatusConfig"),
+        ("buildspecOverride", json!("over.yml"), "/source/buildspec"),
+        ("cacheOverride", json!({"type": "S3", "location": "over"}), "/cache"),
+        ("certificateOverride", json!("over/c.pem"), "/environment/certificate"),
+        ("computeTypeOverride", json!("BUILD_GENERAL1_LARGE"), "/environment/computeType"),
+        ("encryptionKeyOverride", json!("over"), "/encryptionKey"),
+        ("environmentTypeOverride", json!("ARM_CONTAINER"), "/environment/type"),
+        (
+            "environmentVariablesOverride",
+            json!([{"name": "A", "value": "over", "type": "PLAINTEXT"}]),
+            "/environment/environmentVariables",
+        ),
+        ("fleetOverride", json!({"fleetArn": "arn:over"}), "/environment/fleet"),
+        ("gitCloneDepthOverride", json!(9), "/source/gitCloneDepth"),
+        ("gitSubmodulesConfigOverride", json!({"fetchSubmodules": false}), "/source/gitSubmodulesConfig"),
+        ("hostKernelOverride", json!("LINUX_KERNEL_6"), "/environment/hostKernel"),
+        ("imageOverride", json!("registry.example/over:1"), "/environment/image"),
+        ("imagePullCredentialsTypeOverride", json!("CODEBUILD"), "/environment/imagePullCredentialsType"),
+        ("insecureSslOverride", json!(false), "/source/insecureSsl"),
+        (
+            "logsConfigOverride",
+            json!({"cloudWatchLogs": {"status": "DISABLED"}, "s3Logs": {"status": "ENABLED", "location": "over"}}),
+            "/logsConfig",
+        ),
+        ("privilegedModeOverride", json!(false), "/environment/privilegedMode"),
+        ("queuedTimeoutInMinutesOverride", json!(99), "/queuedTimeoutInMinutes"),
+        (
+            "registryCredentialOverride",
+            json!({"credential": "over", "credentialProvider": "SECRETS_MANAGER"}),
+            "/environment/registryCredential",
+        ),
+        ("reportBuildStatusOverride", json!(false), "/source/reportBuildStatus"),
+        ("secondaryArtifactsOverride", json!([s3_output("over", "one")]), "/secondaryArtifacts"),
+        ("secondarySourcesOverride", json!([git("over", "one")]), "/secondarySources"),
+        (
+            "secondarySourcesVersionOverride",
+            json!([{"sourceIdentifier": "one", "sourceVersion": "over"}]),
+            "/secondarySourceVersions",
+        ),
+        ("serviceRoleOverride", json!("arn:aws:iam::123456789012:role/over"), "/serviceRole"),
+        ("sourceAuthOverride", json!({"type": "OAUTH", "resource": "over"}), "/source/auth"),
+        ("sourceLocationOverride", json!("https://git.example/over"), "/source/location"),
+        ("sourceTypeOverride", json!("GITLAB"), "/source/type"),
+        ("sourceVersion", json!("over"), "/sourceVersion"),
+        ("timeoutInMinutesOverride", json!(99), "/timeoutInMinutes"),
+    ]
+}
+
+fn s3_output(bucket: &str, identifier: &str) -> serde_json::Value {
+    serde_json::json!({
+        "type": "S3", "location": bucket, "artifactIdentifier": identifier, "name": bucket, "namespaceType": "NONE",
+        "packaging": "NONE", "encryptionDisabled": false
+    })
+}
+
+fn git(name: &str, identifier: &str) -> serde_json::Value {
+    serde_json::json!({
+        "type": "GITHUB_ENTERPRISE", "location": format!("https://git.example/{name}"),
+        "sourceIdentifier": identifier, "reportBuildStatus": true, "insecureSsl": true
+    })
+}
+
+/// A project that says everything, and all of it otherwise than [`every_override`].
+fn outspoken() -> serde_json::Value {
+    let mut source = git("project", "primary");
+    source["gitCloneDepth"] = 1.into();
+    source["gitSubmodulesConfig"] = serde_json::json!({"fetchSubmodules": true});
+    source["buildspec"] = "project.yml".into();
+    source["auth"] = serde_json::json!({"type": "OAUTH", "resource": "project"});
+    source["buildStatusConfig"] = serde_json::json!({"context": "project"});
+    serde_json::json!({
+        "name": "demo", "source": source, "secondarySources": [git("project", "one")], "sourceVersion": "project",
+        "secondarySourceVersions": [{"sourceIdentifier": "one", "sourceVersion": "project"}],
+        "artifacts": s3_output("project", "first"), "secondaryArtifacts": [s3_output("project", "one")],
+        "cache": {"type": "S3", "location": "project"},
+        "environment": {
+            "type": "LINUX_CONTAINER", "image": "registry.example/project:1", "computeType": "BUILD_GENERAL1_SMALL",
+            "fleet": {"fleetArn": "arn:project"}, "certificate": "project/c.pem", "privilegedMode": true,
+            "environmentVariables": [{"name": "A", "value": "project", "type": "PLAINTEXT"}],
+            "imagePullCredentialsType": "SERVICE_ROLE", "hostKernel": "LINUX_KERNEL_4"
+        },
+        "serviceRole": "arn:aws:iam::123456789012:role/project", "timeoutInMinutes": 10,
+        "queuedTimeoutInMinutes": 10, "encryptionKey": "project", "autoRetryLimit": 1,
+        "logsConfig": {"cloudWatchLogs": {"status": "ENABLED"}, "s3Logs": {"status": "DISABLED"}}
+    })
+}
+
+// AP-070
+#[test]
+fn each_override_is_taken_and_changes_nothing_else() {
+    let model: serde_json::Value =
+        serde_json::from_str(include_str!("../../../api/models/codebuild.json")).unwrap();
+    let members = model["shapes"]["StartBuildInput"]["members"].as_object().unwrap();
+    let overrides = every_override();
+    let mut told: Vec<&str> = overrides.iter().map(|(member, ..)| *member).chain(NO_SETTINGS).collect();
+    told.sort_unstable();
+    let mut known: Vec<&str> = members.keys().map(String::as_str).collect();
+    known.sort_unstable();
+    assert_eq!(told, known, "a member of the model's that is not looked at here");
+
+    let (config, account) = (config(), account());
+    let setting = Setting {
+        region: &config.region,
+        account: &account,
+        now_ms: 1000,
+        concurrent_builds: 2,
+        codecommit: None,
+    };
+    let applied = |over: serde_json::Value| {
+        let project = serde_json::from_value(outspoken()).unwrap();
+        let over = serde_json::from_value(over).unwrap();
+        serde_json::to_value(overrides::apply(project, over, setting).unwrap()).unwrap()
+    };
+    assert_eq!(applied(serde_json::json!({})), outspoken());
+    for (member, value, place) in overrides {
+        let mut expect = outspoken();
+        match expect.pointer_mut(place) {
+            Some(there) => *there = value.clone(),
+            // The project has none, lest the override of who pulls its image contradict them.
+            None => expect["environment"]["registryCredential"] = value.clone(),
+        }
+        assert_ne!(expect, outspoken(), "{member} says what the project says");
+        assert_eq!(applied(serde_json::json!({ member: value })), expect, "{member}");
+    }
 }

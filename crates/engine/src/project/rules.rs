@@ -3,28 +3,33 @@
 use std::collections::BTreeSet;
 
 use api::codebuild::{
-    ArtifactsType, CacheType, ImagePullCredentialsType, Project, ProjectCache, ProjectEnvironment,
+    ArtifactsType, CacheType, ComputeType, ImagePullCredentialsType, LogsConfigStatusType, Project,
+    ProjectArtifacts, ProjectCache, ProjectEnvironment, ProjectSource, ProjectSourceVersion, S3LogsConfig,
     SourceType, Tag, VpcConfig,
 };
 
 use crate::curated;
 use crate::error::{Error, Result};
+use crate::log_object;
 
 /// Checks what a project says as a whole.
 pub(super) fn check(project: &Project) -> Result<()> {
     check_tags(project.tags.as_deref().unwrap_or_default())?;
     check_pipeline(project)?;
+    check_has_buildspec(project.source.as_ref())?;
     check_identifiers(project)?;
-    check_cache(project.cache.as_ref())?;
     check_vpc(project.vpc_config.as_ref())
 }
 
-/// COMPAT: AP-026, as far as the model's patterns do not say it already.
+/// COMPAT: AP-026, as far as the model's patterns do not say it already. A space is what Unicode calls one, as for the pattern.
 fn check_tags(tags: &[Tag]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for tag in tags {
         let key = tag.key.as_deref().unwrap_or_default();
-        if key.trim().is_empty() || key.ends_with(' ') || key.to_ascii_lowercase().starts_with("aws:") {
+        if key.is_empty()
+            || key.ends_with(char::is_whitespace)
+            || key.to_ascii_lowercase().starts_with("aws:")
+        {
             return Error::invalid(format!("Invalid tag key: {key:?}"));
         }
         if !seen.insert(key) {
@@ -48,19 +53,66 @@ fn check_pipeline(project: &Project) -> Result<()> {
     }
 }
 
+/// COMPAT: BS-005, SA-008 where there are no files, there is no `buildspec.yml`.
+fn check_has_buildspec(source: Option<&ProjectSource>) -> Result<()> {
+    let of_nothing = source.filter(|source| source.r#type == Some(SourceType::NoSource));
+    match of_nothing.is_some_and(|source| source.buildspec.as_deref().unwrap_or_default().trim().is_empty()) {
+        true => {
+            Error::invalid("Invalid project source: source.buildspec is required for source type NO_SOURCE")
+        }
+        false => Ok(()),
+    }
+}
+
 /// COMPAT: AP-028 identifiers name something once; what is secondary has one.
 fn check_identifiers(project: &Project) -> Result<()> {
-    let secondary_sources = project.secondary_sources.iter().flatten();
-    let secondary_sources = secondary_sources.map(|source| source.source_identifier.as_deref());
-    let secondary_artifacts = project.secondary_artifacts.iter().flatten();
-    let secondary_artifacts = secondary_artifacts.map(|artifacts| artifacts.artifact_identifier.as_deref());
-    let file_systems = project.file_system_locations.iter().flatten();
-    let file_systems = file_systems.map(|location| location.identifier.as_deref());
     let primary = project.source.as_ref().and_then(|source| source.source_identifier.as_deref());
     primary.filter(|text| !text.is_empty()).map_or(Ok(()), check_identifier)?;
-    check_unique("secondarySources", "sourceIdentifier", secondary_sources)?;
-    check_unique("secondaryArtifacts", "artifactIdentifier", secondary_artifacts)?;
+    let file_systems = project.file_system_locations.iter().flatten();
+    let file_systems = file_systems.map(|location| location.identifier.as_deref());
     check_unique("fileSystemLocations", "identifier", file_systems)
+}
+
+/// COMPAT: AP-028 the primary artifact need not have one.
+pub(super) fn check_artifact_identifier(artifacts: &ProjectArtifacts) -> Result<()> {
+    let identifier = artifacts.artifact_identifier.as_deref().filter(|text| !text.is_empty());
+    identifier.map_or(Ok(()), check_identifier)
+}
+
+/// COMPAT: AP-028, SA-040.
+pub(super) fn check_secondary_sources(sources: &[ProjectSource]) -> Result<()> {
+    let identifiers = sources.iter().map(|source| source.source_identifier.as_deref());
+    check_unique("secondarySources", "sourceIdentifier", identifiers)
+}
+
+/// COMPAT: AP-028, SA-060.
+pub(super) fn check_secondary_artifacts(artifacts: &[ProjectArtifacts]) -> Result<()> {
+    let identifiers = artifacts.iter().map(|artifacts| artifacts.artifact_identifier.as_deref());
+    check_unique("secondaryArtifacts", "artifactIdentifier", identifiers)?;
+    match artifacts.iter().any(|artifacts| artifacts.r#type == Some(ArtifactsType::Codepipeline)) {
+        true => Error::invalid("CODEPIPELINE artifacts cannot be secondary artifacts"),
+        false => Ok(()),
+    }
+}
+
+/// COMPAT: AP-028, SA-041 a version is that of a secondary source, which has but one.
+pub(crate) fn check_versions(versions: &[ProjectSourceVersion], sources: &[ProjectSource]) -> Result<()> {
+    let identifiers = versions.iter().map(|version| version.source_identifier.as_deref());
+    check_unique("secondarySourceVersions", "sourceIdentifier", identifiers)?;
+    match versions.iter().find(|version| !is_of_one(version, sources)) {
+        Some(stray) => {
+            let identifier = stray.source_identifier.as_deref().unwrap_or_default();
+            Error::invalid(format!(
+                "Invalid input: secondarySourceVersions have sourceIdentifier {identifier}, and no secondary source has it"
+            ))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether one of these sources is meant.
+pub(crate) fn is_of_one(version: &ProjectSourceVersion, sources: &[ProjectSource]) -> bool {
+    sources.iter().any(|source| source.source_identifier == version.source_identifier)
 }
 
 fn check_unique<'a>(
@@ -72,7 +124,7 @@ fn check_unique<'a>(
     for identifier in identifiers {
         let identifier = identifier.unwrap_or_default();
         if identifier.is_empty() {
-            return Error::invalid(format!("Invalid input: {list} need a {member} each"));
+            return Error::invalid(format!("Invalid input: all {list} need their {member}"));
         }
         check_identifier(identifier)?;
         if !seen.insert(identifier) {
@@ -96,9 +148,9 @@ fn check_identifier(text: &str) -> Result<()> {
     }
 }
 
-fn check_cache(cache: Option<&ProjectCache>) -> Result<()> {
-    let Some(cache) = cache.filter(|cache| cache.r#type == Some(CacheType::S3)) else { return Ok(()) };
-    match cache.location.as_deref().is_none_or(str::is_empty) {
+pub(super) fn check_cache(cache: &ProjectCache) -> Result<()> {
+    let lacks_location = cache.location.as_deref().is_none_or(str::is_empty);
+    match cache.r#type == Some(CacheType::S3) && lacks_location {
         true => Error::invalid("Invalid cache: location is required for cache type S3"),
         false => Ok(()),
     }
@@ -127,6 +179,42 @@ fn check_vpc_sizes(vpc: &VpcConfig) -> Result<()> {
             "Invalid vpc config: {name} has {size} members, and at most {most} are allowed"
         )),
         None => Ok(()),
+    }
+}
+
+/// COMPAT: SA-061, of which the ARN is understood too.
+pub(super) fn check_artifacts_bucket(location: &str) -> Result<()> {
+    match super::bucket(location).contains('/') {
+        true => Error::invalid(format!(
+            "Invalid artifacts: artifacts.location {location} must be the name of a bucket, without a slash; a prefix is \
+             artifacts.path"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// COMPAT: SA-116.
+pub(super) fn check_s3_logs(logs: &S3LogsConfig) -> Result<()> {
+    let is_on = logs.status == Some(LogsConfigStatusType::Enabled);
+    match is_on && log_object::lacks_location(logs) {
+        true => {
+            Error::invalid("Invalid input: location is required for logsConfig.s3Logs with status ENABLED")
+        }
+        false => Ok(()),
+    }
+}
+
+/// COMPAT: EN-005.
+pub(super) fn check_compute(environment: &ProjectEnvironment) -> Result<()> {
+    let by_attributes = [ComputeType::AttributeBasedCompute, ComputeType::CustomInstanceType];
+    let says_attributes =
+        environment.compute_configuration.as_ref().is_some_and(|it| *it != Default::default());
+    match says_attributes && !environment.compute_type.as_ref().is_some_and(|it| by_attributes.contains(it)) {
+        true => Error::invalid(
+            "Invalid input: environment.computeConfiguration is for computeType ATTRIBUTE_BASED_COMPUTE and \
+             CUSTOM_INSTANCE_TYPE only",
+        ),
+        false => Ok(()),
     }
 }
 

@@ -206,6 +206,8 @@ fn environment(changes: impl Fn(&mut ProjectEnvironment)) -> CreateProjectInput 
 fn identifiers_are_words_that_occur_once() {
     let s3 = |identifier: &str| serde_json::json!({"type": "S3", "location": "b/k", "sourceIdentifier": identifier});
     let out = |identifier: &str| serde_json::json!({"type": "S3", "location": "b", "artifactIdentifier": identifier});
+    let version =
+        |identifier: &str| serde_json::json!({"sourceIdentifier": identifier, "sourceVersion": "v"});
     let long = "a".repeat(128);
     for (changes, expect) in [
         (serde_json::json!({"secondarySources": [s3("a-b")]}), "identifier must contain only alphanumeric"),
@@ -216,7 +218,19 @@ fn identifiers_are_words_that_occur_once() {
         ),
         (
             serde_json::json!({"secondarySources": [{"type": "S3", "location": "b/k"}]}),
-            "need a sourceIdentifier",
+            "need their sourceIdentifier",
+        ),
+        (
+            serde_json::json!({"secondarySources": [s3("a")], "secondarySourceVersions": [version("b")]}),
+            "secondarySourceVersions have sourceIdentifier b, and no secondary source has it",
+        ),
+        (
+            serde_json::json!({"secondarySources": [s3("a")], "secondarySourceVersions": [version("a"), version("a")]}),
+            "secondarySourceVersions have sourceIdentifier a twice",
+        ),
+        (
+            serde_json::json!({"secondarySourceVersions": [version("bad id/..")]}),
+            "identifier must contain only alphanumeric",
         ),
         (serde_json::json!({"secondaryArtifacts": [out("a"), out("a")]}), "artifactIdentifier a twice"),
         (serde_json::json!({"secondaryArtifacts": [out("é")]}), "identifier must contain only alphanumeric"),
@@ -232,11 +246,84 @@ fn identifiers_are_words_that_occur_once() {
         let message = refusal(with(changes));
         assert!(message.contains(expect), "{message}");
     }
-    let sound = serde_json::json!({"secondarySources": [s3(&long[1..]), s3("b_1")], "secondaryArtifacts": [out("b_1")]});
+    let sound = serde_json::json!({
+        "secondarySources": [s3(&long[1..]), s3("b_1")],
+        "secondarySourceVersions": [version("b_1")],
+        "secondaryArtifacts": [out("b_1")]
+    });
     let project = try_create(with(sound)).unwrap();
+    // A source does not go without its version.
+    let without = UpdateProjectInput { secondary_sources: Some(Vec::new()), ..UpdateProjectInput::default() };
+    let refused = try_update(project.clone(), without).unwrap_err().to_string();
+    assert!(refused.contains("secondarySourceVersions have sourceIdentifier b_1"), "{refused}");
     assert_eq!(project.secondary_sources.unwrap()[1].insecure_ssl, Some(false), "defaults are filled in");
     let location = ProjectFileSystemLocation { identifier: Some("efs".into()), ..Default::default() };
     try_create(CreateProjectInput { file_system_locations: Some(vec![location]), ..input() }).unwrap();
+}
+
+// BS-005, EN-005, IN-094, SA-004, SA-008, SA-061, SA-116
+#[test]
+fn what_could_never_run_is_not_stored() {
+    use serde_json::json;
+    let compute = |compute_type: &str| {
+        let configuration = json!({"vCpu": 2, "memory": 4});
+        let image = "aws/codebuild/standard:7.0";
+        json!({"environment": {
+            "type": "LINUX_CONTAINER", "image": image, "computeType": compute_type, "computeConfiguration": configuration
+        }})
+    };
+    let s3 = |location: &str| json!({"source": {"type": "S3", "location": location}});
+    let no_source = |buildspec: &str| json!({"source": {"type": "NO_SOURCE", "buildspec": buildspec}});
+    let artifacts = |location: &str| json!({"artifacts": {"type": "S3", "location": location}});
+    let one = |location: &str| json!([{"type": "S3", "location": location, "artifactIdentifier": "a"}]);
+    let s3_logs =
+        |location: &str| json!({"logsConfig": {"s3Logs": {"status": "ENABLED", "location": location}}});
+    let no_s3 = "Invalid project source: location must be a valid S3 source";
+    let cases = [
+        (s3("justbucket"), no_s3),
+        (s3("arn:aws:s3:::justbucket"), no_s3),
+        (s3("s3://bucket/key.zip"), no_s3),
+        (s3("/key.zip"), no_s3),
+        (json!({"source": {"type": "NO_SOURCE"}}), "source.buildspec is required for source type NO_SOURCE"),
+        (no_source(""), "source.buildspec is required"),
+        (no_source(" \n"), "source.buildspec is required"),
+        (artifacts("bkt/some/prefix"), "artifacts.location bkt/some/prefix must be the name of a bucket"),
+        (artifacts("arn:aws:s3:::bkt/some"), "without a slash"),
+        (artifacts("bkt/"), "without a slash"),
+        (json!({"secondaryArtifacts": one("bkt/prefix")}), "artifacts.location bkt/prefix must be"),
+        (
+            json!({"logsConfig": {"s3Logs": {"status": "ENABLED"}}}),
+            "location is required for logsConfig.s3Logs",
+        ),
+        (s3_logs(""), "location is required for logsConfig.s3Logs"),
+        (s3_logs("/prefix"), "location is required for logsConfig.s3Logs"),
+        (json!({"badgeEnabled": true}), "badgeEnabled true is not available"),
+        (
+            compute("BUILD_GENERAL1_SMALL"),
+            "environment.computeConfiguration is for computeType ATTRIBUTE_BASED_COMPUTE",
+        ),
+    ];
+    let project = try_create(input()).unwrap();
+    for (changes, expect) in cases {
+        let message = refusal(with(changes.clone()));
+        assert!(message.contains(expect), "{message}");
+        let update = serde_json::from_value(changes).unwrap();
+        let message = try_update(project.clone(), update).unwrap_err().to_string();
+        assert!(message.contains(expect), "{message}");
+    }
+    for sound in [
+        s3("bucket/"),
+        s3("arn:aws:s3:::bucket/key"),
+        no_source("version: 0.2"),
+        artifacts("arn:aws:s3:::bkt"),
+        s3_logs("bkt/prefix"),
+        json!({"logsConfig": {"s3Logs": {"status": "DISABLED"}}}),
+        json!({"badgeEnabled": false}),
+        compute("ATTRIBUTE_BASED_COMPUTE"),
+        compute("CUSTOM_INSTANCE_TYPE"),
+    ] {
+        try_create(with(sound)).unwrap();
+    }
 }
 
 // AP-029, EN-100
@@ -317,6 +404,10 @@ fn tag_keys_are_words_of_the_users_own_and_occur_once() {
         (&["AWS:x"], false),
         (&["  "], false),
         (&["a "], false),
+        (&["a\u{a0}"], false),
+        (&["a\u{2003}"], false),
+        (&["\u{3000}"], false),
+        (&["a\u{a0}b"], true),
         (&["a", "b", "a"], false),
     ] {
         let tags = keys.iter().map(|key| Tag { key: Some(key.to_string()), value: Some(String::new()) });
@@ -441,11 +532,13 @@ mod echo {
                     rest
                 },
             );
-        let s3 = (status(), object(vec![("location", word().boxed()), ("encryptionDisabled", flag())]))
-            .prop_map(|(status, mut rest)| {
+        let s3 = (status(), word(), object(vec![("encryptionDisabled", flag())])).prop_map(
+            |(status, location, mut rest)| {
                 rest["status"] = status;
+                rest["location"] = location;
                 rest
-            });
+            },
+        );
         object(vec![("cloudWatchLogs", cloud_watch.boxed()), ("s3Logs", s3.boxed())])
     }
 
@@ -467,11 +560,16 @@ mod echo {
             ("logsConfig", logs()),
             ("concurrentBuildLimit", (1..=2).prop_map(Value::from).boxed()),
             ("autoRetryLimit", (0..3).prop_map(Value::from).boxed()),
-            ("secondarySourceVersions", list(Just(json!({"sourceIdentifier": "two", "sourceVersion": "1"})))),
+            (
+                "secondarySourceVersions",
+                among(&[json!([]), json!([{"sourceIdentifier": "two", "sourceVersion": "1"}])]),
+            ),
         ]);
         (source(), artifacts(), environment(), may)
             .prop_map(|(source, artifacts, environment, mut whole)| {
                 whole["name"] = json!("demo");
+                whole["secondarySources"] = json!([source.clone()]);
+                whole["secondarySources"][0]["sourceIdentifier"] = json!("two");
                 whole["source"] = source;
                 whole["artifacts"] = artifacts;
                 whole["environment"] = environment;

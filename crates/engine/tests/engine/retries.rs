@@ -26,6 +26,60 @@ async fn a_token_means_one_build_for_five_minutes() {
     assert_ne!(tester.start_with(with_token).await.unwrap().id, first);
 }
 
+// AP-008
+#[tokio::test]
+async fn a_token_means_its_build_whatever_became_of_queue_and_project() {
+    let tester = Tester::with(|config| (config.concurrent_builds, config.queued_builds) = (1, 1)).await;
+    tester.hold_all_in(Phase::Build);
+    let named = |project: &'static str, token: Option<&'static str>| {
+        move |input: &mut StartBuildInput| {
+            input.project_name = Some(project.to_string());
+            input.idempotency_token = token.map(str::to_string);
+        }
+    };
+    let arn = "arn:aws:codebuild:eu-west-1:123456789012:project/demo";
+    let first = tester.start_with(named("demo", Some("once"))).await.unwrap().id.unwrap();
+    tester.in_phase(&first, "BUILD").await;
+    let again = async |id: &str| {
+        let (id, idempotency_token) = (Some(id.to_string()), Some("again".to_string()));
+        let input = RetryBuildInput { id, idempotency_token };
+        Ok(tester.engine.retry_build(&tester.caller, input).await?.build.unwrap().id.unwrap())
+    };
+    let retried: engine::Result<String> = again(&first).await;
+    let retried = retried.unwrap();
+    // The queue is full now.
+    let refused = tester.start_with(named("demo", None)).await;
+    assert!(matches!(refused, Err(Error::AccountLimitExceeded(_))), "{refused:?}");
+    let same = async || {
+        for project in ["demo", arn] {
+            let id = tester.start_with(named(project, Some("once"))).await.unwrap().id.unwrap();
+            assert_eq!(id, first, "{project}");
+        }
+        for id in [first.clone(), format!("arn:aws:codebuild:eu-west-1:123456789012:build/{first}")] {
+            assert_eq!(again(&id).await.unwrap(), retried);
+        }
+    };
+    same().await;
+    // Another parameter is a mismatch also where the request could not be done.
+    let other = tester.start_with(named("nobody", Some("once"))).await;
+    assert!(matches!(&other, Err(Error::InvalidInput(message)) if message.contains("token")), "{other:?}");
+    // The project changes to what cannot run, and goes.
+    let environment = ProjectEnvironment {
+        r#type: Some(EnvironmentType::MacArm),
+        image: Some("host".to_string()),
+        compute_type: Some(ComputeType::BuildGeneral1Small),
+        ..ProjectEnvironment::default()
+    };
+    let name = Some("demo".to_string());
+    let input = UpdateProjectInput { name, environment: Some(environment), ..Default::default() };
+    tester.engine.update_project(&tester.caller, input).await.unwrap();
+    same().await;
+    let input = DeleteProjectInput { name: Some("demo".to_string()) };
+    tester.engine.delete_project(&tester.caller, input).await.unwrap();
+    same().await;
+    assert_eq!(tester.listed().await, 2);
+}
+
 // LC-011, LC-070
 #[tokio::test]
 async fn a_retry_is_a_new_build_with_the_same_settings() {
@@ -45,6 +99,26 @@ async fn a_retry_is_a_new_build_with_the_same_settings() {
     assert_eq!(retried.source_version.as_deref(), Some("v1"));
     assert_ne!(retried.id.as_deref(), Some(id.as_str()));
     assert_eq!(status(&tester.done(&retried.id.unwrap()).await), "SUCCEEDED");
+}
+
+// LC-070, LC-071
+#[tokio::test]
+async fn a_retry_by_hand_can_be_entered_as_the_first_could_and_one_by_itself_cannot() {
+    let tester = Tester::new().await;
+    tester.agents.script(|_| failing(None));
+    let over = |input: &mut StartBuildInput| {
+        input.debug_session_enabled = Some(true);
+        input.auto_retry_limit_override = Some(1);
+    };
+    let first = tester.start_with(over).await.unwrap().id.unwrap();
+    let sessions = |builds: &[Build]| -> Vec<bool> {
+        builds.iter().map(|build| build.debug_session.is_some()).collect()
+    };
+    assert_eq!(sessions(&tester.all_tries(&first).await), [true, false]);
+    let input = RetryBuildInput { id: Some(first), idempotency_token: None };
+    let by_hand = tester.engine.retry_build(&tester.caller, input).await.unwrap().build.unwrap();
+    assert_eq!(by_hand.debug_session.unwrap().session_enabled, Some(true));
+    tester.all_tries(&by_hand.id.unwrap()).await;
 }
 
 // ---- tries that follow by themselves ------------------------------------------------------------------------

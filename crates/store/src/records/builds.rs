@@ -115,6 +115,18 @@ impl Records {
         self.write(move |sql| accept(sql, &new, render)).await
     }
 
+    /// What this token stands for at `now_ms`, [`Acceptance::Replayed`] or [`Acceptance::TokenMismatch`]; none: it is free, for
+    /// all that is known yet. [`Records::accept_build`] has the last word.
+    pub async fn earlier_acceptance(
+        &self,
+        scope: &Scope,
+        token: &Token,
+        now_ms: i64,
+    ) -> Result<Option<Acceptance>> {
+        let (scope, token) = (scope.clone(), token.clone());
+        self.read(move |sql| earlier(sql, &scope, &token, now_ms)).await
+    }
+
     /// Changes a build that is not complete. False, and nothing changed, if it is complete already or unknown.
     pub async fn update_build(&self, scope: &Scope, id: &str, change: BuildUpdate) -> Result<bool> {
         let (scope, id) = (scope.clone(), id.to_owned());
@@ -247,10 +259,11 @@ impl Records {
 }
 
 fn accept(sql: &Sql<'_>, new: &NewBuild, render: impl FnOnce(u64) -> (String, String)) -> Result<Acceptance> {
-    if let Some(token) = &new.idempotency
-        && let Some(earlier) = earlier(sql, new, token)?
-    {
-        return Ok(earlier);
+    if let Some(token) = &new.idempotency {
+        sql.execute("DELETE FROM idempotency_tokens WHERE expires_ms <= $1", [new.created_ms.into()])?;
+        if let Some(earlier) = earlier(sql, &new.scope, token, new.created_ms)? {
+            return Ok(earlier);
+        }
     }
     if !project_exists(sql, new)? {
         return Ok(Acceptance::ProjectNotFound);
@@ -297,14 +310,19 @@ fn update(sql: &Sql<'_>, scope: &Scope, id: &str, change: &BuildUpdate) -> Resul
 
 // COMPAT: AP-008 a token holds for its time and for equal parameters, even when the project is gone.
 /// What this token stands for already.
-fn earlier(sql: &Sql<'_>, new: &NewBuild, token: &Token) -> Result<Option<Acceptance>> {
-    sql.execute("DELETE FROM idempotency_tokens WHERE expires_ms <= $1", [new.created_ms.into()])?;
+fn earlier(sql: &Sql<'_>, scope: &Scope, token: &Token, now_ms: i64) -> Result<Option<Acceptance>> {
     let found = sql.row(
         "SELECT t.parameters_hash, b.id, d.document FROM idempotency_tokens t
          JOIN builds b ON b.account = t.account AND b.region = t.region AND b.id = t.build
          JOIN build_documents d ON d.key = b.key
-         WHERE t.account = $1 AND t.region = $2 AND t.operation = $3 AND t.token = $4",
-        [text(&new.scope.account), text(&new.scope.region), text(&token.operation), text(&token.token)],
+         WHERE t.account = $1 AND t.region = $2 AND t.operation = $3 AND t.token = $4 AND t.expires_ms > $5",
+        [
+            text(&scope.account),
+            text(&scope.region),
+            text(&token.operation),
+            text(&token.token),
+            now_ms.into(),
+        ],
         |row| Ok((row.get::<String>(0)?, row.get(1)?, row.get(2)?)),
     )?;
     Ok(found.map(|(parameters_hash, id, document)| {

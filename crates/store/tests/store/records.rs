@@ -262,6 +262,14 @@ fn a_token_gives_the_same_build_until_it_expires() {
             tester.accept(at("p:2", 2000, token("T", "same", 9000))).await,
             Acceptance::Accepted { number: 2 }
         );
+        // Looking at a token changes nothing.
+        let looked = async |parameters: &str, now_ms| {
+            let token = token("t", parameters, 0).unwrap();
+            tester.records.earlier_acceptance(&tester.scope, &token, now_ms).await.unwrap()
+        };
+        assert_eq!(looked("same", 5999).await, Some(replayed("{\"number\":1}")));
+        assert_eq!(looked("other", 5999).await, Some(Acceptance::TokenMismatch));
+        assert_eq!(looked("same", 6000).await, None);
         let mut retry = at("p:3", 2000, token("t", "other", 9000));
         retry.idempotency.as_mut().unwrap().operation = "RetryBuild".into();
         assert_eq!(tester.accept(retry).await, Acceptance::Accepted { number: 3 });
