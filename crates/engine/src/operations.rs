@@ -25,6 +25,7 @@ pub use caches::ProjectCache;
 
 use crate::caller::Caller;
 use crate::engine::Engine;
+use crate::error::Result;
 
 impl Engine {
     fn region(&self) -> &Region {
@@ -66,9 +67,28 @@ impl Engine {
         }
     }
 
+    /// A build's id, from the id or the ARN. COMPAT: AP-038, AP-078 an ARN of another account or Region is one of a build that
+    /// is not there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for such an ARN, [`Error::InvalidInput`] for what is no id and no build's ARN.
+    fn build_named(&self, caller: &Caller, text: &str) -> Result<String> {
+        self.build_id(caller, text).ok_or_else(|| match names_build(text) {
+            true => builds::no_such_build(text),
+            false => builds::invalid_id(),
+        })
+    }
+
     fn own_arn(&self, caller: &Caller, text: &str) -> Option<Arn> {
         text.parse().ok().filter(|arn: &Arn| arn.belongs_to(self.region(), &caller.account))
     }
+}
+
+/// Whether this is the ARN of a build, wherever it may be.
+fn names_build(text: &str) -> bool {
+    let arn: Option<Arn> = text.parse().ok();
+    let resource = arn.as_ref().and_then(Arn::codebuild_resource);
+    matches!(resource, Some(Resource::Build(id)) if is_build_id(id))
 }
 
 fn is_build_id(text: &str) -> bool {

@@ -40,7 +40,7 @@ impl Engine {
     /// As [`Engine::start_build`]; [`Error::NotFound`] for the build or its project.
     pub async fn retry_build(&self, caller: &Caller, mut input: RetryBuildInput) -> Result<RetryBuildOutput> {
         let given = required(input.id.clone(), "id")?;
-        let id = self.build_id(caller, &given).ok_or_else(super::builds::invalid_id)?;
+        let id = self.build_named(caller, &given)?;
         let order = self.shared.records.get_plan(&self.scope(caller), &id).await?;
         let order = order.ok_or_else(|| super::builds::no_such_build(&given))?;
         let order: Order = serde_json::from_str(&order)?;

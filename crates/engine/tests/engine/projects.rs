@@ -113,6 +113,67 @@ async fn only_builds_that_are_over_are_deleted() {
     assert_eq!((found.builds.len(), found.builds_not_found), (1, vec![done]));
 }
 
+/// One bad name spoils no batch, and tells nothing about what another account or Region has.
+// AP-005, AP-038, AP-078
+#[tokio::test]
+async fn an_arn_of_elsewhere_is_answered_as_what_is_not_there() {
+    let tester = Tester::new().await;
+    let done = tester.start().await;
+    let arn = tester.done(&done).await.arn.unwrap();
+    let elsewhere = [arn.replace("eu-west-1", "us-east-1"), arn.replace("123456789012", "999999999999")];
+    let unknown = arn.replace("demo:", "gone:");
+    for id in elsewhere.iter().chain([&unknown]) {
+        let missing = format!("Build {id} does not exist");
+        let stopped = tester.engine.stop_build(&tester.caller, StopBuildInput { id: Some(id.clone()) }).await;
+        assert!(matches!(stopped, Err(Error::NotFound(message)) if message == missing), "{id}");
+        let input = RetryBuildInput { id: Some(id.clone()), ..RetryBuildInput::default() };
+        let retried = tester.engine.retry_build(&tester.caller, input).await;
+        assert!(matches!(retried, Err(Error::NotFound(message)) if message == missing), "{id}");
+    }
+    let asked = vec![elsewhere[0].clone(), done.clone(), unknown.clone(), elsewhere[1].clone(), arn.clone()];
+    let missing = vec![elsewhere[0].clone(), unknown, elsewhere[1].clone()];
+    let input = BatchGetBuildsInput { ids: Some(asked.clone()) };
+    let found = tester.engine.batch_get_builds(&tester.caller, input).await.unwrap();
+    assert_eq!((found.builds.len(), &found.builds_not_found), (1, &missing));
+    let delete = |ids| tester.engine.batch_delete_builds(&tester.caller, BatchDeleteBuildsInput { ids });
+    let project = arn.replace(":build/", ":project/");
+    for nonsense in ["nonsense".to_owned(), project, arn.replace(":codebuild:", ":ec2:")] {
+        let refused = delete(Some(vec![nonsense, done.clone()])).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+    }
+    let answer = delete(Some(asked)).await.unwrap();
+    assert_eq!(answer.builds_deleted.unwrap(), [arn]);
+    let kept = answer.builds_not_deleted.unwrap().into_iter();
+    let kept: Vec<_> = kept.map(|one| (one.id.unwrap(), one.status_code.unwrap())).collect();
+    let not_found = |arn: String| (arn, "BUILD_NOT_FOUND".to_owned());
+    assert_eq!(kept, missing.into_iter().map(not_found).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_batch_of_projects_or_reports_names_what_is_elsewhere_among_what_is_missing() {
+    let tester = Tester::new().await;
+    let arn =
+        |region: &str, account: &str, name: &str| format!("arn:aws:codebuild:{region}:{account}:{name}");
+    let asked = |name: &str| {
+        let here = arn("eu-west-1", "123456789012", name);
+        vec![here.replace("eu-west-1", "us-east-1"), here.replace("1234", "9999"), here]
+    };
+    let (engine, caller) = (&tester.engine, &tester.caller);
+    let mut names = asked("project/demo");
+    let input = BatchGetProjectsInput { names: Some(names.clone()) };
+    let found = engine.batch_get_projects(caller, input).await.unwrap();
+    names.pop();
+    assert_eq!((found.projects.unwrap().len(), found.projects_not_found.unwrap()), (1, names));
+    let groups = asked("report-group/unit");
+    let input = BatchGetReportGroupsInput { report_group_arns: Some(groups.clone()) };
+    let found = engine.batch_get_report_groups(caller, input).await.unwrap();
+    assert_eq!(found.report_groups_not_found.unwrap(), groups);
+    let reports = asked("report/unit:0f1e");
+    let input = BatchGetReportsInput { report_arns: Some(reports.clone()) };
+    let found = engine.batch_get_reports(caller, input).await.unwrap();
+    assert_eq!(found.reports_not_found.unwrap(), reports);
+}
+
 #[tokio::test]
 async fn another_account_sees_and_stops_nothing() {
     let tester = Tester::new().await;
