@@ -73,22 +73,25 @@ impl Engine {
     /// # Errors
     /// [`Error::NotFound`] for such an ARN, [`Error::InvalidInput`] for what is no id and no build's ARN.
     fn build_named(&self, caller: &Caller, text: &str) -> Result<String> {
-        self.build_id(caller, text).ok_or_else(|| match names_build(text) {
+        self.build_id(caller, text).ok_or_else(|| match self.arn(text).is_some_and(|arn| names_build(&arn)) {
             true => builds::no_such_build(text),
             false => builds::invalid_id(),
         })
     }
 
+    /// An ARN of this partition. COMPAT: AP-009 in another one it is no ARN at all.
+    fn arn(&self, text: &str) -> Option<Arn> {
+        text.parse().ok().filter(|arn: &Arn| arn.is_in_partition_of(self.region()))
+    }
+
     fn own_arn(&self, caller: &Caller, text: &str) -> Option<Arn> {
-        text.parse().ok().filter(|arn: &Arn| arn.belongs_to(self.region(), &caller.account))
+        self.arn(text).filter(|arn| arn.belongs_to(self.region(), &caller.account))
     }
 }
 
 /// Whether this is the ARN of a build, wherever it may be.
-fn names_build(text: &str) -> bool {
-    let arn: Option<Arn> = text.parse().ok();
-    let resource = arn.as_ref().and_then(Arn::codebuild_resource);
-    matches!(resource, Some(Resource::Build(id)) if is_build_id(id))
+fn names_build(arn: &Arn) -> bool {
+    matches!(arn.codebuild_resource(), Some(Resource::Build(id)) if is_build_id(id))
 }
 
 fn is_build_id(text: &str) -> bool {

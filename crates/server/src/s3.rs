@@ -70,7 +70,7 @@ impl S3 {
     fn service(&self, caller: Caller) -> S3Service {
         let unclaimed = *caller.account == *self.default_account;
         let owner = Owner { account: caller.account.clone(), unclaimed };
-        let partition = self.region.parse().map_or("aws", |region: api::Region| region.partition());
+        let partition = api::arn::partition(&self.region);
         let rights = Rights { caller, objects: self.objects.of(owner), partition };
         let mut builder = S3ServiceBuilder::new(Buckets::new(&self.region, rights.clone()));
         builder.set_auth(Secrets(self.keys.clone()));

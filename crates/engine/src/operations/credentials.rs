@@ -56,7 +56,7 @@ impl Engine {
         input: DeleteSourceCredentialsInput,
     ) -> Result<DeleteSourceCredentialsOutput> {
         let arn = required(input.arn, "arn")?;
-        let parsed: Option<api::Arn> = arn.parse().ok();
+        let parsed = self.arn(&arn);
         let Some(Resource::Token(server)) = parsed.as_ref().and_then(api::Arn::codebuild_resource) else {
             return Error::invalid(format!("Invalid arn {arn}: it is not the ARN of source credentials"));
         };

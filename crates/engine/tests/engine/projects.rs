@@ -137,7 +137,13 @@ async fn an_arn_of_elsewhere_is_answered_as_what_is_not_there() {
     assert_eq!((found.builds.len(), &found.builds_not_found), (1, &missing));
     let delete = |ids| tester.engine.batch_delete_builds(&tester.caller, BatchDeleteBuildsInput { ids });
     let project = arn.replace(":build/", ":project/");
-    for nonsense in ["nonsense".to_owned(), project, arn.replace(":codebuild:", ":ec2:")] {
+    let partitions = ["foo", "aws-cn"].map(|other| arn.replace("arn:aws:", &format!("arn:{other}:")));
+    for nonsense in
+        ["nonsense".to_owned(), project, arn.replace(":codebuild:", ":ec2:")].into_iter().chain(partitions)
+    {
+        let stopped =
+            tester.engine.stop_build(&tester.caller, StopBuildInput { id: Some(nonsense.clone()) }).await;
+        assert!(matches!(stopped, Err(Error::InvalidInput(_))), "{stopped:?}");
         let refused = delete(Some(vec![nonsense, done.clone()])).await;
         assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
     }
@@ -147,6 +153,43 @@ async fn an_arn_of_elsewhere_is_answered_as_what_is_not_there() {
     let kept: Vec<_> = kept.map(|one| (one.id.unwrap(), one.status_code.unwrap())).collect();
     let not_found = |arn: String| (arn, "BUILD_NOT_FOUND".to_owned());
     assert_eq!(kept, missing.into_iter().map(not_found).collect::<Vec<_>>());
+}
+
+// AP-009
+#[tokio::test]
+async fn an_arn_of_another_partition_names_nothing_here() {
+    let tester = Tester::new().await;
+    let (engine, caller) = (&tester.engine, &tester.caller);
+    for partition in ["foo", "aws-cn", "aws-us-gov"] {
+        let arn = format!("arn:{partition}:codebuild:eu-west-1:123456789012:project/demo");
+        let input = BatchGetProjectsInput { names: Some(vec![arn.clone()]) };
+        let found = engine.batch_get_projects(caller, input).await.unwrap();
+        assert_eq!(found.projects_not_found.unwrap().concat(), arn);
+        let expected = format!("Invalid project ARN {arn}: the partition here is aws");
+        let input = StartBuildInput { project_name: Some(arn.clone()), ..StartBuildInput::default() };
+        let refused = engine.start_build(caller, input).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(message)) if message == expected));
+        let input = UpdateProjectInput { name: Some(arn.clone()), ..UpdateProjectInput::default() };
+        let refused = engine.update_project(caller, input).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+        let report = arn.replace("project/demo", "report/unit:0f1e");
+        let refused = engine.delete_report(caller, DeleteReportInput { arn: Some(report) }).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+        let group = arn.replace("project/demo", "report-group/unit");
+        let input = DeleteReportGroupInput { arn: Some(group), ..DeleteReportGroupInput::default() };
+        let refused = engine.delete_report_group(caller, input).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+        let role = Some(format!("arn:{partition}:iam::123456789012:role/builder"));
+        let input = UpdateProjectInput {
+            name: Some("demo".to_owned()),
+            service_role: role,
+            ..UpdateProjectInput::default()
+        };
+        let Err(Error::InvalidInput(message)) = engine.update_project(caller, input).await else {
+            panic!("{partition} accepted");
+        };
+        assert!(message.ends_with("is not in the partition aws"), "{message}");
+    }
 }
 
 #[tokio::test]
