@@ -66,6 +66,8 @@ impl Engine {
         if !is_own || !vault.delete_source_credential(&scope, &server).await? {
             return Err(Error::NotFound(format!("The source credentials {arn} do not exist")));
         }
+        // As it was when they were imported, however it is written here.
+        let arn = credentials::arn(&server, self.region(), &caller.account);
         Ok(DeleteSourceCredentialsOutput { arn: Some(arn) })
     }
 }
