@@ -121,13 +121,15 @@ impl Server {
         let logs = Logs::new(records.clone(), logs_folder, "us-east-1", clock.clone(), wakes.clone());
         let keys = keys();
         let objects = Objects::open(&folder.path().join("objects")).unwrap();
-        let s3 = S3::new(objects, keys.clone(), "us-east-1", ACCOUNT, vec!["localhost".into()]);
+        let tokens = Tokens::new(&[7; 32]);
+        let s3 =
+            S3::new(objects, keys.clone(), "us-east-1", ACCOUNT, vec!["localhost".into()], tokens.clone());
         let settings = Settings {
             region: "us-east-1".into(),
             skew_seconds: 300,
             keys: keys.clone(),
             clock,
-            tokens: Tokens::new(&[7; 32]),
+            tokens,
             ready: Ready::new(|| async { Ok(()) }),
             roles: Roles::new(&[8; 32], |_, _| None),
             replays: Replays::default(),
