@@ -11,14 +11,14 @@ import itertools
 import json
 import os
 import socket
+import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from host import wait_until
-from served import ACCOUNT, ENVIRONMENT, KEY_ID, REGION, SECRET, Server
+from served import ACCOUNT, ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, Server
 
 VARIANTS = 20
 FAKETIME = Path(f"/usr/lib/{os.uname().machine}-linux-gnu/faketime/libfaketime.so.1")
@@ -551,23 +551,54 @@ def creating(door, name, number=0):
     return door.json(number, "CreateProject", json.dumps(project).encode())
 
 
+def starting(door, project, number):
+    """StartBuild as SDKs send it: half of them with their invocation id, which they leave unsigned."""
+    request = door.json(number, "StartBuild", json.dumps({"projectName": project, "extra": number}).encode()).signed()
+    told = [("amz-sdk-invocation-id", str(uuid.uuid4())), ("amz-sdk-request", "attempt=1")][: number % 4]
+    return replace(request, headers=(*request.headers, *told)) if number % 2 else request
+
+
 # AP-004; classes 24, 25
 def test_a_change_that_was_recorded_cannot_be_played_again_not_even_to_the_next_server(make_server, name):
     server = make_server()
     door = Door(server)
+    codebuild = Codebuild(server)
+    codebuild.create_project(name, "version: 0.2\nphases: {build: {commands: [date]}}")
 
     changes = [creating(door, f"{name[:60]}-{number}", number).signed().wire() for number in range(VARIANTS)]
+    changes += [starting(door, name, number).wire() for number in range(4)]
+    refused = lambda recorded: b"InvalidSignatureException" in door.send(recorded)[1]
     for recorded in changes:
         assert door.send(recorded)[0] == 200
-    # SDKs send the same again at once, and mean it: that is answered by what is there already.
-    refused = lambda recorded: b"InvalidSignatureException" in door.send(recorded)[1]
-    wait_until(lambda: all(map(refused, changes)), "what was recorded is refused")
+        assert refused(recorded)
+    assert all(map(refused, changes))
     server.kill()
     server.start()
     assert all(map(refused, changes))
     server.stop()
     server.start()
     assert all(map(refused, changes))
+    builds = codebuild.api.list_builds_for_project(projectName=name)["ids"]
+    assert len(builds) == 4
+    for build in builds:
+        codebuild.wait(build)
+
+
+# AP-004
+def test_calls_that_an_sdk_makes_in_one_second_are_each_carried_out(server, name):
+    """botocore signs neither its invocation id nor its attempt: such calls have one signature."""
+    codebuild = Codebuild(server)
+    codebuild.create_project(name, "version: 0.2\nphases: {build: {commands: [date]}}")
+    signatures = []
+    noted = lambda request, **_: signatures.append(request.headers["Authorization"])
+    codebuild.api.meta.events.register("before-send.codebuild.StartBuild", noted)
+    started = []
+    while len(started) < 20 or len(set(signatures)) == len(signatures):
+        started.append(codebuild.start(name)["id"])
+    assert len(set(started)) == len(started)
+    assert sorted(codebuild.api.list_builds_for_project(projectName=name)["ids"]) == sorted(started)
+    for build in started:
+        codebuild.wait(build)
 
 
 @pytest.fixture
@@ -610,7 +641,7 @@ def test_a_clock_that_jumps_makes_nothing_that_was_recorded_good_again(clock):
     assert len(JUMPS) >= VARIANTS
     for jump, request in zip(JUMPS, recorded, strict=True):
         clock.ahead(jump)
-        wait_until(lambda: b"InvalidSignatureException" in door.send(request)[1], f"refused at {jump} s")
+        assert b"InvalidSignatureException" in door.send(request)[1], jump
         # There and back again: it is as old as it was.
         clock.ahead(6)
         assert b"InvalidSignatureException" in door.send(request)[1], jump

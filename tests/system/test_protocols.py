@@ -1,5 +1,6 @@
 """Two protocols, one answer: CodeBuild in JSON and in CBOR; and the tokens of its lists."""
 
+import base64
 import http.client
 import threading
 
@@ -139,6 +140,48 @@ def test_cbor_that_is_unsound_or_says_it_is_something_else_is_refused(server):
         assert b"UnknownOperationException" in signed(server, other, headers, b"\xa0")[2], other
 
 
+def tells(token, *words):
+    """Whether one of these words can be read from a token, as it is or as the bytes that it spells."""
+    text = token.partition("/")[2] or token
+    spelled = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return any(word.encode() in read for word in words for read in (token.encode(), spelled))
+
+
+# AP-006
+def test_no_token_of_any_service_tells_what_is_next(server, name):
+    codebuild, logs, s3 = (server.client(service) for service in ("codebuild", "logs", "s3"))
+    ssm, secrets = server.client("ssm"), server.client("secretsmanager")
+    tagging = server.client("resourcegroupstaggingapi")
+    bucket = name[:40]
+    s3.create_bucket(Bucket=bucket)
+    for number in range(3):
+        own = f"{name[:50]}-{number}"
+        codebuild.create_project(name=own, **PROJECT, tags=[{"key": "of", "value": name}])
+        logs.create_log_group(logGroupName=own)
+        s3.put_object(Bucket=bucket, Key=own, Body=b"")
+        ssm.put_parameter(Name=own, Value="x", Type="String")
+        secrets.create_secret(Name=own, SecretString="x")
+    logs.create_log_stream(logGroupName=own, logStreamName=own)
+    listed = [
+        logs.describe_log_groups(limit=1)["nextToken"],
+        logs.get_log_events(logGroupName=own, logStreamName=own)["nextForwardToken"],
+        s3.list_objects_v2(Bucket=bucket, MaxKeys=1)["NextContinuationToken"],
+        ssm.describe_parameters(MaxResults=1)["NextToken"],
+        secrets.list_secrets(MaxResults=1)["NextToken"],
+        tagging.get_resources(ResourcesPerPage=1)["PaginationToken"],
+    ]
+    for token in listed:
+        assert not tells(token, name[:8], "name", ":0:", "secrets", "log-group"), token
+    # What S3 gave goes on in its own list, and nothing else does.
+    token = listed[2]
+    page = s3.list_objects_v2(Bucket=bucket, MaxKeys=5, ContinuationToken=token)
+    assert [each["Key"] for each in page["Contents"]] == [f"{name[:50]}-{number}" for number in (1, 2)]
+    forged = base64.urlsafe_b64encode(f"{name[:50]}-0".encode()).decode().rstrip("=")
+    for wrong in [{"ContinuationToken": forged}, {"ContinuationToken": token[:-1]}, {"ContinuationToken": token, "Prefix": "a"}]:
+        assert error_of(s3.list_objects_v2, Bucket=bucket, **wrong)[0] == "InvalidArgument"
+    assert error_of(tagging.get_resources, PaginationToken=f"0:name:0:{name}")[0] == "InvalidParameterException"
+
+
 # AP-006
 def test_a_page_token_is_of_one_list_cannot_be_changed_and_survives_a_restart(make_server, name):
     server = make_server()
@@ -148,7 +191,7 @@ def test_a_page_token_is_of_one_list_cannot_be_changed_and_survives_a_restart(ma
     names = [f"{name}-{number:03}" for number in range(120)]
     first = api.list_projects()
     token = first["nextToken"]
-    assert len(first["projects"]) == 100 and name not in token
+    assert len(first["projects"]) == 100 and not tells(token, name, "name", "pg", "p-")
     server.stop()
     server.start()
     rest = api.list_projects(nextToken=token)

@@ -75,11 +75,16 @@ impl Region {
 
     /// The partition ARNs of this Region start with.
     pub fn partition(&self) -> &'static str {
-        match self.0.as_str() {
-            region if region.starts_with("cn-") => "aws-cn",
-            region if region.starts_with("us-gov-") => "aws-us-gov",
-            _ => "aws",
-        }
+        partition(&self.0)
+    }
+}
+
+/// The partition ARNs of the Region of this code start with.
+pub fn partition(region: &str) -> &'static str {
+    match region {
+        region if region.starts_with("cn-") => "aws-cn",
+        region if region.starts_with("us-gov-") => "aws-us-gov",
+        _ => "aws",
     }
 }
 
@@ -158,9 +163,14 @@ impl Arn {
         &self.resource
     }
 
+    /// Whether the ARN's partition is that of this Region. In any other, nothing has the name that it has here.
+    pub fn is_in_partition_of(&self, region: &Region) -> bool {
+        self.partition == region.partition()
+    }
+
     /// Whether the ARN names something in this Region of this account.
     pub fn belongs_to(&self, region: &Region, account: &AccountId) -> bool {
-        self.region == region.as_str() && self.account == account.as_str()
+        self.is_in_partition_of(region) && self.region == region.as_str() && self.account == account.as_str()
     }
 
     /// What the ARN names, if it is CodeBuild's.
@@ -348,6 +358,20 @@ mod tests {
             [partition("cn-north-1"), partition("us-gov-west-1"), partition("us-east-1")],
             ["aws-cn", "aws-us-gov", "aws"]
         );
+    }
+
+    #[test]
+    fn an_arn_belongs_to_its_region_and_account_in_its_partition_only() {
+        let (_, account) = here();
+        for (region, partition) in
+            [("eu-west-1", "aws"), ("cn-north-1", "aws-cn"), ("us-gov-east-1", "aws-us-gov"), ("home", "aws")]
+        {
+            let region: Region = region.parse().unwrap();
+            for other in ["aws", "aws-cn", "aws-us-gov", "aws-iso", "foo", "AWS"] {
+                let arn: Arn = format!("arn:{other}:codebuild:{region}:{account}:project/a").parse().unwrap();
+                assert_eq!(arn.belongs_to(&region, &account), other == partition, "{arn}");
+            }
+        }
     }
 
     #[test]

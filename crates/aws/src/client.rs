@@ -78,9 +78,11 @@ impl Client {
     pub async fn call(&self, service: &Service, operation: &str, input: &Value) -> Result<Value> {
         let url = self.config.endpoints.of(service, &self.config.region)?;
         let body = input.to_string().into_bytes();
+        let invocation = invocation();
         let mut attempt = 1;
         loop {
-            let failed = match self.attempt(&url, service, operation, &body).await {
+            let headers = self.headers(&url, service, operation, &body, (&invocation, attempt))?;
+            let failed = match self.attempt(&url, headers, &body).await {
                 Ok(output) => return Ok(output),
                 Err(failed) => failed,
             };
@@ -92,14 +94,7 @@ impl Client {
         }
     }
 
-    async fn attempt(
-        &self,
-        url: &Url,
-        service: &Service,
-        operation: &str,
-        body: &[u8],
-    ) -> Result<Value, Failed> {
-        let headers = self.headers(url, service, operation, body)?;
+    async fn attempt(&self, url: &Url, headers: HeaderMap, body: &[u8]) -> Result<Value, Failed> {
         let request = self.transport(url)?.post(url.clone()).headers(headers).body(body.to_vec());
         let response = request.send().await.map_err(|error| Failed {
             again: error.is_connect(),
@@ -113,11 +108,20 @@ impl Client {
         }
     }
 
-    fn headers(&self, url: &Url, service: &Service, operation: &str, body: &[u8]) -> Result<HeaderMap> {
+    fn headers(
+        &self,
+        url: &Url,
+        service: &Service,
+        operation: &str,
+        body: &[u8],
+        (invocation, attempt): (&str, u32),
+    ) -> Result<HeaderMap> {
         let Config { region, credentials, clock, .. } = &*self.config;
         let target = format!("{}.{operation}", service.target);
         let host = host(url);
-        let request = sign::Request { host: &host, region, service: service.name, target: &target, body };
+        let service = service.name;
+        let request =
+            sign::Request { host: &host, region, service, target: &target, body, invocation, attempt };
         let now_seconds = u64::try_from(clock().div_euclid(1000)).unwrap_or_default();
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(sign::CONTENT_TYPE));
@@ -241,6 +245,13 @@ fn may_pass(status: StatusCode, code: &str) -> bool {
         "TransactionInProgressException",
     ];
     matches!(status.as_u16(), 429 | 500 | 502 | 503 | 504) || CODES.contains(&code)
+}
+
+/// A name for one call that no other has. Without randomness all have the same, as if they had none.
+fn invocation() -> String {
+    let mut random = [0; 16];
+    let _ = getrandom::fill(&mut random);
+    sign::hex(&random)
 }
 
 /// From nothing to twice as long as the attempt before: whoever is throttled together does not return together.

@@ -25,6 +25,10 @@ pub(crate) struct Request<'a> {
     /// `X-Amz-Target`.
     pub(crate) target: &'a str,
     pub(crate) body: &'a [u8],
+    /// Tells this call from another one that asks for the same within the same second.
+    pub(crate) invocation: &'a str,
+    /// The first is 1.
+    pub(crate) attempt: u32,
 }
 
 /// The headers that the request is sent with besides `Host`, `Content-Type` and `X-Amz-Target`, lower case.
@@ -33,9 +37,14 @@ pub(crate) fn headers(
     credentials: &Credentials,
     now_seconds: u64,
 ) -> Vec<(&'static str, String)> {
-    let Request { host, region, service, target, body } = request;
-    let named =
-        [("content-type".into(), CONTENT_TYPE.to_owned()), ("x-amz-target".into(), (*target).to_owned())];
+    let Request { host, region, service, target, body, invocation, attempt } = request;
+    let told = [
+        ("amz-sdk-invocation-id", (*invocation).to_owned()),
+        ("amz-sdk-request", format!("attempt={attempt}")),
+    ];
+    let mut named: Vec<(Name, String)> =
+        vec![("content-type".into(), CONTENT_TYPE.to_owned()), ("x-amz-target".into(), (*target).to_owned())];
+    named.extend(told.iter().map(|(name, value)| ((*name).into(), value.clone())));
     let call = Call {
         method: "POST",
         host,
@@ -46,7 +55,9 @@ pub(crate) fn headers(
         region,
         service,
     };
-    call.signed(credentials, now_seconds)
+    let mut headers = call.signed(credentials, now_seconds);
+    headers.extend(told);
+    headers
 }
 
 /// Any request, ready to be signed.
@@ -167,6 +178,8 @@ mod tests {
             service: "ssm",
             target: "AmazonSSM.GetParameters",
             body: br#"{"Names":["a"]}"#,
+            invocation: "0f",
+            attempt: 1,
         };
         let key = credentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None);
         assert_eq!(
@@ -176,10 +189,12 @@ mod tests {
                 (
                     "authorization",
                     "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20240229/eu-west-1/ssm/aws4_request, \
-                 SignedHeaders=content-type;host;x-amz-date;x-amz-target, \
-                 Signature=adb45d460aee6a7cdd8d1f90fed1467ea76729e29f884f0828fb921bda920ad5"
+                 SignedHeaders=amz-sdk-invocation-id;amz-sdk-request;content-type;host;x-amz-date;x-amz-target, \
+                 Signature=368eb2b65704a396d0b37ca16219f8c26a5a858aee054599fd10cd8796707db4"
                         .to_owned()
                 ),
+                ("amz-sdk-invocation-id", "0f".to_owned()),
+                ("amz-sdk-request", "attempt=1".to_owned()),
             ]
         );
         let request = Request {
@@ -188,6 +203,8 @@ mod tests {
             service: "secretsmanager",
             target: "secretsmanager.GetSecretValue",
             body: r#"{"SecretId":"grün"}"#.as_bytes(),
+            invocation: "a7",
+            attempt: 3,
         };
         let key = credentials("ASIAEXAMPLE", "secret", Some("to/ken+=="));
         assert_eq!(headers(&request, &key, 1_795_362_896), [
@@ -195,11 +212,13 @@ mod tests {
             (
                 "authorization",
                 "AWS4-HMAC-SHA256 Credential=ASIAEXAMPLE/20261122/us-east-1/secretsmanager/aws4_request, \
-                 SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, \
-                 Signature=aa8a9fffdcca75c4d32475ad9679c85860af8ddb0d31e6973cce45eff151771c"
+                 SignedHeaders=amz-sdk-invocation-id;amz-sdk-request;content-type;host;x-amz-date;x-amz-security-token;x-amz-target, \
+                 Signature=7548d5451042b5b258961344ef9a95942f13874246b38b75df730cf8702ba5d6"
                     .to_owned()
             ),
             ("x-amz-security-token", "to/ken+==".to_owned()),
+            ("amz-sdk-invocation-id", "a7".to_owned()),
+            ("amz-sdk-request", "attempt=3".to_owned()),
         ]);
     }
 

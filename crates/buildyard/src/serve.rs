@@ -128,7 +128,14 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         codebuild: CodeBuild::of(engine.clone()),
         logs: logs.clone(),
         parameters: Parameters::new(vault.clone(), region, now.clone()),
-        s3: S3::new(objects, keys.clone(), region, &settings.account, vec!["localhost".to_owned()]),
+        s3: S3::new(
+            objects,
+            keys.clone(),
+            region,
+            &settings.account,
+            vec!["localhost".to_owned()],
+            tokens.clone(),
+        ),
         secrets: Secrets::new(vault, region, now.clone()),
     };
     let behind_the_door = server::Settings {

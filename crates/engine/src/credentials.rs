@@ -111,7 +111,7 @@ fn check_token(auth: &AuthType, token: &str, region: &Region, account: &AccountI
             ),
         },
         AuthType::Codeconnections => match arn {
-            Some(arn) if is_connection(&arn) => Ok(()),
+            Some(arn) if is_connection(&arn) && arn.is_in_partition_of(region) => Ok(()),
             _ => Error::invalid("Invalid token: authType CODECONNECTIONS needs the ARN of a connection"),
         },
         _ => Ok(()),

@@ -26,6 +26,7 @@ pub use sharing::Known;
 
 use crate::caller::Caller;
 use crate::engine::Engine;
+use crate::error::Result;
 
 impl Engine {
     fn region(&self) -> &Region {
@@ -67,9 +68,31 @@ impl Engine {
         }
     }
 
-    fn own_arn(&self, caller: &Caller, text: &str) -> Option<Arn> {
-        text.parse().ok().filter(|arn: &Arn| arn.belongs_to(self.region(), &caller.account))
+    /// A build's id, from the id or the ARN. COMPAT: AP-038, AP-078 an ARN of another account or Region is one of a build that
+    /// is not there.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for such an ARN, [`Error::InvalidInput`] for what is no id and no build's ARN.
+    fn build_named(&self, caller: &Caller, text: &str) -> Result<String> {
+        self.build_id(caller, text).ok_or_else(|| match self.arn(text).is_some_and(|arn| names_build(&arn)) {
+            true => builds::no_such_build(text),
+            false => builds::invalid_id(),
+        })
     }
+
+    /// An ARN of this partition. COMPAT: AP-009 in another one it is no ARN at all.
+    fn arn(&self, text: &str) -> Option<Arn> {
+        text.parse().ok().filter(|arn: &Arn| arn.is_in_partition_of(self.region()))
+    }
+
+    fn own_arn(&self, caller: &Caller, text: &str) -> Option<Arn> {
+        self.arn(text).filter(|arn| arn.belongs_to(self.region(), &caller.account))
+    }
+}
+
+/// Whether this is the ARN of a build, wherever it may be.
+fn names_build(arn: &Arn) -> bool {
+    matches!(arn.codebuild_resource(), Some(Resource::Build(id)) if is_build_id(id))
 }
 
 fn is_build_id(text: &str) -> bool {

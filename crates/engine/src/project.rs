@@ -338,6 +338,10 @@ pub(crate) fn role_arn(role: &str, setting: Setting<'_>) -> Result<String> {
     let arn: Option<Arn> = whole.parse().ok();
     match arn {
         // COMPAT: AP-037.
+        Some(arn) if !arn.is_in_partition_of(setting.region) => {
+            let partition = setting.region.partition();
+            Error::invalid(format!("Invalid service role: {role} is not in the partition {partition}"))
+        }
         Some(arn) if is_role(&arn) && arn.account() != setting.account.as_str() => {
             Error::invalid("Invalid service role: Service role account ID does not match caller's account")
         }

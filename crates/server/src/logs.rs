@@ -115,7 +115,8 @@ impl Call {
     }
 
     fn group_arn(&self, group: &str) -> String {
-        format!("arn:aws:logs:{}:{}:log-group:{group}", self.scope.region, self.scope.account)
+        let Scope { account, region } = &self.scope;
+        format!("arn:{}:logs:{region}:{account}:log-group:{group}", api::arn::partition(region))
     }
 
     /// A group's name from what a client may give instead: its ARN, with or without `:*` at the end.

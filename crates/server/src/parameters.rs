@@ -107,7 +107,8 @@ impl Call<'_> {
 
     fn arn(&self, name: &str) -> String {
         let Scope { account, region } = &self.scope;
-        format!("arn:aws:ssm:{region}:{account}:parameter/{}", name.trim_start_matches('/'))
+        let partition = api::arn::partition(region);
+        format!("arn:{partition}:ssm:{region}:{account}:parameter/{}", name.trim_start_matches('/'))
     }
 
     // ---- reading --------------------------------------------------------------------------------------------

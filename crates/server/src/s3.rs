@@ -28,6 +28,7 @@ use store::objects::{Objects, Owner};
 
 use crate::http::{Answer, internal_failure};
 use crate::keys::{Caller, Keys};
+use crate::paging::Tokens;
 use buckets::Buckets;
 use rights::Rights;
 
@@ -43,6 +44,7 @@ pub struct S3 {
     /// Has the buckets that nobody is said to own.
     default_account: Arc<str>,
     domains: Domains,
+    tokens: Tokens,
 }
 
 impl fmt::Debug for S3 {
@@ -54,25 +56,27 @@ impl fmt::Debug for S3 {
 impl S3 {
     /// `domains` are the host names below which a bucket's own name may stand (`<bucket>.<domain>`), without
     /// ports; for every other host the bucket is the first part of the path. `default_account` has the buckets that nobody is said
-    /// to own.
+    /// to own. `tokens` seals the continuation tokens of ListObjectsV2.
     pub fn new(
         objects: Objects,
         keys: Keys,
         region: &str,
         default_account: &str,
         domains: Vec<String>,
+        tokens: Tokens,
     ) -> S3 {
         let (region, default_account) = (region.into(), default_account.into());
-        S3 { objects, keys, region, default_account, domains: Domains(domains) }
+        S3 { objects, keys, region, default_account, domains: Domains(domains), tokens }
     }
 
     /// S3 as this caller has it: with the buckets of the own account and no others.
     fn service(&self, caller: Caller) -> S3Service {
         let unclaimed = *caller.account == *self.default_account;
         let owner = Owner { account: caller.account.clone(), unclaimed };
-        let partition = self.region.parse().map_or("aws", |region: api::Region| region.partition());
+        let partition = api::arn::partition(&self.region);
         let rights = Rights { caller, objects: self.objects.of(owner), partition };
-        let mut builder = S3ServiceBuilder::new(Buckets::new(&self.region, rights.clone()));
+        let mut builder =
+            S3ServiceBuilder::new(Buckets::new(&self.region, rights.clone(), self.tokens.clone()));
         builder.set_auth(Secrets(self.keys.clone()));
         builder.set_access(rights);
         builder.set_host(self.domains.clone());

@@ -168,7 +168,8 @@ fn arn(scope: &Scope, secret: &Secret) -> String {
 
 fn arn_of(scope: &Scope, name: &str, suffix: &str) -> String {
     let Scope { account, region } = scope;
-    format!("arn:aws:secretsmanager:{region}:{account}:secret:{name}-{suffix}")
+    let partition = api::arn::partition(region);
+    format!("arn:{partition}:secretsmanager:{region}:{account}:secret:{name}-{suffix}")
 }
 
 /// Versions that no stage points at are on their way out, and not shown.
@@ -259,4 +260,16 @@ fn error(failed: store::Error) -> ServiceError {
 fn internal(cause: impl fmt::Display) -> ServiceError {
     tracing::error!(%cause, "a Secrets Manager request failed inside the server");
     ServiceError::new("InternalServiceError", "An error occurred on the server side.", 500)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secrets_arn_has_its_regions_partition() {
+        let scope = Scope { account: "123456789012".into(), region: "cn-north-1".into() };
+        let arn = "arn:aws-cn:secretsmanager:cn-north-1:123456789012:secret:a-AbCdEf";
+        assert_eq!(arn_of(&scope, "a", "AbCdEf"), arn);
+    }
 }

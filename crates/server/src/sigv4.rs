@@ -28,6 +28,7 @@ pub(crate) use canonical::{percent_decode, query_pairs};
 use credential::{Authorization, Scope};
 pub use rejection::Rejection;
 pub use replays::Replays;
+pub(crate) use replays::SdkCall;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";

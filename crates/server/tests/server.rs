@@ -121,13 +121,15 @@ impl Server {
         let logs = Logs::new(records.clone(), logs_folder, "us-east-1", clock.clone(), wakes.clone());
         let keys = keys();
         let objects = Objects::open(&folder.path().join("objects")).unwrap();
-        let s3 = S3::new(objects, keys.clone(), "us-east-1", ACCOUNT, vec!["localhost".into()]);
+        let tokens = Tokens::new(&[7; 32]);
+        let s3 =
+            S3::new(objects, keys.clone(), "us-east-1", ACCOUNT, vec!["localhost".into()], tokens.clone());
         let settings = Settings {
             region: "us-east-1".into(),
             skew_seconds: 300,
             keys: keys.clone(),
             clock,
-            tokens: Tokens::new(&[7; 32]),
+            tokens,
             ready: Ready::new(|| async { Ok(()) }),
             roles: Roles::new(&[8; 32], |_, _| None),
             replays: Replays::default(),
@@ -713,6 +715,7 @@ assert before + 359 <= date <= time.time() + 361, (before, date)
     );
 }
 
+// AP-004
 #[test]
 fn a_recorded_change_cannot_be_played_again() {
     let server = Server::start();
@@ -739,13 +742,28 @@ for target in ['StartBuild', 'ListProjects']:
         })
         .collect();
     let (change, reading) = (&requests[0], &requests[1]);
+    let head = "POST / HTTP/1.1\r\n";
+    let told = |header: &str| {
+        let change = String::from_utf8(change.clone()).unwrap();
+        change.replacen(head, &format!("{head}{header}\r\n"), 1).into_bytes()
+    };
+    let (another, retried) = (told("amz-sdk-invocation-id: 1"), told("amz-sdk-request: attempt=2; max=3"));
     assert!(server.raw(change).starts_with("HTTP/1.1 200"));
+    assert!(server.raw(change).contains("InvalidSignatureException"), "the same bytes, at once");
     // So that it is no later, however long this host may be held up.
     server.clock_offset_ms.store(-4_000, Ordering::SeqCst);
-    assert!(server.raw(change).starts_with("HTTP/1.1 200"), "twice within a second is meant");
+    for call in [&another, &retried] {
+        assert!(
+            server.raw(call).starts_with("HTTP/1.1 200"),
+            "another call or attempt within a second is meant"
+        );
+        assert!(server.raw(call).contains("InvalidSignatureException"), "that one again");
+    }
     assert!(server.raw(reading).starts_with("HTTP/1.1 200"));
     server.clock_offset_ms.store(10_000, Ordering::SeqCst);
-    assert!(server.raw(change).contains("InvalidSignatureException"));
+    for late in [change, &another, &told("amz-sdk-invocation-id: 2")] {
+        assert!(server.raw(late).contains("InvalidSignatureException"));
+    }
     assert!(server.raw(reading).starts_with("HTTP/1.1 200"), "reading again changes nothing");
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The server's verifier is written apart from this, by other rules; it is no test of itself.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,6 +12,7 @@ pub(crate) const KEY_ID: &str = "AKIBENCH000000000001";
 pub(crate) const SECRET: &str = "bench/secret+0000000000000000000000000000";
 pub(crate) const CONTENT_TYPE: &str = "application/x-amz-json-1.1";
 const REGION: &str = "us-east-1";
+static INVOCATIONS: AtomicU64 = AtomicU64::new(1);
 
 /// The headers that sign `body` for `service`, where the time is `ahead` seconds later than here; `(name, value)`.
 pub(crate) fn headers(
@@ -19,7 +21,7 @@ pub(crate) fn headers(
     host: &str,
     body: &[u8],
     ahead: i64,
-) -> [(&'static str, String); 3] {
+) -> [(&'static str, String); 4] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let now = now.saturating_add_signed(ahead);
     let time = basic_time(now);
@@ -36,7 +38,13 @@ pub(crate) fn headers(
     let signature = hex(&mac(&key, text.as_bytes()));
     let authorization =
         format!("AWS4-HMAC-SHA256 Credential={KEY_ID}/{scope}, SignedHeaders={names}, Signature={signature}");
-    [("x-amz-date", time), ("x-amz-target", target.to_owned()), ("authorization", authorization)]
+    [
+        ("x-amz-date", time),
+        ("x-amz-target", target.to_owned()),
+        ("authorization", authorization),
+        // As SDKs do: what asks for the same within one second is another call.
+        ("amz-sdk-invocation-id", INVOCATIONS.fetch_add(1, Ordering::Relaxed).to_string()),
+    ]
 }
 
 fn mac(key: &[u8], text: &[u8]) -> Vec<u8> {

@@ -75,7 +75,7 @@ impl Engine {
     /// [`Error::InvalidInput`] for what is no build id, [`Error::NotFound`], [`Error::Unavailable`].
     pub async fn stop_build(&self, caller: &Caller, input: StopBuildInput) -> Result<StopBuildOutput> {
         let given = required(input.id, "id")?;
-        let id = self.build_id(caller, &given).ok_or_else(invalid_id)?;
+        let id = self.build_named(caller, &given)?;
         let stored = self.stored_build(caller, &given, &id).await?;
         if stored.build_complete == Some(true) {
             return Ok(StopBuildOutput { build: Some(stored) });
@@ -186,7 +186,7 @@ impl Engine {
         Ok(ListBuildsForProjectOutput { next_token: page.next, ids: Some(page.items) })
     }
 
-    /// Deletes builds that are over. COMPAT: AP-078 what is deleted is named by ARN.
+    /// Deletes builds that are over. COMPAT: AP-078 builds are named by ARN; one of another account or Region is not there.
     ///
     /// # Errors
     /// [`Error::InvalidInput`] for what is no build id; then nothing is deleted.
@@ -196,18 +196,29 @@ impl Engine {
         input: BatchDeleteBuildsInput,
     ) -> Result<BatchDeleteBuildsOutput> {
         let asked = required(input.ids, "ids")?;
-        let ids = asked.iter().map(|text| self.build_id(caller, text).ok_or_else(invalid_id));
-        let ids = ids.collect::<Result<Vec<_>>>()?;
+        let mut named: Vec<(String, Option<String>)> = Vec::new();
+        for text in asked {
+            let one = match self.build_named(caller, &text) {
+                Ok(id) => (self.build_arn(caller, &id), Some(id)),
+                Err(Error::NotFound(_)) => (text, None),
+                Err(error) => return Err(error),
+            };
+            if !named.contains(&one) {
+                named.push(one);
+            }
+        }
+        let ids: Vec<String> = named.iter().filter_map(|(_, id)| id.clone()).collect();
+        // In the order asked.
+        let mut done = self.shared.records.delete_builds(&self.scope(caller), &ids).await?.into_iter();
         let (mut deleted, mut kept) = (Vec::new(), Vec::new());
-        for (id, deletion) in self.shared.records.delete_builds(&self.scope(caller), &ids).await? {
-            let arn = self.build_arn(caller, &id);
-            let code = match deletion {
-                Deletion::Deleted => {
+        for (arn, id) in named {
+            let code = match id.and_then(|_| done.next()) {
+                Some((_, Deletion::Deleted)) => {
                     deleted.push(arn);
                     continue;
                 }
-                Deletion::InProgress => "BUILD_IN_PROGRESS",
-                Deletion::Unknown => "BUILD_NOT_FOUND",
+                Some((_, Deletion::InProgress)) => "BUILD_IN_PROGRESS",
+                Some((_, Deletion::Unknown)) | None => "BUILD_NOT_FOUND",
             };
             kept.push(BuildNotDeleted { id: Some(arn), status_code: Some(code.to_string()) });
         }

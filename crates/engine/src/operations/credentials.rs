@@ -56,7 +56,7 @@ impl Engine {
         input: DeleteSourceCredentialsInput,
     ) -> Result<DeleteSourceCredentialsOutput> {
         let arn = required(input.arn, "arn")?;
-        let parsed: Option<api::Arn> = arn.parse().ok();
+        let parsed = self.arn(&arn);
         let Some(Resource::Token(server)) = parsed.as_ref().and_then(api::Arn::codebuild_resource) else {
             return Error::invalid(format!("Invalid arn {arn}: it is not the ARN of source credentials"));
         };
@@ -66,6 +66,8 @@ impl Engine {
         if !is_own || !vault.delete_source_credential(&scope, &server).await? {
             return Err(Error::NotFound(format!("The source credentials {arn} do not exist")));
         }
+        // As it was when they were imported, however it is written here.
+        let arn = credentials::arn(&server, self.region(), &caller.account);
         Ok(DeleteSourceCredentialsOutput { arn: Some(arn) })
     }
 }

@@ -186,6 +186,12 @@ impl Engine {
     }
 
     pub(super) fn no_such_project(&self, caller: &Caller, text: &str) -> Error {
+        let partition = self.region().partition();
+        if text.parse().is_ok_and(|arn: api::Arn| arn.partition() != partition) {
+            return Error::InvalidInput(format!(
+                "Invalid project ARN {text}: the partition here is {partition}"
+            ));
+        }
         let arn = if text.starts_with("arn:") { text.to_string() } else { self.project_arn(caller, text) };
         Error::NotFound(format!("The provided project {arn} does not exist"))
     }

@@ -77,11 +77,10 @@ impl Engine {
     ) -> Result<DeleteReportGroupOutput> {
         self.expire_reports().await?;
         let arn = required(input.arn, "arn")?;
-        let Ok(name) = self.own_group_name(caller, &arn) else {
-            return match group_name(&arn) {
-                Some(_) => Ok(DeleteReportGroupOutput::default()),
-                None => Err(invalid_arn(&arn, "report group")),
-            };
+        let name = match self.own_group_name(caller, &arn) {
+            Ok(name) => name,
+            Err(Error::NotFound(_)) => return Ok(DeleteReportGroupOutput::default()),
+            Err(error) => return Err(error),
         };
         let reports = input.delete_reports == Some(true);
         match self.shared.records.delete_report_group(&self.scope(caller), &name, reports).await? {
@@ -196,7 +195,7 @@ impl Engine {
         match own.as_deref().and_then(group_name) {
             Some(name) => Ok(name),
             // It may be somebody else's, which is not there for the caller.
-            None if group_name(arn).is_some() => Err(no_such_group(arn)),
+            None if self.arn(arn).is_some() && group_name(arn).is_some() => Err(no_such_group(arn)),
             None => Err(invalid_arn(arn, "report group")),
         }
     }

@@ -81,7 +81,7 @@ impl Engine {
         input: DeleteReportInput,
     ) -> Result<DeleteReportOutput> {
         let arn = required(input.arn, "arn")?;
-        let id = report_id(&arn).ok_or_else(|| invalid_arn(&arn, "report"))?;
+        let id = self.arn(&arn).and_then(|_| report_id(&arn)).ok_or_else(|| invalid_arn(&arn, "report"))?;
         if self.own_arn(caller, &arn).is_some() {
             self.shared.records.delete_report(&self.scope(caller), &id).await?;
         }

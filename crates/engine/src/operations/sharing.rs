@@ -302,10 +302,8 @@ impl Engine {
         operation: codebuild::Operation,
         of: Shareable,
     ) -> Result<Option<(Scope, String)>> {
-        let Some(parsed) = arn.parse::<Arn>().ok().filter(|arn| arn.region() == self.region().as_str())
-        else {
-            return Ok(None);
-        };
+        let here = |arn: &Arn| arn.region() == self.region().as_str();
+        let Some(parsed) = self.arn(arn).filter(here) else { return Ok(None) };
         let owner = |id: &str| id.split(':').next().unwrap_or_default().to_owned();
         let name = match (parsed.codebuild_resource(), of) {
             (Some(Resource::Project(id) | Resource::Build(id)), Shareable::Projects) => owner(id),
@@ -325,7 +323,7 @@ impl Engine {
 
     /// The end of an ARN of what can have a policy. COMPAT: AP-113 projects and report groups.
     fn shareable(&self, caller: &Caller, arn: &str) -> Result<String> {
-        let parsed: Option<Arn> = arn.parse().ok();
+        let parsed = self.arn(arn);
         match parsed.as_ref().and_then(Arn::codebuild_resource) {
             Some(Resource::Project(_) | Resource::ReportGroup(_)) => {}
             _ => {

@@ -44,7 +44,7 @@ impl Engine {
     /// As [`Engine::start_build`]; [`Error::NotFound`] for the build or its project.
     pub async fn retry_build(&self, caller: &Caller, mut input: RetryBuildInput) -> Result<RetryBuildOutput> {
         let given = required(input.id.take(), "id")?;
-        let id = self.build_id(caller, &given).ok_or_else(super::builds::invalid_id)?;
+        let id = self.build_named(caller, &given)?;
         let token = input.idempotency_token.take();
         input.id = Some(id.clone());
         let token = self.token(token, "RetryBuild", &input)?;

@@ -27,7 +27,7 @@ impl Engine {
     ) -> Result<UpdateProjectVisibilityOutput> {
         let arn = required(input.project_arn.clone(), "projectArn")?;
         let visibility = required(input.project_visibility.clone(), "projectVisibility")?;
-        let parsed: Option<api::Arn> = arn.parse().ok();
+        let parsed = self.arn(&arn);
         let Some(Resource::Project(_)) = parsed.as_ref().and_then(api::Arn::codebuild_resource) else {
             return Error::invalid(format!("Invalid projectArn {arn}: it is not the ARN of a project"));
         };

@@ -113,6 +113,110 @@ async fn only_builds_that_are_over_are_deleted() {
     assert_eq!((found.builds.len(), found.builds_not_found), (1, vec![done]));
 }
 
+/// One bad name spoils no batch, and tells nothing about what another account or Region has.
+// AP-005, AP-038, AP-078
+#[tokio::test]
+async fn an_arn_of_elsewhere_is_answered_as_what_is_not_there() {
+    let tester = Tester::new().await;
+    let done = tester.start().await;
+    let arn = tester.done(&done).await.arn.unwrap();
+    let elsewhere = [arn.replace("eu-west-1", "us-east-1"), arn.replace("123456789012", "999999999999")];
+    let unknown = arn.replace("demo:", "gone:");
+    for id in elsewhere.iter().chain([&unknown]) {
+        let missing = format!("Build {id} does not exist");
+        let stopped = tester.engine.stop_build(&tester.caller, StopBuildInput { id: Some(id.clone()) }).await;
+        assert!(matches!(stopped, Err(Error::NotFound(message)) if message == missing), "{id}");
+        let input = RetryBuildInput { id: Some(id.clone()), ..RetryBuildInput::default() };
+        let retried = tester.engine.retry_build(&tester.caller, input).await;
+        assert!(matches!(retried, Err(Error::NotFound(message)) if message == missing), "{id}");
+    }
+    let asked = vec![elsewhere[0].clone(), done.clone(), unknown.clone(), elsewhere[1].clone(), arn.clone()];
+    let missing = vec![elsewhere[0].clone(), unknown, elsewhere[1].clone()];
+    let input = BatchGetBuildsInput { ids: Some(asked.clone()) };
+    let found = tester.engine.batch_get_builds(&tester.caller, input).await.unwrap();
+    assert_eq!((found.builds.len(), &found.builds_not_found), (1, &missing));
+    let delete = |ids| tester.engine.batch_delete_builds(&tester.caller, BatchDeleteBuildsInput { ids });
+    let project = arn.replace(":build/", ":project/");
+    let partitions = ["foo", "aws-cn"].map(|other| arn.replace("arn:aws:", &format!("arn:{other}:")));
+    for nonsense in
+        ["nonsense".to_owned(), project, arn.replace(":codebuild:", ":ec2:")].into_iter().chain(partitions)
+    {
+        let stopped =
+            tester.engine.stop_build(&tester.caller, StopBuildInput { id: Some(nonsense.clone()) }).await;
+        assert!(matches!(stopped, Err(Error::InvalidInput(_))), "{stopped:?}");
+        let refused = delete(Some(vec![nonsense, done.clone()])).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+    }
+    let answer = delete(Some(asked)).await.unwrap();
+    assert_eq!(answer.builds_deleted.unwrap(), [arn]);
+    let kept = answer.builds_not_deleted.unwrap().into_iter();
+    let kept: Vec<_> = kept.map(|one| (one.id.unwrap(), one.status_code.unwrap())).collect();
+    let not_found = |arn: String| (arn, "BUILD_NOT_FOUND".to_owned());
+    assert_eq!(kept, missing.into_iter().map(not_found).collect::<Vec<_>>());
+}
+
+// AP-009
+#[tokio::test]
+async fn an_arn_of_another_partition_names_nothing_here() {
+    let tester = Tester::new().await;
+    let (engine, caller) = (&tester.engine, &tester.caller);
+    for partition in ["foo", "aws-cn", "aws-us-gov"] {
+        let arn = format!("arn:{partition}:codebuild:eu-west-1:123456789012:project/demo");
+        let input = BatchGetProjectsInput { names: Some(vec![arn.clone()]) };
+        let found = engine.batch_get_projects(caller, input).await.unwrap();
+        assert_eq!(found.projects_not_found.unwrap().concat(), arn);
+        let expected = format!("Invalid project ARN {arn}: the partition here is aws");
+        let input = StartBuildInput { project_name: Some(arn.clone()), ..StartBuildInput::default() };
+        let refused = engine.start_build(caller, input).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(message)) if message == expected));
+        let input = UpdateProjectInput { name: Some(arn.clone()), ..UpdateProjectInput::default() };
+        let refused = engine.update_project(caller, input).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+        let report = arn.replace("project/demo", "report/unit:0f1e");
+        let refused = engine.delete_report(caller, DeleteReportInput { arn: Some(report) }).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+        let group = arn.replace("project/demo", "report-group/unit");
+        let input = DeleteReportGroupInput { arn: Some(group), ..DeleteReportGroupInput::default() };
+        let refused = engine.delete_report_group(caller, input).await;
+        assert!(matches!(refused, Err(Error::InvalidInput(_))), "{refused:?}");
+        let role = Some(format!("arn:{partition}:iam::123456789012:role/builder"));
+        let input = UpdateProjectInput {
+            name: Some("demo".to_owned()),
+            service_role: role,
+            ..UpdateProjectInput::default()
+        };
+        let Err(Error::InvalidInput(message)) = engine.update_project(caller, input).await else {
+            panic!("{partition} accepted");
+        };
+        assert!(message.ends_with("is not in the partition aws"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_of_projects_or_reports_names_what_is_elsewhere_among_what_is_missing() {
+    let tester = Tester::new().await;
+    let arn =
+        |region: &str, account: &str, name: &str| format!("arn:aws:codebuild:{region}:{account}:{name}");
+    let asked = |name: &str| {
+        let here = arn("eu-west-1", "123456789012", name);
+        vec![here.replace("eu-west-1", "us-east-1"), here.replace("1234", "9999"), here]
+    };
+    let (engine, caller) = (&tester.engine, &tester.caller);
+    let mut names = asked("project/demo");
+    let input = BatchGetProjectsInput { names: Some(names.clone()) };
+    let found = engine.batch_get_projects(caller, input).await.unwrap();
+    names.pop();
+    assert_eq!((found.projects.unwrap().len(), found.projects_not_found.unwrap()), (1, names));
+    let groups = asked("report-group/unit");
+    let input = BatchGetReportGroupsInput { report_group_arns: Some(groups.clone()) };
+    let found = engine.batch_get_report_groups(caller, input).await.unwrap();
+    assert_eq!(found.report_groups_not_found.unwrap(), groups);
+    let reports = asked("report/unit:0f1e");
+    let input = BatchGetReportsInput { report_arns: Some(reports.clone()) };
+    let found = engine.batch_get_reports(caller, input).await.unwrap();
+    assert_eq!(found.reports_not_found.unwrap(), reports);
+}
+
 #[tokio::test]
 async fn another_account_sees_and_stops_nothing() {
     let tester = Tester::new().await;

@@ -32,7 +32,7 @@ use crate::roles::Roles;
 use crate::s3::S3;
 use crate::secrets::Secrets;
 use crate::sigv2;
-use crate::sigv4::{self, Payload, Rejection, Replays, Rules, Verified, percent_decode};
+use crate::sigv4::{self, Payload, Rejection, Replays, Rules, SdkCall, Verified, percent_decode};
 use crate::time::{self, Clock};
 
 /// Longest body of a CodeBuild or STS call.
@@ -219,7 +219,7 @@ impl Endpoint {
         let bytes = body::read(body, call.body_max_bytes()).await?;
         let verified = self.verify(parts, Payload::Body(&bytes), call.service()).map_err(|why| why.json())?;
         entry.caller = Some(verified.caller.arn.clone());
-        if call.changes_something() && !self.admit(&verified) {
+        if call.changes_something() && !self.admit(&verified, parts) {
             return Err(Rejection::Replayed.json());
         }
         let Operation { input, output, .. } = call.operation().ok_or_else(|| call.not_there())?;
@@ -299,9 +299,9 @@ impl Endpoint {
         self.services.codebuild.call(operation, caller, request).await
     }
 
-    fn admit(&self, verified: &Verified) -> bool {
-        let until = verified.signed_at + self.settings.skew_seconds;
-        self.settings.replays.admit(&verified.signature, self.now_seconds(), until)
+    fn admit(&self, verified: &Verified, parts: &Parts) -> bool {
+        let (call, until) = (SdkCall::of(&parts.headers), verified.signed_at + self.settings.skew_seconds);
+        self.settings.replays.admit(&verified.signature, call, self.now_seconds(), until)
     }
 
     async fn query(&self, parts: &Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {

@@ -359,7 +359,11 @@ mod tests {
         for (kind, named, expect) in [
             (Kind::Project, "demo", demo),
             (Kind::Project, demo, demo),
-            (Kind::Project, "arn:aws-cn:codebuild:eu-west-1:111122223333:project/demo", demo),
+            (
+                Kind::Project,
+                "arn:aws-cn:codebuild:eu-west-1:111122223333:project/demo",
+                "arn:aws-cn:codebuild:eu-west-1:111122223333:project/demo",
+            ),
             (Kind::OfProject, "demo:0f1e", demo),
             (Kind::OfProject, "demo", demo),
             (Kind::OfProject, "arn:aws:codebuild:eu-west-1:111122223333:build/demo:0f1e", demo),

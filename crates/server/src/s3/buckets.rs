@@ -2,6 +2,7 @@
 
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use serde_json::json;
 use store::objects::{ObjectInfo, Objects, VersionInfo, Versioning};
 
 use super::conditions::{self, Conditions};
@@ -9,6 +10,7 @@ use super::incoming::{Promise, blocking, receive};
 use super::rights::Rights;
 use super::shapes::{self, metadata_of};
 use super::{RESERVED_BUCKETS, outgoing};
+use crate::paging::Tokens;
 
 /// Most entries of one page of a listing.
 const PAGE_MAX: usize = 1_000;
@@ -24,13 +26,14 @@ pub(super) struct Buckets {
     region: String,
     account: String,
     rights: Rights,
+    tokens: Tokens,
 }
 
 impl Buckets {
     /// The buckets that the caller's account has.
-    pub(super) fn new(region: &str, rights: Rights) -> Buckets {
+    pub(super) fn new(region: &str, rights: Rights, tokens: Tokens) -> Buckets {
         let (objects, account) = (rights.objects.clone(), rights.caller.account.clone());
-        Buckets { objects, region: region.to_owned(), account, rights }
+        Buckets { objects, region: region.to_owned(), account, rights, tokens }
     }
 
     /// Runs a call to the store where it may block.
@@ -338,8 +341,11 @@ impl S3 for Buckets {
     ) -> S3Result<S3Response<ListObjectsV2Output>> {
         let input = request.input;
         let url_encoded = is_url(input.encoding_type.as_ref());
+        // COMPAT: a token goes on in its own list, whatever the size of its pages.
+        let list = json!([self.account, "s3", "ListObjectsV2", input.bucket, input.prefix, input.delimiter]);
+        let list = list.to_string().into_bytes();
         let after = match &input.continuation_token {
-            Some(token) => Some(shapes::parse_token(token)?),
+            Some(token) => Some(self.tokens.open(&list, token, 0).ok_or_else(shapes::wrong_token)?),
             None => input.start_after.clone().filter(|key| !key.is_empty()),
         };
         let page = Page {
@@ -358,7 +364,7 @@ impl S3 for Buckets {
             key_count: Some((listed.contents.len() + listed.common_prefixes.len()) as i32),
             continuation_token: input.continuation_token,
             is_truncated: Some(listed.next.is_some()),
-            next_continuation_token: listed.next.as_deref().map(shapes::token),
+            next_continuation_token: listed.next.as_deref().map(|next| self.tokens.seal(&list, next, 0)),
             contents: Some(listed.contents),
             common_prefixes: Some(listed.common_prefixes),
             delimiter: input.delimiter.map(echo),

@@ -1,21 +1,30 @@
 //! Signatures already used for a change, remembered for as long as they would still be accepted.
 //!
-//! SDKs sign with whole seconds and leave their invocation id unsigned: two identical requests made within one
-//! second carry one signature, and both are meant. So a repetition is taken at its word for a few seconds after
-//! the signature was first seen and refused from then on; what is caught is a request recorded and played again.
+//! SDKs sign with whole seconds, and some leave their invocation id unsigned: two identical calls made within one
+//! second carry one signature, and both are meant. So a use is known by its signature and by the two headers in which
+//! SDKs number their calls and attempts. The same three again are a request that was recorded, and refused at once;
+//! the same signature of another call is taken at its word for a few seconds after it was first seen, and refused from
+//! then on.
 //!
-//! Kept in a file as well, so that the next server knows them: a line is written before its request is done.
+//! Kept in a file as well, so that the next server knows them: a line is written before its request is done. Which
+//! calls a signature came with is not kept: the next server refuses them all.
 //! It is not forced to the disk, since a host does not crash and start again while a recorded request waits to be played.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// How long after its first use a signature may be seen again, seconds.
+use hyper::HeaderMap;
+use sha2::{Digest, Sha256};
+
+/// How long after its first use a signature may be seen again, of another call, seconds.
 const GRACE_SECONDS: i64 = 5;
+
+/// Most calls of one signature; those beyond are refused.
+const CALLS_MAX: usize = 4_096;
 
 /// How much longer than it is accepted a signature is remembered, seconds: a clock that jumps ahead and is set right
 /// again makes old signatures good once more.
@@ -35,9 +44,58 @@ pub struct Replays {
 
 #[derive(Debug, Default)]
 struct Seen {
-    first_used: HashMap<String, i64>,
+    used: HashMap<String, Use>,
     by_age: VecDeque<(i64, String)>,
+    /// Signatures whose calls are known still, in the order of their first use.
+    open: VecDeque<(i64, String)>,
     kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Use {
+    /// Seconds since 1970.
+    first: i64,
+    /// Empty as soon as no other is accepted.
+    calls: HashSet<SdkCall>,
+}
+
+/// What an SDK says of a call and of its attempts, hashed: the headers `amz-sdk-invocation-id` and `amz-sdk-request`
+/// as they were sent, or that they were not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SdkCall([u8; 16]);
+
+impl SdkCall {
+    pub fn of(headers: &HeaderMap) -> SdkCall {
+        let mut hash = Sha256::new();
+        for name in ["amz-sdk-invocation-id", "amz-sdk-request"] {
+            let values = headers.get_all(name);
+            hash.update((values.iter().count() as u64).to_be_bytes());
+            for value in values {
+                hash.update((value.len() as u64).to_be_bytes());
+                hash.update(value);
+            }
+        }
+        let hash: [u8; 32] = hash.finalize().into();
+        SdkCall(hash[..16].try_into().expect("SHA-256 is longer"))
+    }
+}
+
+impl Use {
+    /// Known from its first use on, but not in which calls: no other is accepted.
+    fn closed(first: i64) -> Use {
+        Use { first, calls: HashSet::new() }
+    }
+
+    /// Whether this is another call, soon enough.
+    fn again(&mut self, call: SdkCall, now: i64) -> bool {
+        let open = is_soon(self.first, now) && !self.calls.is_empty() && self.calls.len() < CALLS_MAX;
+        open && self.calls.insert(call)
+    }
+}
+
+/// Either way: a clock that is set back must not make a recorded request fresh again.
+fn is_soon(first: i64, now: i64) -> bool {
+    (now - first).abs() <= GRACE_SECONDS
 }
 
 /// The file: a line for each signature, with the times until it is accepted and when it was first used.
@@ -62,8 +120,8 @@ impl Replays {
         let mut seen = Seen::default();
         // A line that was cut off was of a request that was not done.
         for (until, first, signature) in text.lines().filter_map(parse) {
-            if !seen.first_used.contains_key(signature) {
-                seen.remember(signature, first, until);
+            if !seen.used.contains_key(signature) {
+                seen.remember(signature, Use::closed(first), until);
             }
         }
         seen.forget_before(now);
@@ -71,16 +129,15 @@ impl Replays {
         Ok(Replays { seen: Mutex::new(seen) })
     }
 
-    /// Whether a changing request with this signature may go on at `now`; remembers it until `until`
+    /// Whether a changing request with this signature, of this call, may go on at `now`; remembers it until `until`
     /// (both seconds since 1970).
-    pub fn admit(&self, signature: &str, now: i64, until: i64) -> bool {
+    pub fn admit(&self, signature: &str, call: SdkCall, now: i64, until: i64) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_before(now);
-        match seen.first_used.get(signature) {
-            // Either way: a clock that is set back must not make a recorded request fresh again.
-            Some(first) => (now - first).abs() <= GRACE_SECONDS,
+        match seen.used.get_mut(signature) {
+            Some(used) => used.again(call, now),
             None => {
-                seen.remember(signature, now, until);
+                seen.open(signature, call, now, until);
                 if let Err(error) = seen.write(signature, now, until) {
                     tracing::error!(%error, "a signature could not be kept: only this server refuses it again");
                 }
@@ -96,14 +153,24 @@ impl Seen {
             || self.by_age.front().is_some_and(|(until, _)| until + CLOCK_JUMP_SECONDS < now)
         {
             match self.by_age.pop_front() {
-                Some((_, signature)) => self.first_used.remove(&signature),
-                None => return,
+                Some((_, signature)) => self.used.remove(&signature),
+                None => break,
             };
+        }
+        while let Some((_, signature)) = self.open.pop_front_if(|(first, _)| !is_soon(*first, now)) {
+            if let Some(used) = self.used.get_mut(&signature) {
+                used.calls = HashSet::new();
+            }
         }
     }
 
-    fn remember(&mut self, signature: &str, now: i64, until: i64) {
-        self.first_used.insert(signature.to_owned(), now);
+    fn open(&mut self, signature: &str, call: SdkCall, now: i64, until: i64) {
+        self.remember(signature, Use { first: now, calls: HashSet::from([call]) }, until);
+        self.open.push_back((now, signature.to_owned()));
+    }
+
+    fn remember(&mut self, signature: &str, used: Use, until: i64) {
+        self.used.insert(signature.to_owned(), used);
         self.by_age.push_back((until, signature.to_owned()));
     }
 
@@ -122,7 +189,7 @@ impl Seen {
     /// The file with what is remembered, and nothing else.
     fn write_all(&self, path: &Path) -> io::Result<Kept> {
         let lines = self.by_age.iter().map(|(until, signature)| {
-            let first = self.first_used.get(signature).copied().unwrap_or(*until);
+            let first = self.used.get(signature).map_or(*until, |used| used.first);
             line(*until, first, signature)
         });
         let text: String = lines.collect();
@@ -150,6 +217,19 @@ fn parse(line: &str) -> Option<(i64, i64, &str)> {
 mod tests {
     use super::*;
 
+    fn call(id: &str) -> SdkCall {
+        let mut headers = HeaderMap::new();
+        headers.insert("amz-sdk-invocation-id", id.parse().unwrap());
+        SdkCall::of(&headers)
+    }
+
+    /// Admits what carries no headers of an SDK.
+    impl Replays {
+        fn plain(&self, signature: &str, now: i64, until: i64) -> bool {
+            self.admit(signature, SdkCall::of(&HeaderMap::new()), now, until)
+        }
+    }
+
     // AP-004
     #[test]
     fn the_next_server_knows_what_was_used_and_forgets_what_is_old() {
@@ -157,54 +237,109 @@ mod tests {
         let path = folder.path().join("replays");
         let (new, old) = ("a".repeat(64), "b".repeat(64));
         let first = Replays::kept(&path, 100).unwrap();
-        assert!(first.admit(&old, 100, 400));
-        assert!(first.admit(&new, 100_000, 100_300));
+        assert!(first.plain(&old, 100, 400));
+        assert!(first.plain(&new, 100_000, 100_300));
         drop(first);
         // As after a kill in the middle of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"100300 100000 cccc").unwrap();
         let second = Replays::kept(&path, 100_010).unwrap();
-        assert!(!second.admit(&new, 100_010, 100_300));
-        assert!(!second.admit(&new, 100_100, 100_300));
+        assert!(!second.plain(&new, 100_010, 100_300));
+        assert!(!second.plain(&new, 100_100, 100_300));
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("100300 100000 {new}\n"));
-        assert!(second.admit(&old, 100_010, 100_310));
-        assert!(!Replays::kept(&path, 100_050).unwrap().admit(&old, 100_050, 100_310));
+        assert!(second.plain(&old, 100_010, 100_310));
+        assert!(!Replays::kept(&path, 100_050).unwrap().plain(&old, 100_050, 100_310));
+    }
+
+    // AP-004
+    #[test]
+    fn the_same_bytes_again_are_refused_at_once() {
+        let replays = Replays::default();
+        assert!(replays.plain("a", 100, 400));
+        assert!(!replays.plain("a", 100, 400), "without headers of an SDK");
+        assert!(replays.admit("b", call("1"), 100, 400));
+        assert!(!replays.admit("b", call("1"), 100, 400));
+        assert!(!replays.admit("b", call("1"), 400, 400));
+    }
+
+    // AP-004
+    #[test]
+    fn two_calls_or_attempts_in_one_second_are_meant_and_only_then() {
+        let replays = Replays::default();
+        assert!(replays.admit("a", call("1"), 100, 400));
+        assert!(replays.admit("a", call("2"), 105, 400));
+        assert!(replays.plain("a", 105, 400));
+        assert!(!replays.admit("a", call("2"), 105, 400));
+        assert!(!replays.admit("a", call("3"), 106, 400));
+        assert!(!replays.admit("a", call("4"), 105, 400), "the clock is set back");
     }
 
     #[test]
-    fn the_same_request_twice_within_a_second_is_meant() {
-        let replays = Replays::default();
-        assert!(replays.admit("a", 100, 400));
-        assert!(replays.admit("a", 100, 400));
-        assert!(replays.admit("b", 101, 400));
+    fn a_call_is_known_by_both_headers_as_they_were_sent() {
+        let of = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            SdkCall::of(&headers)
+        };
+        let (id, request) = ("amz-sdk-invocation-id", "amz-sdk-request");
+        let calls = [
+            of(&[]),
+            of(&[(id, "")]),
+            of(&[(request, "")]),
+            of(&[(id, "ab")]),
+            of(&[(id, "a"), (id, "b")]),
+            of(&[(id, "ab"), (request, "attempt=1")]),
+            of(&[(id, "ab"), (request, "attempt=2")]),
+        ];
+        assert_eq!(HashSet::from(calls).len(), calls.len());
+        assert_eq!(of(&[(request, "r"), (id, "i"), ("x-other", "1")]), of(&[(id, "i"), (request, "r")]));
     }
 
     #[test]
-    fn a_recorded_request_played_later_is_refused() {
+    fn calls_of_one_signature_are_bounded_and_forgotten_when_none_is_accepted_any_more() {
         let replays = Replays::default();
-        assert!(replays.admit("a", 100, 400));
-        assert!(!replays.admit("a", 106, 400));
-        assert!(!replays.admit("a", 400, 400));
+        for n in 0..CALLS_MAX {
+            assert!(replays.admit("a", call(&n.to_string()), 100, 400));
+        }
+        assert!(!replays.admit("a", call("one more"), 100, 400));
+        assert!(replays.plain("b", 106, 400));
+        let seen = replays.seen.lock().unwrap();
+        assert_eq!((seen.used["a"].calls.len(), seen.open.len()), (0, 1));
+    }
+
+    // AP-004
+    #[test]
+    fn the_next_server_refuses_every_call_of_a_signature_it_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replays");
+        let signature = "a".repeat(64);
+        assert!(Replays::kept(&path, 100).unwrap().admit(&signature, call("1"), 100, 400));
+        let next = Replays::kept(&path, 101).unwrap();
+        assert!(!next.admit(&signature, call("1"), 101, 400));
+        assert!(!next.admit(&signature, call("2"), 101, 400));
     }
 
     #[test]
     fn a_clock_that_jumps_does_not_make_a_recorded_request_fresh() {
         let replays = Replays::default();
-        assert!(replays.admit("a", 100, 400));
-        assert!(replays.admit("b", 40_000, 40_300));
-        assert!(!replays.admit("a", 120, 400), "ahead and back again");
-        assert!(replays.admit("c", 200, 500));
-        assert!(!replays.admit("c", 150, 500), "back");
-        assert!(replays.admit("c", 199, 500), "set by a second");
+        assert!(replays.plain("a", 100, 400));
+        assert!(replays.plain("b", 40_000, 40_300));
+        assert!(!replays.plain("a", 120, 400), "ahead and back again");
+        assert!(replays.plain("c", 200, 500));
+        assert!(!replays.plain("c", 150, 500), "back");
+        assert!(replays.admit("d", call("1"), 200, 500));
+        assert!(replays.admit("d", call("2"), 199, 500), "set by a second");
     }
 
     #[test]
     fn memory_is_bounded() {
         let replays = Replays::default();
         for n in 0..CAPACITY + 10 {
-            assert!(replays.admit(&n.to_string(), 100, 400));
+            assert!(replays.plain(&n.to_string(), 100, 400));
         }
         assert!(replays.seen.lock().unwrap().by_age.len() <= CAPACITY);
-        assert!(replays.admit("fresh", 100_000, 100_300));
-        assert_eq!(replays.seen.lock().unwrap().first_used.len(), 1);
+        assert!(replays.plain("fresh", 100_000, 100_300));
+        assert_eq!(replays.seen.lock().unwrap().used.len(), 1);
     }
 }
