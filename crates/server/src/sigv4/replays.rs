@@ -67,7 +67,8 @@ impl Replays {
             }
         }
         seen.forget_before(now);
-        seen.kept = Some(seen.write_all(path)?);
+        // A disk that is full has no room for another file; the one that is there is good still.
+        seen.kept = Some(seen.write_all(path).or_else(|_| Kept::open(path, &text))?);
         Ok(Replays { seen: Mutex::new(seen) })
     }
 
@@ -87,6 +88,14 @@ impl Replays {
                 true
             }
         }
+    }
+}
+
+impl Kept {
+    /// The file as it is, whose text is known.
+    fn open(path: &Path, text: &str) -> io::Result<Kept> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        Ok(Kept { path: path.to_owned(), file, lines: text.lines().count() })
     }
 }
 
