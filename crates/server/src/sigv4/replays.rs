@@ -46,6 +46,8 @@ struct Kept {
     path: PathBuf,
     file: File,
     lines: usize,
+    /// The last line may have been cut off.
+    is_torn: bool,
 }
 
 impl Replays {
@@ -74,18 +76,19 @@ impl Replays {
 
     /// Whether a changing request with this signature may go on at `now`; remembers it until `until`
     /// (both seconds since 1970).
-    pub fn admit(&self, signature: &str, now: i64, until: i64) -> bool {
+    ///
+    /// # Errors
+    /// It cannot be kept, and so must not go on: the next server would let it through again. It is as if it had not come.
+    pub fn admit(&self, signature: &str, now: i64, until: i64) -> io::Result<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_before(now);
         match seen.first_used.get(signature) {
             // Either way: a clock that is set back must not make a recorded request fresh again.
-            Some(first) => (now - first).abs() <= GRACE_SECONDS,
+            Some(first) => Ok((now - first).abs() <= GRACE_SECONDS),
             None => {
+                seen.write(signature, now, until)?;
                 seen.remember(signature, now, until);
-                if let Err(error) = seen.write(signature, now, until) {
-                    tracing::error!(%error, "a signature could not be kept: only this server refuses it again");
-                }
-                true
+                Ok(true)
             }
         }
     }
@@ -95,7 +98,18 @@ impl Kept {
     /// The file as it is, whose text is known.
     fn open(path: &Path, text: &str) -> io::Result<Kept> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-        Ok(Kept { path: path.to_owned(), file, lines: text.lines().count() })
+        let is_torn = !text.is_empty() && !text.ends_with('\n');
+        Ok(Kept { path: path.to_owned(), file, lines: text.lines().count(), is_torn })
+    }
+
+    /// Adds a line, or at most the beginning of one, which the next one does not go on with.
+    fn add(&mut self, line: &str) -> io::Result<()> {
+        let end = if self.is_torn { "\n" } else { "" };
+        self.is_torn = true;
+        self.file.write_all(format!("{end}{line}").as_bytes())?;
+        self.is_torn = false;
+        self.lines += 1;
+        Ok(())
     }
 }
 
@@ -116,16 +130,14 @@ impl Seen {
         self.by_age.push_back((until, signature.to_owned()));
     }
 
-    /// Adds the line of a signature that is remembered now.
+    /// Adds the line of a signature that is to be remembered.
     fn write(&mut self, signature: &str, now: i64, until: i64) -> io::Result<()> {
-        let Some(kept) = &mut self.kept else { return Ok(()) };
-        if kept.lines >= LINES_MAX {
-            let path = kept.path.clone();
-            self.kept = Some(self.write_all(&path)?);
-            return Ok(());
+        if let Some(kept) = &self.kept
+            && kept.lines >= LINES_MAX
+        {
+            self.kept = Some(self.write_all(&kept.path)?);
         }
-        kept.lines += 1;
-        kept.file.write_all(line(until, now, signature).as_bytes())
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.add(&line(until, now, signature)))
     }
 
     /// The file with what is remembered, and nothing else.
@@ -140,7 +152,7 @@ impl Seen {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&temporary, path)?;
-        Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len() })
+        Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len(), is_torn: false })
     }
 }
 
@@ -166,54 +178,80 @@ mod tests {
         let path = folder.path().join("replays");
         let (new, old) = ("a".repeat(64), "b".repeat(64));
         let first = Replays::kept(&path, 100).unwrap();
-        assert!(first.admit(&old, 100, 400));
-        assert!(first.admit(&new, 100_000, 100_300));
+        assert!(first.admit(&old, 100, 400).unwrap());
+        assert!(first.admit(&new, 100_000, 100_300).unwrap());
         drop(first);
         // As after a kill in the middle of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"100300 100000 cccc").unwrap();
         let second = Replays::kept(&path, 100_010).unwrap();
-        assert!(!second.admit(&new, 100_010, 100_300));
-        assert!(!second.admit(&new, 100_100, 100_300));
+        assert!(!second.admit(&new, 100_010, 100_300).unwrap());
+        assert!(!second.admit(&new, 100_100, 100_300).unwrap());
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("100300 100000 {new}\n"));
-        assert!(second.admit(&old, 100_010, 100_310));
-        assert!(!Replays::kept(&path, 100_050).unwrap().admit(&old, 100_050, 100_310));
+        assert!(second.admit(&old, 100_010, 100_310).unwrap());
+        assert!(!Replays::kept(&path, 100_050).unwrap().admit(&old, 100_050, 100_310).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_not_admitted_and_may_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replays");
+        let (first, second) = ("a".repeat(64), "b".repeat(64));
+        let replays = Replays::kept(&path, 100).unwrap();
+        let whole = replays.seen.lock().unwrap().kept.replace(Kept {
+            path: path.clone(),
+            file: File::options().write(true).open("/dev/full").unwrap(),
+            lines: 0,
+            is_torn: false,
+        });
+        assert_eq!(replays.admit(&first, 100, 400).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        replays.seen.lock().unwrap().kept = whole;
+        assert!(replays.admit(&first, 110, 400).unwrap(), "nothing was done yet");
+        assert!(!replays.admit(&first, 120, 400).unwrap());
+        // As a disk leaves it that had room for a part of a line.
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"400 120 cc").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let torn = Kept::open(&path, &text).unwrap();
+        assert!(torn.is_torn);
+        replays.seen.lock().unwrap().kept = Some(torn);
+        assert!(replays.admit(&second, 130, 400).unwrap());
+        assert!(!Replays::kept(&path, 140).unwrap().admit(&second, 140, 400).unwrap());
     }
 
     #[test]
     fn the_same_request_twice_within_a_second_is_meant() {
         let replays = Replays::default();
-        assert!(replays.admit("a", 100, 400));
-        assert!(replays.admit("a", 100, 400));
-        assert!(replays.admit("b", 101, 400));
+        assert!(replays.admit("a", 100, 400).unwrap());
+        assert!(replays.admit("a", 100, 400).unwrap());
+        assert!(replays.admit("b", 101, 400).unwrap());
     }
 
     #[test]
     fn a_recorded_request_played_later_is_refused() {
         let replays = Replays::default();
-        assert!(replays.admit("a", 100, 400));
-        assert!(!replays.admit("a", 106, 400));
-        assert!(!replays.admit("a", 400, 400));
+        assert!(replays.admit("a", 100, 400).unwrap());
+        assert!(!replays.admit("a", 106, 400).unwrap());
+        assert!(!replays.admit("a", 400, 400).unwrap());
     }
 
     #[test]
     fn a_clock_that_jumps_does_not_make_a_recorded_request_fresh() {
         let replays = Replays::default();
-        assert!(replays.admit("a", 100, 400));
-        assert!(replays.admit("b", 40_000, 40_300));
-        assert!(!replays.admit("a", 120, 400), "ahead and back again");
-        assert!(replays.admit("c", 200, 500));
-        assert!(!replays.admit("c", 150, 500), "back");
-        assert!(replays.admit("c", 199, 500), "set by a second");
+        assert!(replays.admit("a", 100, 400).unwrap());
+        assert!(replays.admit("b", 40_000, 40_300).unwrap());
+        assert!(!replays.admit("a", 120, 400).unwrap(), "ahead and back again");
+        assert!(replays.admit("c", 200, 500).unwrap());
+        assert!(!replays.admit("c", 150, 500).unwrap(), "back");
+        assert!(replays.admit("c", 199, 500).unwrap(), "set by a second");
     }
 
     #[test]
     fn memory_is_bounded() {
         let replays = Replays::default();
         for n in 0..CAPACITY + 10 {
-            assert!(replays.admit(&n.to_string(), 100, 400));
+            assert!(replays.admit(&n.to_string(), 100, 400).unwrap());
         }
         assert!(replays.seen.lock().unwrap().by_age.len() <= CAPACITY);
-        assert!(replays.admit("fresh", 100_000, 100_300));
+        assert!(replays.admit("fresh", 100_000, 100_300).unwrap());
         assert_eq!(replays.seen.lock().unwrap().first_used.len(), 1);
     }
 }
