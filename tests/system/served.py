@@ -49,6 +49,8 @@ class Server:
         self.data = Path(data)
         self.port = free_port()
         self.flags = list(flags)
+        # What the server is started by.
+        self.wrap = []
         # Of the server's environment, beside this process's own.
         self.variables = {}
         self.process = None
@@ -60,7 +62,7 @@ class Server:
         keys = {"BUILDYARD_ACCESS_KEY_ID": KEY_ID, "BUILDYARD_SECRET_ACCESS_KEY": SECRET}
         environment = os.environ | keys | {"SYSTEM_TEST": str(self.data)} | self.variables
         listen = f"127.0.0.1:{self.port}"
-        command = [str(BINARY), "serve", "--listen", listen, "--data", str(self.data), *self.flags]
+        command = [*self.wrap, str(BINARY), "serve", "--listen", listen, "--data", str(self.data), *self.flags]
         begun = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

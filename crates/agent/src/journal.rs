@@ -224,31 +224,59 @@ impl Writer {
     }
 }
 
-/// Reads whole records from `offset`; returns them and the offset after the last.
+/// Reads whole records from `offset`; returns them and the offset after the last. `InvalidData` if a record does not hold.
 pub fn read(path: &Path, offset: u64) -> io::Result<(Vec<Event>, u64)> {
     let file = File::open(path)?;
-    let mut events = Vec::new();
-    let mut at = offset;
-    loop {
-        let mut header = [0u8; HEADER];
-        if !read_whole(&file, &mut header, at)? {
-            return Ok((events, at));
-        }
-        let length = u32::from_le_bytes(header[..4].try_into().expect("4 bytes"));
-        let sum = u32::from_le_bytes(header[4..].try_into().expect("4 bytes"));
-        if length > RECORD_LIMIT {
-            return Err(io::Error::other(format!("journal damaged at byte {at}: record of {length} bytes")));
-        }
-        let mut body = vec![0; length as usize];
-        if !read_whole(&file, &mut body, at + HEADER as u64)? {
-            return Ok((events, at));
-        }
-        if crc32fast::hash(&body) != sum {
-            return Err(io::Error::other(format!("journal damaged at byte {at}: checksum differs")));
-        }
-        events.push(serde_json::from_slice(&body).map_err(io::Error::other)?);
-        at += HEADER as u64 + u64::from(length);
+    let (mut events, mut at) = (Vec::new(), offset);
+    while let Some((event, after)) = record_at(&file, at)? {
+        events.push(event);
+        at = after;
     }
+    Ok((events, at))
+}
+
+/// The journal of an agent that is gone, up to the first record that does not hold, and what is wrong with that one: a host that
+/// crashed may have left anything from there on.
+pub fn salvage(path: &Path) -> io::Result<(Vec<Event>, Option<io::Error>)> {
+    let file = File::open(path)?;
+    let (mut events, mut at) = (Vec::new(), 0);
+    loop {
+        match record_at(&file, at) {
+            Ok(Some((event, after))) => {
+                events.push(event);
+                at = after;
+            }
+            Ok(None) => return Ok((events, None)),
+            Err(damage) if damage.kind() == io::ErrorKind::InvalidData => return Ok((events, Some(damage))),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The record at `at` and the offset after it; none if it is not whole.
+fn record_at(file: &File, at: u64) -> io::Result<Option<(Event, u64)>> {
+    let mut header = [0u8; HEADER];
+    if !read_whole(file, &mut header, at)? {
+        return Ok(None);
+    }
+    let length = u32::from_le_bytes(header[..4].try_into().expect("4 bytes"));
+    let sum = u32::from_le_bytes(header[4..].try_into().expect("4 bytes"));
+    if length > RECORD_LIMIT {
+        return Err(damaged(at, format!("a record of {length} bytes")));
+    }
+    let mut body = vec![0; length as usize];
+    if !read_whole(file, &mut body, at + HEADER as u64)? {
+        return Ok(None);
+    }
+    if crc32fast::hash(&body) != sum {
+        return Err(damaged(at, "a checksum differs"));
+    }
+    let event = serde_json::from_slice(&body).map_err(|error| damaged(at, error))?;
+    Ok(Some((event, at + HEADER as u64 + u64::from(length))))
+}
+
+fn damaged(at: u64, what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the journal is damaged at byte {at}: {what}"))
 }
 
 /// False if the file ends before the buffer is full.

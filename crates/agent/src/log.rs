@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,7 +58,51 @@ pub(crate) struct Log {
     pub(crate) grew: bool,
     /// A write failed: what was to be written is lost, and nothing may follow.
     is_broken: bool,
-    syncer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+    syncer: Option<(mpsc::Sender<()>, JoinHandle<Lasting>)>,
+    /// What the next syncer goes on with.
+    lasting: Option<Lasting>,
+}
+
+/// What of a build is made durable while it runs, by a thread that nothing waits for.
+#[derive(Debug)]
+struct Lasting {
+    log: File,
+    journal: File,
+    /// Files and folders that do not change any more, until they are: without their entries there is neither log nor journal.
+    once: Vec<PathBuf>,
+    due: Instant,
+}
+
+impl Lasting {
+    fn of(log: &Path) -> io::Result<Lasting> {
+        // The build's folder, the one of all builds, that of the logs, and where both of these are.
+        let above = log.ancestors().skip(1).take(2).filter(|folder| !folder.as_os_str().is_empty());
+        let once =
+            [crate::PLAN, ".", ".."].map(Path::new).into_iter().chain(above).map(Path::to_owned).collect();
+        Ok(Lasting {
+            log: File::open(log)?,
+            journal: File::open(crate::JOURNAL)?,
+            once,
+            due: Instant::now() + SYNC_EVERY,
+        })
+    }
+
+    /// Until it is told to stop.
+    fn run(mut self, stopped: &mpsc::Receiver<()>) -> Lasting {
+        let left = |due: Instant| due.saturating_duration_since(Instant::now());
+        while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(left(self.due)) {
+            self.sync();
+        }
+        self
+    }
+
+    fn sync(&mut self) {
+        // A failing disk shows at the last sync, whose error ends the build as a fault.
+        let _ = self.log.sync_data();
+        let _ = self.journal.sync_data();
+        self.once.retain(|path| File::open(path).and_then(|file| file.sync_all()).is_err());
+        self.due = Instant::now() + SYNC_EVERY;
+    }
 }
 
 impl Log {
@@ -82,23 +126,18 @@ impl Log {
             grew: false,
             is_broken: false,
             syncer: None,
+            lasting: None,
         };
         Ok((log, write))
     }
 
-    /// From now on a thread makes the log durable every second. Not before the container exists: it is forked
+    /// From now on a thread makes log and journal durable every second. Not before the container exists: it is forked
     /// from a process with one thread.
     pub(crate) fn sync_regularly(&mut self, path: &Path) -> io::Result<()> {
-        let file = File::open(path)?;
+        let lasting = self.lasting.take().map_or_else(|| Lasting::of(path), Ok)?;
         let (stop, stopped) = mpsc::channel::<()>();
-        let thread =
-            std::thread::Builder::new().name("log-sync".into()).stack_size(64 << 10).spawn(move || {
-                while let Err(mpsc::RecvTimeoutError::Timeout) = stopped.recv_timeout(SYNC_EVERY) {
-                    // A failing disk shows at the last sync, whose error ends the build as a fault.
-                    let _ = file.sync_data();
-                }
-            })?;
-        self.syncer = Some((stop, thread));
+        let thread = std::thread::Builder::new().name("log-sync".into()).stack_size(64 << 10);
+        self.syncer = Some((stop, thread.spawn(move || lasting.run(&stopped))?));
         Ok(())
     }
 
@@ -106,8 +145,7 @@ impl Log {
     pub(crate) fn stop_syncing(&mut self) {
         if let Some((stop, thread)) = self.syncer.take() {
             drop(stop);
-            // It has nothing to say.
-            let _ = thread.join();
+            self.lasting = thread.join().ok();
         }
     }
 

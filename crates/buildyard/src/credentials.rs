@@ -95,8 +95,11 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
 /// Leaves word of where the server listens, for `buildyard env`.
 pub(crate) fn note_endpoint(data: &Path, endpoint: &str) -> Result<(), String> {
     let path = data.join(ENDPOINT);
-    write_private(&path, &format!("{endpoint}\n"))
-        .map_err(|e| format!("cannot write {}: {e}", path.display()))
+    let text = format!("{endpoint}\n");
+    if std::fs::read_to_string(&path).is_ok_and(|noted| noted == text) {
+        return Ok(());
+    }
+    write_private(&path, &text).map_err(|e| format!("cannot write {}: {e}", path.display()))
 }
 
 /// Where the server of this data folder listens, and its key.

@@ -51,7 +51,7 @@ async fn remove_builds(folder: &Path) -> bool {
     let Ok(executor) = Embedded::open(options) else { return false };
     for uuid in executor.remaining().await.unwrap_or_default() {
         match executor.adopt(&uuid).await {
-            Ok(Adopted::Dead { .. } | Adopted::NeverStarted) if executor.remove(&uuid).await.is_ok() => {}
+            Ok(Adopted::Dead(_) | Adopted::NeverStarted) if executor.remove(&uuid).await.is_ok() => {}
             _ => return false,
         }
     }

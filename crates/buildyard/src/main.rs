@@ -17,6 +17,7 @@ mod images;
 mod kept;
 mod leftovers;
 mod logs;
+mod opening;
 mod run;
 mod screen;
 mod serve;

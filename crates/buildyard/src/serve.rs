@@ -11,23 +11,21 @@ use engine::config::{
 use engine::references::{FromAws, FromHere, References};
 use engine::{Engine, clock::Clock};
 use executor::{Docker, Embedded, Executor};
-use server::{CodeBuild, Endpoint, Keys, Logs, Parameters, Replays, Roles, S3, Secrets, Services, Tokens};
-use store::objects::Objects;
+use server::{CodeBuild, Endpoint, Keys, Logs, Parameters, Roles, S3, Secrets, Services, Tokens};
 use store::records::{Records, Vault};
 
-use crate::admin::door::{self, Door};
+use crate::admin::door::Door;
 use crate::aws_environment::{Environment, Overrides};
 use crate::collector::Collector;
 use crate::config::{
     self, DockerSetting, FetchingNetwork, Flags, ForwardLogs, NetworkSetting, ReferencesFrom, Settings,
 };
 use crate::forwarding::{CloudWatch, Forwarding, OpenTelemetry, Sink};
+use crate::images;
+use crate::opening::{self, Opened};
 use crate::users::Users;
 use crate::watching::{self, Watching};
-use crate::{credentials, images, store_settings};
 
-/// Where agents bring their builds' connections, in the data folder.
-const BUILDS_SOCKET: &str = "builds.sock";
 /// Variables of ours that no agent is given.
 const SECRETS: [&str; 7] = [
     "AWS_SECRET_ACCESS_KEY",
@@ -61,28 +59,24 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     make_data_folder(data)?;
     prepare_network(settings)?;
     prepare_disks(settings)?;
-    let key = credentials::first_key(data)?;
-    let records = open_records(settings)?;
-    let vault = Vault::open(records.clone(), &settings.secret_key).await.map_err(|e| e.to_string())?;
-    let objects = Objects::open(&data.join("s3")).map_err(|e| e.to_string())?;
-    objects.clean().map_err(|e| e.to_string())?;
     let listener = server::listen(settings.listen).await.map_err(|e| e.to_string())?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
 
     let bell = server::logs::Wakes::new();
     let mut config = engine_config(settings, bell.clone())?;
-    config.elsewhere = store_settings::elsewhere(settings.s3.clone(), &settings.region, data)?;
+    let clock = config.clock.clone();
+    let opened = opening::open(settings, clock.now_ms().div_euclid(1_000), &listener).await?;
+    let Opened { records, vault, objects, .. } = opened;
+    config.elsewhere = opened.elsewhere;
     config.references = references(settings, &vault, config.clock.clone())?;
     let roles = users.roles.clone();
     let policies =
         move |account: &str, role: &str| roles.get(&(account.to_owned(), role.to_owned())).cloned();
     let roles = Roles::new(&vault.derived_key("builds' credentials"), policies);
-    let builds = data.join(BUILDS_SOCKET);
-    config.endpoint = Some(build_endpoint(builds.clone(), roles.clone()));
+    config.endpoint = Some(build_endpoint(opening::builds_socket(data), roles.clone()));
     let roles_of_builds = roles.clone();
     config.roles = RoleRights::new(move |account, build, role| roles_of_builds.rights(account, build, role));
     config.tell_builds = watching.tell_builds();
-    let clock = config.clock.clone();
     let mut options = executor::embedded::Options::new(data.join("builds"));
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
     options.warm = config.concurrent_builds + 2;
@@ -107,7 +101,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let keeper = Door {
         vault: vault.clone(),
         users,
-        first: key,
+        first: opened.first_key,
         keys: keys.clone(),
         clock: clock.clone(),
         engine: engine.clone(),
@@ -116,7 +110,6 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let tokens = Tokens::new(&vault.derived_key("paging tokens"));
     let ready = Arc::new(AtomicBool::new(true));
     let clock_of_logs = clock.clone();
-    let replayed_from = clock.now_ms().div_euclid(1_000);
     let now: server::time::Clock = Arc::new(move || clock.now_ms());
     let region = settings.region.as_str();
     let logs = Logs::new(records.clone(), data.join("logs"), region, now.clone(), bell);
@@ -146,18 +139,14 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         tokens,
         ready: watching::ready(ready.clone(), records.clone(), data),
         roles,
-        replays: Replays::kept(&data.join("replays"), replayed_from)
-            .map_err(|e| format!("cannot keep {}: {e}", data.join("replays").display()))?,
+        replays: opened.replays,
         metrics: watching.metrics.clone(),
     };
     let endpoint = Endpoint::new(behind_the_door, services);
-    let admin = door::listen(data)?;
-    let for_builds = server::listen_for_builds(&builds)
-        .map_err(|e| format!("cannot listen at {}: {e}", builds.display()))?;
     let url = format!("http://{address}");
     // Most of what has run so far is for starting alone. Where that is not possible, it stays.
     let _ = container::release_code();
-    credentials::note_endpoint(data, &url)?;
+    opening::note_endpoint(data, &url);
     greet(settings, &url);
 
     let lost = AtomicBool::new(false);
@@ -171,8 +160,8 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         }
     };
     tokio::select! {
-        () = server::serve(listener, Some(for_builds), Arc::new(endpoint), stop) => {}
-        () = keeper.answer(admin) => {}
+        () = server::serve(listener, Some(opened.for_builds), Arc::new(endpoint), stop) => {}
+        () = keeper.answer(opened.admin) => {}
         () = logs.keep_retention() => {}
         () = forward(forwarding.as_ref()) => {}
     }
@@ -274,18 +263,6 @@ async fn forward(forwarding: Option<&Forwarding>) {
 
 fn build_endpoint(socket: PathBuf, roles: Roles) -> BuildEndpoint {
     BuildEndpoint { socket, credentials: Arc::new(move |build| roles.path(build)) }
-}
-
-fn open_records(settings: &Settings) -> Result<Records, String> {
-    let data = &settings.data;
-    match &settings.database {
-        Some(address) => {
-            Records::connect(address, data).map_err(|e| format!("cannot open the database {address}: {e}"))
-        }
-        None => {
-            Records::open(data).map_err(|e| format!("cannot open the data folder {}: {e}", data.display()))
-        }
-    }
 }
 
 fn make_data_folder(data: &Path) -> Result<(), String> {

@@ -145,11 +145,15 @@ impl StoreSettings {
 
     /// Leaves it where agents' processes find it, for this user only.
     fn save(&self, path: &Path) -> std::io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        if std::fs::read(path).is_ok_and(|saved| saved == text) {
+            return Ok(());
+        }
         let unfinished = path.with_extension("new");
         let _ = std::fs::remove_file(&unfinished);
         let mut file =
             std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        file.write_all(&text)?;
         file.sync_all()?;
         std::fs::rename(unfinished, path)
     }

@@ -10,10 +10,10 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use agent::journal::{Context, Event as Report, Outcome};
+use agent::journal::{Context, Outcome};
 use agent::role::Role;
 use api::codebuild::Build;
-use executor::{Adopted, Link, Signal};
+use executor::{Adopted, Link, Remains, Signal};
 use store::logs::{Position, SegmentReader, SegmentWriter};
 use store::objects::Objects;
 use store::records::{BuildUpdate, LogGroup, LogStream, Scope, Succession};
@@ -67,7 +67,7 @@ pub(crate) enum Start {
     /// What became of its agent could not be told.
     Unknown,
     /// Its agent was found dead, with this journal.
-    Dead(Vec<Report>),
+    Dead(Remains),
 }
 
 /// How the driving of a build ended.
@@ -89,6 +89,8 @@ pub(crate) struct Driver {
     closing: Closing,
     /// Why we killed the agent, if we did.
     killed: Option<Outcome>,
+    /// Why the journal of the agent that is gone ends where it does, if it should not.
+    damage: Option<String>,
     /// Readers know where the log is.
     stream_made: bool,
     references: Arc<dyn References>,
@@ -100,7 +102,7 @@ impl Driver {
         let (config, vault) = (&shared.config, shared.vault.clone());
         let role = service_role(config, &live);
         let references = Arc::new(WithGit::new(config, vault, &live.order.settings, role));
-        Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references }
+        Driver { shared, live, mailbox, closing, killed: None, damage: None, stream_made: false, references }
     }
 
     /// Drives the build to its end, or until we shut down.
@@ -134,10 +136,7 @@ impl Driver {
             }
             Start::Adopted(link) => self.follow(link).await,
             Start::Unknown => self.take_up().await,
-            Start::Dead(events) => {
-                self.take_in(events).await;
-                self.lose_agent().await
-            }
+            Start::Dead(remains) => self.inherit(remains).await,
         }
     }
 
@@ -335,10 +334,7 @@ impl Driver {
                         match self.find_agent().await {
                             None => return Ok(End::Left),
                             Some(Adopted::Running(found)) => (*link, offset) = (found, 0),
-                            Some(Adopted::Dead { events }) => {
-                                self.take_in(events).await;
-                                return self.lose_agent().await;
-                            }
+                            Some(Adopted::Dead(remains)) => return self.inherit(remains).await,
                             Some(Adopted::NeverStarted) => return self.lose_agent().await,
                         }
                         if self.live.state.stop_requested {
@@ -387,7 +383,7 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                () = &mut overdue => return Some(Adopted::Dead { events: Vec::new() }),
+                () = &mut overdue => return Some(Adopted::Dead(Remains::default())),
                 goes_on = patience.wait(&self.closing) => if !goes_on {
                     return None;
                 },
@@ -419,10 +415,7 @@ impl Driver {
         match self.find_agent().await {
             None => Ok(End::Left),
             Some(Adopted::Running(link)) => self.follow(link).await,
-            Some(Adopted::Dead { events }) => {
-                self.take_in(events).await;
-                self.lose_agent().await
-            }
+            Some(Adopted::Dead(remains)) => self.inherit(remains).await,
             // It had an agent once: only a lost disk can have taken that from us. Its commands ran.
             Some(Adopted::NeverStarted) if self.live.state.launched => self.lose_agent().await,
             Some(Adopted::NeverStarted) if self.live.state.stop_requested => self.stop_unlaunched().await,
@@ -438,6 +431,13 @@ impl Driver {
         if let Err(error) = self.shared.executor.adopt(self.uuid()).await {
             tracing::warn!(build = %self.live.id, %error, "what a killed agent left could not be removed");
         }
+    }
+
+    /// The agent is gone, and this is what it had written.
+    async fn inherit(&mut self, remains: Remains) -> Result<End> {
+        self.take_in(remains.events).await;
+        self.damage = remains.damage;
+        self.lose_agent().await
     }
 
     /// The agent is gone: the build is over, one way or the other.
@@ -465,10 +465,17 @@ impl Driver {
         match self.killed {
             Some(Outcome::TimedOut) => (Outcome::TimedOut, timed_out()),
             _ if self.live.state.stop_requested => (Outcome::Stopped, Context::default()),
-            _ => (
-                Outcome::Fault,
-                fault("The build's agent ended before the build did; its log is kept up to there"),
-            ),
+            _ => (Outcome::Fault, fault(&self.loss())),
+        }
+    }
+
+    /// What is lost with the agent.
+    fn loss(&self) -> String {
+        match &self.damage {
+            None => "The build's agent ended before the build did; its log is kept up to there".to_owned(),
+            Some(damage) => {
+                format!("The build's agent is gone, and what became of the build cannot be told: {damage}")
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use executor::{Adopted, Executor};
+use executor::{Adopted, Executor, Remains};
 use store::records::{Build, IncompleteBuild, Records, Scope, Vault};
 use tokio::sync::Notify;
 
@@ -278,9 +278,9 @@ impl Shared {
     async fn take_up(self: &Arc<Self>, live: Box<Live>) {
         let start = match self.executor.adopt(&live.order.plan.uuid).await {
             Ok(Adopted::Running(link)) => Start::Adopted(link),
-            Ok(Adopted::Dead { events }) => Start::Dead(events),
+            Ok(Adopted::Dead(remains)) => Start::Dead(remains),
             // It had an agent once: only a lost disk can have taken that from us. Its commands ran.
-            Ok(Adopted::NeverStarted) if live.state.launched => Start::Dead(Vec::new()),
+            Ok(Adopted::NeverStarted) if live.state.launched => Start::Dead(Remains::default()),
             Ok(Adopted::NeverStarted) if live.state.stop_requested => Start::Stopped,
             Ok(Adopted::NeverStarted) => return self.queue_again(live),
             Err(error) => {

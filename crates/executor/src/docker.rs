@@ -111,9 +111,7 @@ impl Docker {
         let adopted = self.agents.adopt(uuid).await?;
         match &adopted {
             Adopted::Running(link) => self.complete(uuid, link).await?,
-            Adopted::NeverStarted | Adopted::Dead { .. } => {
-                self.daemon.remove(&container::name(uuid)).await?
-            }
+            Adopted::NeverStarted | Adopted::Dead(_) => self.daemon.remove(&container::name(uuid)).await?,
         }
         Ok(adopted)
     }

@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use agent::journal;
 use agent::plan::Plan;
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use tokio::net::UnixStream;
 
-use crate::{Adopted, Error, Executor, Future, Link, Result};
+use crate::{Adopted, Error, Executor, Future, Link, Remains, Result};
 use arrival::Arrival;
 use folder::BuildFolder;
 pub(crate) use folder::below;
@@ -254,11 +255,35 @@ async fn clear(folder: BuildFolder) -> Result<Adopted> {
 async fn bury(folder: BuildFolder) -> Result<Adopted> {
     let burial = tokio::task::spawn_blocking(move || {
         folder.sweep()?;
-        let journal = folder.journal();
-        let (events, _) = journal::read(&journal, 0).map_err(Error::folder("read", &journal))?;
-        Ok(Adopted::Dead { events })
+        exhume(&folder.journal()).map(Adopted::Dead)
     });
     burial.await.expect("cleaning up does not panic")
+}
+
+/// What a dead agent had written. A journal that may be read another time is an error; one that never will be is damaged.
+fn exhume(journal: &Path) -> Result<Remains> {
+    match journal::salvage(journal) {
+        Ok((events, damage)) => Ok(Remains { events, damage: damage.map(|error| error.to_string()) }),
+        Err(error) if may_pass(&error) => Err(Error::folder("read", journal)(error)),
+        Err(error) => {
+            Ok(Remains { events: Vec::new(), damage: Some(format!("the journal cannot be read: {error}")) })
+        }
+    }
+}
+
+/// A disk or a server that is in trouble may get over it.
+fn may_pass(error: &io::Error) -> bool {
+    let passing = [
+        Errno::IO,
+        Errno::INTR,
+        Errno::AGAIN,
+        Errno::NOMEM,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::STALE,
+        Errno::TIMEDOUT,
+    ];
+    Errno::from_io_error(error).is_some_and(|errno| passing.contains(&errno))
 }
 
 /// What an agent had prepared that never took its build is nobody's. It tells why it did not.

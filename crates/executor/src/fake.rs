@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Adopted, Error, Executor, Future, Link, Result};
+use crate::{Adopted, Error, Executor, Future, Link, Remains, Result};
 
 const PHASES: [Phase; 8] = [
     Phase::Provisioning,
@@ -214,8 +214,10 @@ impl Fake {
             return Ok(Adopted::Running(link));
         }
         let journal = self.journal(uuid);
-        match journal::read(&journal, 0) {
-            Ok((events, _)) => Ok(Adopted::Dead { events }),
+        match journal::salvage(&journal) {
+            Ok((events, damage)) => {
+                Ok(Adopted::Dead(Remains { events, damage: damage.map(|error| error.to_string()) }))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Adopted::NeverStarted),
             Err(e) => Err(Error::folder("read", &journal)(e)),
         }

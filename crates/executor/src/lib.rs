@@ -57,7 +57,15 @@ pub enum Adopted {
     Running(Link),
     /// No agent ever took the build, and from now on none of the earlier attempts can: launching is safe.
     NeverStarted,
-    /// The agent is gone; its environment is cleaned up. `events` is the whole journal; a build that ended
-    /// in an orderly way has [`Event::Finished`] last.
-    Dead { events: Vec<Event> },
+    /// The agent is gone; its environment is cleaned up.
+    Dead(Remains),
+}
+
+/// What an agent that is gone had written.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// The whole journal; a build that ended in an orderly way has [`Event::Finished`] last.
+    pub events: Vec<Event>,
+    /// Why the journal could not be read beyond these events, if there is more of it.
+    pub damage: Option<String>,
 }

@@ -16,7 +16,7 @@ use agent::journal::{Event, Outcome, Secret, Writer};
 use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
 use executor::embedded::Options;
 use executor::fake::Script;
-use executor::{Adopted, Embedded, Error, Executor, Fake, Link, Signal};
+use executor::{Adopted, Embedded, Error, Executor, Fake, Link, Remains, Signal};
 
 const UUID: &str = "0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1";
 
@@ -171,7 +171,7 @@ async fn running(executor: &Embedded) -> Link {
 async fn journal_of_the_dead(executor: &Embedded) -> Vec<Event> {
     loop {
         match executor.adopt(UUID).await.unwrap() {
-            Adopted::Dead { events } => return events,
+            Adopted::Dead(Remains { events, .. }) => return events,
             Adopted::Running(mut link) => until_lost(&mut link).await,
             Adopted::NeverStarted => panic!("it did start"),
         }
@@ -331,6 +331,58 @@ async fn a_folder_without_a_journal_is_closed_to_late_agents_and_the_next_attemp
     running(&executor).await.kill();
     executor.remove(UUID).await.unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+/// A kill or a full disk may come between any two things that are written.
+#[tokio::test]
+async fn giving_up_a_folder_is_one_step_which_the_journals_name_alone_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = open(folder.path(), 0);
+    let first = folder.path().join(UUID);
+    fs::create_dir(&first).unwrap();
+    assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
+    for entry in fs::read_dir(&first).unwrap().map(|entry| entry.unwrap()) {
+        if entry.file_name() != agent::JOURNAL {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    assert!(matches!(executor.adopt(UUID).await.unwrap(), Adopted::NeverStarted));
+    let late = Writer::create(&first.join("journal")).unwrap_err();
+    assert_eq!(late.kind(), std::io::ErrorKind::AlreadyExists);
+}
+
+/// Leaves a folder whose agent is gone, with a journal of these bytes behind `Started`.
+fn bury_with(folder: &Path, tail: &[u8]) {
+    let first = folder.join(UUID);
+    fs::create_dir(&first).unwrap();
+    let mut journal = Writer::create(&first.join(agent::JOURNAL)).unwrap();
+    journal.append(&Event::Started { at_ms: 1, process: 2 }).unwrap();
+    fs::OpenOptions::new().append(true).open(first.join(agent::JOURNAL)).unwrap().write_all(tail).unwrap();
+}
+
+/// As a power cut leaves it, on a file system that had given the file its length and not its bytes.
+#[tokio::test]
+async fn a_damaged_journal_of_a_dead_agent_is_read_up_to_the_damage() {
+    for (tail, is_damage) in
+        [(&[0u8; 100][..], true), (&[7, 0, 0, 0, 1, 2, 3, 4][..], false), (&[0xff; 64], true)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        bury_with(folder.path(), tail);
+        let Adopted::Dead(remains) = open(folder.path(), 0).adopt(UUID).await.unwrap() else {
+            panic!("dead")
+        };
+        assert_eq!(remains.events, [Event::Started { at_ms: 1, process: 2 }]);
+        assert_eq!(remains.damage.is_some(), is_damage, "{:?}", remains.damage);
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_read_at_all_says_why() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join(UUID).join(agent::JOURNAL)).unwrap();
+    let Adopted::Dead(remains) = open(folder.path(), 0).adopt(UUID).await.unwrap() else { panic!("dead") };
+    assert_eq!(remains.events, []);
+    assert!(remains.damage.is_some_and(|damage| damage.contains("directory")));
 }
 
 /// As when the agent is killed, and the server before it could do anything about that.

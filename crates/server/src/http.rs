@@ -2,13 +2,14 @@
 //!
 //! Below: `framing` (requests that two readers could understand differently are refused), `dispatch` (which
 //! service a request is for), `wire` (operations called by name, in JSON and in CBOR), `answer` (the other protocols'
-//! shapes), `body` (bounded reading), `builds` (the way in for builds), `opening` (a client must start talking soon), `entry` (what log and
+//! shapes), `body` (bounded reading), `builds` (the way in for builds), `closed` (a server that cannot serve yet), `opening` (a client must start talking soon), `entry` (what log and
 //! metrics say of a request). What an operation does is in the
 //! services' own modules.
 
 mod answer;
 mod body;
 mod builds;
+mod closed;
 mod dispatch;
 mod entry;
 mod framing;
@@ -35,6 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Error;
 pub(crate) use answer::{Answer, internal_failure};
+pub use closed::stay_closed;
 pub use dispatch::{Endpoint, Ready, Services, Settings};
 use opening::Opening;
 

@@ -28,7 +28,7 @@ pub mod time;
 
 pub use codebuild::CodeBuild;
 pub use error::Error;
-pub use http::{Endpoint, Ready, Services, Settings, listen, listen_for_builds, serve};
+pub use http::{Endpoint, Ready, Services, Settings, listen, listen_for_builds, serve, stay_closed};
 pub use keys::{AccessKey, Caller, Keys, Session};
 pub use logs::Logs;
 pub use metrics::Metrics;

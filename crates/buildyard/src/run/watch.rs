@@ -167,7 +167,7 @@ fn scope(build: &Build) -> Scope {
 async fn bury(executor: &dyn Executor, uuid: &str) -> Result<Vec<Event>, String> {
     loop {
         match executor.adopt(uuid).await.map_err(|e| e.to_string())? {
-            Adopted::Dead { events } => return Ok(events),
+            Adopted::Dead(remains) => return Ok(remains.events),
             Adopted::NeverStarted => return Ok(Vec::new()),
             Adopted::Running(mut link) => while link.signal().await != Signal::Lost {},
         }

@@ -70,6 +70,26 @@ async fn a_build_whose_agent_died_while_no_engine_was_there_is_a_fault_and_not_r
     assert!(store::logs::SegmentReader::open(&tester.log(&id)).unwrap().sealed().unwrap());
 }
 
+/// As after a power cut: nothing that was written last can be relied on.
+#[tokio::test]
+async fn a_build_whose_dead_agents_journal_is_damaged_is_a_fault_that_says_so() {
+    let mut tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    tester.in_phase(&id, "BUILD").await;
+    tester.engine.shut_down().await;
+    tester.agents.kill(uuid(&id));
+    let journal = tester.folder.path().join("builds").join(uuid(&id)).join("journal");
+    let length = std::fs::metadata(&journal).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 20], length - 20).unwrap();
+    tester.start_again().await;
+    let build = tester.done(&id).await;
+    assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("FAULT", 1));
+    let told = format!("{:?}", build.phases);
+    assert!(told.contains("the journal is damaged at byte"), "{told}");
+}
+
 #[tokio::test]
 async fn queued_builds_keep_their_order_and_their_deadline() {
     let mut tester = Tester::with(|config| config.concurrent_builds = 1).await;

@@ -5,16 +5,15 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use agent::journal;
 use agent::plan::Plan;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use crate::{Error, Result};
 
-/// Present in a folder whose journal was created by us so that no agent can start there.
+/// What a journal is a symbolic link to, where there is to be none. There is no such file.
 const UNUSED: &str = "unused";
 
 /// The path of `name` below an open folder, short however deep the folder lies.
@@ -133,18 +132,17 @@ impl BuildFolder {
 
     /// Takes the journal away from any agent that has not taken it yet. True: none has, and none ever will.
     ///
-    /// Whoever creates the journal owns the build, so this is what makes launching again safe.
+    /// Whoever creates the journal owns the build, so this is what makes launching again safe. A link in its place says in one
+    /// step that it is taken and by whom: a kill or a full disk leaves either nothing or all of that.
     pub(super) fn give_up(&self) -> Result<bool> {
-        let marker = self.0.join(UNUSED);
-        match journal::Writer::create(&self.journal()) {
-            Ok(_) => {
-                File::create(&marker).map_err(Error::folder("mark", &marker))?;
-                Ok(true)
-            }
+        let journal = self.journal();
+        match symlink(UNUSED, &journal) {
+            Ok(()) => Ok(true),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                marker.try_exists().map_err(Error::folder("look at", &marker))
+                let taken = fs::symlink_metadata(&journal).map_err(Error::folder("look at", &journal))?;
+                Ok(taken.is_symlink())
             }
-            Err(e) => Err(Error::folder("make", &self.journal())(e)),
+            Err(e) => Err(Error::folder("make", &journal)(e)),
         }
     }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agent::journal::{Context, Event, Outcome, Phase};
 use agent::plan::{Artifacts, Buildspec, DriverLoss, Environment, Limits, Network, Plan, Rootfs, Source};
-use executor::{Adopted, Executor, Link, Signal};
+use executor::{Adopted, Executor, Link, Remains, Signal};
 use serde_json::json;
 use store::logs::SegmentReader;
 
@@ -194,7 +194,7 @@ impl World {
     pub(crate) fn dead(&self, uuid: &str) -> Vec<Event> {
         loop {
             match self.adopt(uuid) {
-                Adopted::Dead { events } => return events,
+                Adopted::Dead(Remains { events, .. }) => return events,
                 Adopted::Running(mut link) => {
                     self.block_on(async { while link.signal().await != Signal::Lost {} });
                 }

@@ -219,8 +219,8 @@ impl Endpoint {
         let bytes = body::read(body, call.body_max_bytes()).await?;
         let verified = self.verify(parts, Payload::Body(&bytes), call.service()).map_err(|why| why.json())?;
         entry.caller = Some(verified.caller.arn.clone());
-        if call.changes_something() && !self.admit(&verified, parts) {
-            return Err(Rejection::Replayed.json());
+        if call.changes_something() {
+            self.admit(&verified, parts)?;
         }
         let Operation { input, output, .. } = call.operation().ok_or_else(|| call.not_there())?;
         let (limit, service) = (call.body_max_bytes(), call.service());
@@ -299,9 +299,14 @@ impl Endpoint {
         self.services.codebuild.call(operation, caller, request).await
     }
 
-    fn admit(&self, verified: &Verified, parts: &Parts) -> bool {
+    /// A change must not be done twice, and so not at all where it cannot be noted that it was.
+    fn admit(&self, verified: &Verified, parts: &Parts) -> Result<(), ServiceError> {
         let (call, until) = (SdkCall::of(&parts.headers), verified.signed_at + self.settings.skew_seconds);
-        self.settings.replays.admit(&verified.signature, call, self.now_seconds(), until)
+        match self.settings.replays.admit(&verified.signature, call, self.now_seconds(), until) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Rejection::Replayed.json()),
+            Err(error) => Err(unkept(&error)),
+        }
     }
 
     async fn query(&self, parts: &Parts, body: Incoming, id: &RequestId, entry: &mut Entry) -> Answer {
@@ -519,6 +524,15 @@ fn signed(parts: &Parts) -> sigv4::Request<'_> {
         query: parts.uri.query().unwrap_or_default(),
         headers: &parts.headers,
     }
+}
+
+fn unkept(error: &std::io::Error) -> ServiceError {
+    tracing::error!(%error, "a signature cannot be kept; what it was for is refused");
+    let message = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => "The disk is full",
+        _ => "The disk cannot be written to",
+    };
+    ServiceError::new("ServiceUnavailableException", message, 503)
 }
 
 fn unknown_operation() -> ServiceError {

@@ -104,6 +104,8 @@ struct Kept {
     path: PathBuf,
     file: File,
     lines: usize,
+    /// The last line may have been cut off.
+    is_torn: bool,
 }
 
 impl Replays {
@@ -125,25 +127,46 @@ impl Replays {
             }
         }
         seen.forget_before(now);
-        seen.kept = Some(seen.write_all(path)?);
+        // A disk that is full has no room for another file; the one that is there is good still.
+        seen.kept = Some(seen.write_all(path).or_else(|_| Kept::open(path, &text))?);
         Ok(Replays { seen: Mutex::new(seen) })
     }
 
     /// Whether a changing request with this signature, of this call, may go on at `now`; remembers it until `until`
     /// (both seconds since 1970).
-    pub fn admit(&self, signature: &str, call: SdkCall, now: i64, until: i64) -> bool {
+    ///
+    /// # Errors
+    /// It cannot be kept, and so must not go on: the next server would let it through again. It is as if it had not come.
+    pub fn admit(&self, signature: &str, call: SdkCall, now: i64, until: i64) -> io::Result<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_before(now);
         match seen.used.get_mut(signature) {
-            Some(used) => used.again(call, now),
+            Some(used) => Ok(used.again(call, now)),
             None => {
+                seen.write(signature, now, until)?;
                 seen.open(signature, call, now, until);
-                if let Err(error) = seen.write(signature, now, until) {
-                    tracing::error!(%error, "a signature could not be kept: only this server refuses it again");
-                }
-                true
+                Ok(true)
             }
         }
+    }
+}
+
+impl Kept {
+    /// The file as it is, whose text is known.
+    fn open(path: &Path, text: &str) -> io::Result<Kept> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let is_torn = !text.is_empty() && !text.ends_with('\n');
+        Ok(Kept { path: path.to_owned(), file, lines: text.lines().count(), is_torn })
+    }
+
+    /// Adds a line, or at most the beginning of one, which the next one does not go on with.
+    fn add(&mut self, line: &str) -> io::Result<()> {
+        let end = if self.is_torn { "\n" } else { "" };
+        self.is_torn = true;
+        self.file.write_all(format!("{end}{line}").as_bytes())?;
+        self.is_torn = false;
+        self.lines += 1;
+        Ok(())
     }
 }
 
@@ -174,16 +197,14 @@ impl Seen {
         self.by_age.push_back((until, signature.to_owned()));
     }
 
-    /// Adds the line of a signature that is remembered now.
+    /// Adds the line of a signature that is to be remembered.
     fn write(&mut self, signature: &str, now: i64, until: i64) -> io::Result<()> {
-        let Some(kept) = &mut self.kept else { return Ok(()) };
-        if kept.lines >= LINES_MAX {
-            let path = kept.path.clone();
-            self.kept = Some(self.write_all(&path)?);
-            return Ok(());
+        if let Some(kept) = &self.kept
+            && kept.lines >= LINES_MAX
+        {
+            self.kept = Some(self.write_all(&kept.path)?);
         }
-        kept.lines += 1;
-        kept.file.write_all(line(until, now, signature).as_bytes())
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.add(&line(until, now, signature)))
     }
 
     /// The file with what is remembered, and nothing else.
@@ -198,7 +219,7 @@ impl Seen {
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         fs::rename(&temporary, path)?;
-        Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len() })
+        Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len(), is_torn: false })
     }
 }
 
@@ -226,7 +247,7 @@ mod tests {
     /// Admits what carries no headers of an SDK.
     impl Replays {
         fn plain(&self, signature: &str, now: i64, until: i64) -> bool {
-            self.admit(signature, SdkCall::of(&HeaderMap::new()), now, until)
+            self.admit(signature, SdkCall::of(&HeaderMap::new()), now, until).unwrap()
         }
     }
 
@@ -250,27 +271,54 @@ mod tests {
         assert!(!Replays::kept(&path, 100_050).unwrap().plain(&old, 100_050, 100_310));
     }
 
+    #[test]
+    fn what_cannot_be_kept_is_not_admitted_and_may_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replays");
+        let (first, second) = ("a".repeat(64), "b".repeat(64));
+        let replays = Replays::kept(&path, 100).unwrap();
+        let whole = replays.seen.lock().unwrap().kept.replace(Kept {
+            path: path.clone(),
+            file: File::options().write(true).open("/dev/full").unwrap(),
+            lines: 0,
+            is_torn: false,
+        });
+        let refused = replays.admit(&first, call("1"), 100, 400).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        replays.seen.lock().unwrap().kept = whole;
+        assert!(replays.plain(&first, 110, 400), "nothing was done yet");
+        assert!(!replays.plain(&first, 120, 400));
+        // As a disk leaves it that had room for a part of a line.
+        OpenOptions::new().append(true).open(&path).unwrap().write_all(b"400 120 cc").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let torn = Kept::open(&path, &text).unwrap();
+        assert!(torn.is_torn);
+        replays.seen.lock().unwrap().kept = Some(torn);
+        assert!(replays.plain(&second, 130, 400));
+        assert!(!Replays::kept(&path, 140).unwrap().plain(&second, 140, 400));
+    }
+
     // AP-004
     #[test]
     fn the_same_bytes_again_are_refused_at_once() {
         let replays = Replays::default();
         assert!(replays.plain("a", 100, 400));
         assert!(!replays.plain("a", 100, 400), "without headers of an SDK");
-        assert!(replays.admit("b", call("1"), 100, 400));
-        assert!(!replays.admit("b", call("1"), 100, 400));
-        assert!(!replays.admit("b", call("1"), 400, 400));
+        assert!(replays.admit("b", call("1"), 100, 400).unwrap());
+        assert!(!replays.admit("b", call("1"), 100, 400).unwrap());
+        assert!(!replays.admit("b", call("1"), 400, 400).unwrap());
     }
 
     // AP-004
     #[test]
     fn two_calls_or_attempts_in_one_second_are_meant_and_only_then() {
         let replays = Replays::default();
-        assert!(replays.admit("a", call("1"), 100, 400));
-        assert!(replays.admit("a", call("2"), 105, 400));
+        assert!(replays.admit("a", call("1"), 100, 400).unwrap());
+        assert!(replays.admit("a", call("2"), 105, 400).unwrap());
         assert!(replays.plain("a", 105, 400));
-        assert!(!replays.admit("a", call("2"), 105, 400));
-        assert!(!replays.admit("a", call("3"), 106, 400));
-        assert!(!replays.admit("a", call("4"), 105, 400), "the clock is set back");
+        assert!(!replays.admit("a", call("2"), 105, 400).unwrap());
+        assert!(!replays.admit("a", call("3"), 106, 400).unwrap());
+        assert!(!replays.admit("a", call("4"), 105, 400).unwrap(), "the clock is set back");
     }
 
     #[test]
@@ -300,9 +348,9 @@ mod tests {
     fn calls_of_one_signature_are_bounded_and_forgotten_when_none_is_accepted_any_more() {
         let replays = Replays::default();
         for n in 0..CALLS_MAX {
-            assert!(replays.admit("a", call(&n.to_string()), 100, 400));
+            assert!(replays.admit("a", call(&n.to_string()), 100, 400).unwrap());
         }
-        assert!(!replays.admit("a", call("one more"), 100, 400));
+        assert!(!replays.admit("a", call("one more"), 100, 400).unwrap());
         assert!(replays.plain("b", 106, 400));
         let seen = replays.seen.lock().unwrap();
         assert_eq!((seen.used["a"].calls.len(), seen.open.len()), (0, 1));
@@ -314,10 +362,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replays");
         let signature = "a".repeat(64);
-        assert!(Replays::kept(&path, 100).unwrap().admit(&signature, call("1"), 100, 400));
+        assert!(Replays::kept(&path, 100).unwrap().admit(&signature, call("1"), 100, 400).unwrap());
         let next = Replays::kept(&path, 101).unwrap();
-        assert!(!next.admit(&signature, call("1"), 101, 400));
-        assert!(!next.admit(&signature, call("2"), 101, 400));
+        assert!(!next.admit(&signature, call("1"), 101, 400).unwrap());
+        assert!(!next.admit(&signature, call("2"), 101, 400).unwrap());
     }
 
     #[test]
@@ -328,8 +376,8 @@ mod tests {
         assert!(!replays.plain("a", 120, 400), "ahead and back again");
         assert!(replays.plain("c", 200, 500));
         assert!(!replays.plain("c", 150, 500), "back");
-        assert!(replays.admit("d", call("1"), 200, 500));
-        assert!(replays.admit("d", call("2"), 199, 500), "set by a second");
+        assert!(replays.admit("d", call("1"), 200, 500).unwrap());
+        assert!(replays.admit("d", call("2"), 199, 500).unwrap(), "set by a second");
     }
 
     #[test]

@@ -50,8 +50,13 @@ pub(super) struct Digests {
 }
 
 pub(super) fn check_supported(temporary: impl AsFd, root: &Path) -> Result<()> {
-    let file = TemporaryFile::create(temporary)?;
+    let file = match TemporaryFile::create(temporary) {
+        // A full disk does not tell; what is written there later does.
+        Err(Error::Full) => return Ok(()),
+        made => made?,
+    };
     match rustix::fs::fsetxattr(&file.file, NAME, b"{}", XattrFlags::empty()) {
+        Err(Errno::NOSPC | Errno::DQUOT) => Ok(()),
         Err(Errno::NOTSUP | Errno::NOSYS | Errno::PERM) => Err(Error::NoExtendedAttributes(root.to_owned())),
         set => set.doing("trying extended attributes"),
     }

@@ -65,7 +65,10 @@ impl Vault {
                     "it is not the key that parameters and secrets were sealed with",
                 ));
             }
-            _ => records.put_setting(KEY_SETTING, key.id()).await?,
+            Some(_) => {}
+            // Nothing may have to be written by a server that starts on a full disk.
+            None if records.get_setting(KEY_SETTING).await?.as_deref() == Some(key.id()) => {}
+            None => records.put_setting(KEY_SETTING, key.id()).await?,
         }
         Ok(Vault { records, key: Arc::new(key) })
     }

@@ -1,15 +1,21 @@
 //! SQLite: the settings durability rests on, and its values and errors among ours.
 
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{OpenFlags, ToSql, params_from_iter};
+use rustix::fs::FallocateFlags;
 
 use super::super::sql::{Columns, Value};
 use super::{Control, folder};
 use crate::error::{Error, Result};
 
 const FILE: &str = "records.sqlite";
+/// The index of the log, which SQLite makes anew for whoever opens the records first.
+const INDEX: &str = "records.sqlite-shm";
+/// Room for an index of 128 MiB of log, twice what is kept of that.
+const INDEX_BYTES: u64 = 256 << 10;
 
 /// Prepared statements kept per connection: more than there are texts.
 const STATEMENTS: usize = 256;
@@ -36,6 +42,7 @@ impl Sqlite {
             )
             .map_err(failed("preparing the records"))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        reserve_index(data);
         Ok(Sqlite(connection))
     }
 
@@ -101,6 +108,16 @@ impl Sqlite {
     #[cfg(test)]
     pub(super) fn in_memory() -> Sqlite {
         Sqlite(rusqlite::Connection::open_in_memory().unwrap())
+    }
+}
+
+/// Gives the index its room before it is needed. Whoever opens the records after a kill cuts the file off and writes it anew, and
+/// so finds that room even when the disk has become full; and an index that is mapped has no holes, for which a full disk
+/// would end the process.
+fn reserve_index(data: &Path) {
+    // Where that is not possible, it grows when it has to.
+    if let Ok(index) = File::options().write(true).open(data.join(INDEX)) {
+        let _ = rustix::fs::fallocate(&index, FallocateFlags::empty(), 0, INDEX_BYTES);
     }
 }
 
