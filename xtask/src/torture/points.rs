@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::api::Answer;
 use super::kind::Kind;
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Hurt, Ledger};
 use super::report::Figures;
 use super::tracer::{Act, Calls, Fault, Role, Seen, Tracer};
 use super::yard::{Options, Yard};
@@ -142,12 +142,12 @@ impl Run<'_> {
         };
         let token = format!("point-{name}-{:?}-{}", self.role, self.number);
         let input = json!({ "projectName": kind.project(), "idempotencyToken": token });
+        let asked = Instant::now();
         let answered = self.insist(tracer, "StartBuild", &input)?;
-        let id = answered["build"]["id"].as_str().unwrap_or_default().to_owned();
-        let number = answered["build"]["buildNumber"].as_i64().unwrap_or_default();
-        self.ledger.write(Entry::Accepted { token, build: id.clone(), number, kind });
+        let id = self.ledger.accepted(&token, &answered, kind, asked);
         if self.scenario == Scenario::Stop {
             self.await_command(tracer, &id)?;
+            self.ledger.write(Entry::Stopping { build: id.clone() });
             self.insist(tracer, "StopBuild", &json!({ "id": id }))?;
             self.ledger.write(Entry::Stopped { build: id.clone() });
         }
@@ -179,7 +179,7 @@ impl Run<'_> {
     fn tend(&self, tracer: &Tracer) -> Result<(), String> {
         if self.role == Role::Agent && !tracer.seen().done.is_empty() {
             // It may have been this build's, or one that waited.
-            self.ledger.hurt_open();
+            self.ledger.hurt_open(Hurt::Agent);
         }
         if !self.yard.has_ended() {
             return Ok(());
@@ -187,7 +187,7 @@ impl Run<'_> {
         if tracer.seen().done.is_empty() {
             return Err(format!("the server ended by itself:\n{}", self.yard.last_words()));
         }
-        self.ledger.write(Entry::Fault { what: "kill -9 of the server at a call".into(), build: None });
+        self.ledger.write(Entry::Fault { what: "kill -9 of the server at a call".into(), hurt: None });
         let took = self.yard.start()?;
         self.ledger.write(Entry::Ready { milliseconds: took.as_millis() as u64 });
         Ok(())
