@@ -110,7 +110,7 @@ fn kills(setting: &Setting) -> Result<Figures, String> {
         until_kill: Duration::from_millis(if setting.percent.is_some() { 2_000 } else { 600 }),
         stops: setting.scaled(20, 1),
         stop_length: Duration::from_secs(if setting.percent.is_some() { 10 } else { 2 }),
-        whole_every: 25,
+        told_every: 25,
     };
     kills::run(setting, amount)
 }

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use super::ledger::Ledger;
 use super::report::Figures;
 use super::tracer::Calls;
-use super::windows::{Failure, Windows};
+use super::windows::{Bounds, Failure, Windows};
 use super::yard::{Options, Yard};
 use super::{Setting, check, host};
 
@@ -22,7 +22,11 @@ pub(super) fn sqlite(setting: &Setting, windows: usize) -> Result<Figures, Strin
     yard.start()?;
     yard.furnish()?;
     let records = yard.data().join("records.sqlite");
-    let failure = |what, calls, error, is_total| Failure { what, calls, error, role: None, is_total };
+    // Agents have nothing to do with records: their builds end as if nothing were. Who reads needs a lock, and no write.
+    let failure = |what, calls, error, is_total| {
+        let reads_go_on = !matches!(calls, Calls::Locks(_));
+        Failure { what, calls, error, role: None, is_total, hurts: None, reads_go_on }
+    };
     let failures = [
         failure("SQLITE_BUSY: locks are held", Calls::Locks(records.clone()), Errno::EAGAIN, false),
         failure("SQLITE_FULL: writes", Calls::Writes(records.clone()), Errno::ENOSPC, true),
@@ -99,12 +103,12 @@ fn interrupt(run: &mut Windows, database: &Postgres, is_kill: bool) -> Result<()
     let known = run.known()?;
     let length = Duration::from_millis(200) + run.chance.up_to(Duration::from_secs(1));
     if is_kill {
-        run.begin("kill -9 of PostgreSQL", false);
+        run.begin("kill -9 of PostgreSQL", false, None);
         script("kill", &database.folder)?;
-        run.probe(&known, length, true);
+        run.probe(&known, length, Bounds { nothing_is_kept: true, reads_go_on: false });
         script("start", &database.folder)?;
     } else {
-        run.begin("PostgreSQL stands still", false);
+        run.begin("PostgreSQL stands still", false, None);
         database.signal(Signal::SIGSTOP);
         // Whoever asks now waits for an answer: clients do, the probe does not.
         std::thread::sleep(length);

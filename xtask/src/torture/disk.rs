@@ -8,10 +8,10 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::FallocateFlags;
 
-use super::ledger::Ledger;
+use super::ledger::{Hurt, Ledger};
 use super::report::Figures;
 use super::tracer::{Calls, Role};
-use super::windows::{Failure, Windows};
+use super::windows::{Bounds, Failure, Windows};
 use super::yard::{Options, Yard};
 use super::{Setting, check};
 
@@ -36,6 +36,8 @@ pub(super) fn failing(setting: &Setting, windows: usize) -> Result<Figures, Stri
         error,
         role,
         is_total: true,
+        hurts: Some(Hurt::Disk),
+        reads_go_on: true,
     };
     let failures = [
         failure("EIO on fsync", &syncs, Errno::EIO, None),
@@ -120,11 +122,11 @@ pub(super) fn full(setting: &Setting, times: usize) -> Result<Figures, String> {
 fn fill_once(run: &mut Windows, place: &Path) -> Result<(), String> {
     let known = run.known()?;
     let filler = place.join("filler");
-    run.begin("full disk", true);
+    run.begin("full disk", true, Some(Hurt::Disk));
     let left = run.chance.below(LEFT_MAX_BYTES) as u64;
     fill(&filler, place, left)?;
     let length = Duration::from_millis(300) + run.chance.up_to(Duration::from_millis(700));
-    run.probe(&known, length, false);
+    run.probe(&known, length, Bounds { nothing_is_kept: false, reads_go_on: true });
     std::fs::remove_file(&filler).map_err(|e| format!("{}: {e}", filler.display()))?;
     run.end()
 }

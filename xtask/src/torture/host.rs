@@ -1,10 +1,16 @@
 //! What this host has running and mounted that is ours. Only what bears our mark is looked at, so that other work here does no harm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+
+/// A lock for each range of ids that a container may have, by its number, as in the names of its interfaces.
+const ID_LOCKS: &str = "/run/buildyard/ids";
+/// What processes of a build have in their environment.
+const BUILD_VARIABLE: &str = "CODEBUILD_BUILD_ID=";
 
 pub(super) fn signal(process: u32, signal: Signal) {
     // A process that is gone needs no signal.
@@ -29,6 +35,38 @@ pub(super) fn with_environment(text: &str) -> Vec<u32> {
         std::fs::read(format!("/proc/{process}/environ")).is_ok_and(|all| contains(&all, text.as_bytes()))
     };
     processes().into_iter().filter(has).collect()
+}
+
+/// What of these builds is there: a process that has a build's id in its environment, or one in a cgroup of the build's.
+pub(super) fn of_builds(cgroups: &Path, builds: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for group in self::cgroups(cgroups, &BTreeSet::new(), &builds.iter().filter_map(|id| uuid(id)).collect())
+    {
+        let name = group.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_used = files(&group).iter().any(|file| {
+            file.ends_with("cgroup.procs") && std::fs::read(file).is_ok_and(|all| !all.is_empty())
+        });
+        let owner = builds.iter().find(|id| uuid(id).is_some_and(|uuid| name.contains(&uuid)));
+        if let Some(id) = owner.filter(|_| is_used) {
+            found.insert(id.clone(), format!("cgroup {} has processes", group.display()));
+        }
+    }
+    for process in processes() {
+        let all = std::fs::read(format!("/proc/{process}/environ")).unwrap_or_default();
+        let values =
+            all.split(|byte| *byte == 0).filter_map(|one| one.strip_prefix(BUILD_VARIABLE.as_bytes()));
+        for id in values.map(|value| String::from_utf8_lossy(value).into_owned()) {
+            if builds.contains(&id) {
+                found.insert(id, format!("process {process}"));
+            }
+        }
+    }
+    found
+}
+
+/// Of a build by its id.
+fn uuid(build: &str) -> Option<String> {
+    build.split(':').nth(1).map(str::to_owned)
 }
 
 /// The uuid of the build whose journal or folder an agent has open. One that is only just being started has the server's command line, and what
@@ -142,6 +180,31 @@ pub(super) fn cgroups(root: &Path, pools: &BTreeSet<String>, builds: &BTreeSet<S
 /// KiB of resident memory; nothing if it has gone.
 pub(super) fn resident(process: u32) -> u64 {
     status(process, "VmRSS:").and_then(|line| line.trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// Interfaces of this host that lead to a container whose range of ids nobody holds: it is gone, and they go with it.
+pub(super) fn unowned_interfaces() -> BTreeSet<String> {
+    let names = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+    let is_held = |slot: &str| {
+        let inode = std::fs::metadata(Path::new(ID_LOCKS).join(slot)).map(|file| file.ino());
+        inode.is_ok_and(|inode| locks.contains(&format!(":{inode} ")))
+    };
+    let slot =
+        |name: &str| name.strip_prefix("bldyr").map(|rest| rest.trim_start_matches(['d', 'f']).to_owned());
+    names.filter(|name| slot(name).is_some_and(|slot| !is_held(&slot))).collect()
+}
+
+/// Everything below a folder; links are not followed.
+pub(super) fn below(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let each = entries.flat_map(|entry| {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        let within = if is_folder { below(&entry.path()) } else { Vec::new() };
+        [entry.path()].into_iter().chain(within)
+    });
+    each.collect()
 }
 
 /// Files below a folder; links are not followed.

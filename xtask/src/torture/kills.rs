@@ -10,11 +10,14 @@ use nix::sys::signal::Signal;
 use super::chance::Chance;
 use super::host;
 use super::kind::Kind;
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Hurt, Ledger};
 use super::load::{self, CLIENTS, Load, MIX, Mix};
 use super::report::Figures;
 use super::yard::{Options, Yard};
 use super::{Setting, check};
+
+/// Tokens of each operation that are asked for again after each kill.
+const REPEATS: usize = 2;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Amount {
@@ -25,8 +28,8 @@ pub(super) struct Amount {
     /// How often a process stands still.
     pub(super) stops: usize,
     pub(super) stop_length: Duration,
-    /// All builds are looked at after so many kills.
-    pub(super) whole_every: usize,
+    /// After so many kills it says how far it is.
+    pub(super) told_every: usize,
 }
 
 /// What is hurt.
@@ -87,8 +90,9 @@ impl Run<'_> {
             }
             std::thread::sleep(self.chance.up_to(Duration::from_millis(100)));
             self.kill_server()?;
-            match kill % self.amount.whole_every {
-                0 => self.look_at_all(kill)?,
+            load::repeat_some(self.yard, self.ledger, self.chance, REPEATS);
+            match kill % self.amount.told_every {
+                0 => self.tell(kill)?,
                 _ => check::after_fault(self.yard, self.ledger)?,
             }
         }
@@ -97,20 +101,21 @@ impl Run<'_> {
 
     fn kill_server(&self) -> Result<(), String> {
         self.yard.processes();
-        self.ledger.write(Entry::Fault { what: "kill -9 of the server".into(), build: None });
+        self.ledger.write(Entry::Fault { what: "kill -9 of the server".into(), hurt: None });
         self.yard.kill();
         let took = self.yard.start()?;
         self.ledger.write(Entry::Ready { milliseconds: took.as_millis() as u64 });
         Ok(())
     }
 
-    fn look_at_all(&self, kill: usize) -> Result<(), String> {
+    /// Says how far it is, and looks where only builds that run leave something.
+    fn tell(&self, kill: usize) -> Result<(), String> {
         let (accepted, violations) = {
             let book = self.ledger.book();
             (book.builds.len(), book.violations.len())
         };
         eprintln!("torture: {kill} kills, {accepted} builds, {violations} violations");
-        check::after_fault(self.yard, self.ledger)
+        check::while_building(self.yard, self.ledger)
     }
 
     fn hurt(&mut self, victim: Victim) {
@@ -118,7 +123,7 @@ impl Run<'_> {
             Victim::Server => {}
             Victim::WaitingAgent => self.kill_waiting(),
             Victim::StoppedServer => {
-                self.ledger.write(Entry::Fault { what: "SIGSTOP of the server".into(), build: None });
+                self.ledger.write(Entry::Fault { what: "SIGSTOP of the server".into(), hurt: None });
                 self.yard.server_id().into_iter().for_each(|server| self.stand_still(server));
             }
             _ => {
@@ -137,14 +142,14 @@ impl Run<'_> {
             return;
         }
         // Written before it is done: what it leads to may be seen at once.
-        let fault = |what: &str, build| self.ledger.write(Entry::Fault { what: what.into(), build });
+        let fault = |what: &str, hurt| self.ledger.write(Entry::Fault { what: what.into(), hurt });
         match victim {
             Victim::StoppedAgent => {
                 fault("SIGSTOP of an agent", None);
                 return self.stand_still(process);
             }
-            Victim::Init => fault("kill -9 of a container's init", Some(build)),
-            _ => fault("kill -9 of an agent", Some(build)),
+            Victim::Init => fault("kill -9 of a container's init", Some((build, Hurt::Init))),
+            _ => fault("kill -9 of an agent", Some((build, Hurt::Agent))),
         }
         host::signal(process, Signal::SIGKILL);
     }
@@ -164,7 +169,7 @@ impl Run<'_> {
         let Some(agent) = self.chance.one_of(&waiting).copied() else { return };
         host::signal(agent, Signal::SIGSTOP);
         if waits(&agent) {
-            self.ledger.write(Entry::Fault { what: "kill -9 of a waiting agent".into(), build: None });
+            self.ledger.write(Entry::Fault { what: "kill -9 of a waiting agent".into(), hurt: None });
             host::signal(agent, Signal::SIGKILL);
         }
         host::signal(agent, Signal::SIGCONT);
@@ -221,7 +226,7 @@ pub(super) fn ready_with_history(
         load::start_one(&yard, &ledger, Kind::Stubborn, &format!("queued-{number}"))?;
     }
     for _ in 0..kills {
-        ledger.write(Entry::Fault { what: "kill -9 of the server".into(), build: None });
+        ledger.write(Entry::Fault { what: "kill -9 of the server".into(), hurt: None });
         yard.kill();
         let took = yard.start()?;
         ledger.write(Entry::Ready { milliseconds: took.as_millis() as u64 });
@@ -233,6 +238,6 @@ pub(super) fn ready_with_history(
     queued_first.into_iter().try_for_each(|id| load::stop(&yard, &ledger, id))?;
     open.iter().try_for_each(|id| load::ended(&yard, &ledger, id))?;
     eprintln!("torture: {queued} queued builds were stopped within {:.1} s", begun.elapsed().as_secs_f64());
-    check::after_fault(&yard, &ledger)?;
+    check::at_the_end_of_ours(&yard, &ledger)?;
     Ok(Figures::of(&format!("P8 with {stored} stored and {queued} queued builds"), &ledger))
 }

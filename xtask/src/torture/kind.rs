@@ -28,8 +28,10 @@ pub(super) const ALL: [Kind; 5] = [Kind::Steady, Kind::Failing, Kind::Stubborn, 
 pub(super) const TIMEOUT_MINUTES: u64 = 5;
 pub(super) const BUCKET: &str = "torture-made";
 pub(super) const PARAMETER: &str = "/torture/secret";
-/// Stands in no file, log, answer or process of ours, but for the commands it is meant for.
-pub(super) const SECRET: &str = "t0rture-S3cret-9f2c71aa5b";
+/// Of Secrets Manager.
+pub(super) const SECRET_NAME: &str = "torture/secret";
+/// Of Parameter Store and of Secrets Manager: they stand in no file, log, answer or process of ours, but for the commands they are meant for.
+pub(super) const SECRETS: [&str; 2] = ["t0rture-S3cret-9f2c71aa5b", "t0rture-0ther-S3cret-41d0be7c"];
 const LINES: usize = 40;
 
 impl Kind {
@@ -68,6 +70,25 @@ impl Kind {
         }
     }
 
+    /// How many of its [`Kind::lines`] were printed before this command began.
+    pub(super) fn lines_before(self, command: u32) -> usize {
+        match (self, command) {
+            (Kind::Steady, 3) => 1 + LINES,
+            (Kind::Steady, 4..) => 2 + LINES,
+            (Kind::Steady | Kind::Failing, 2..) => 1,
+            _ => 0,
+        }
+    }
+
+    /// The phase whose command this is.
+    pub(super) fn phase(self, command: u32) -> &'static str {
+        match (self, command) {
+            (Kind::Steady | Kind::Failing, 1) => "PRE_BUILD",
+            (Kind::Steady, 4..) => "POST_BUILD",
+            _ => "BUILD",
+        }
+    }
+
     pub(super) fn definition(self, witness: &Witness) -> Value {
         let artifacts = match self {
             Kind::Steady => json!({
@@ -94,7 +115,7 @@ impl Kind {
         let phases = match self {
             Kind::Steady => json!({
                 "pre_build": { "commands": [tell(1, "echo begun")] },
-                "build": { "commands": [tell(2, &counting()), tell(3, "echo the secret is $SECRET; seq 1 5000 > made && echo $CODEBUILD_BUILD_ID >> made")] },
+                "build": { "commands": [tell(2, &counting()), tell(3, "echo the secrets are $SECRET and $OTHER; seq 1 5000 > made && echo $CODEBUILD_BUILD_ID >> made")] },
                 "post_build": { "commands": [tell(4, "echo ended")] },
             }),
             Kind::Failing => json!({
@@ -109,6 +130,7 @@ impl Kind {
         let mut spec = json!({ "version": 0.2, "env": { "shell": "bash" }, "phases": phases });
         if self == Kind::Steady {
             spec["env"]["parameter-store"] = json!({ "SECRET": PARAMETER });
+            spec["env"]["secrets-manager"] = json!({ "OTHER": SECRET_NAME });
             spec["artifacts"] = json!({ "files": ["made"] });
         }
         spec
@@ -120,7 +142,7 @@ impl Kind {
             Kind::Steady => {
                 let mut lines = vec!["begun".to_owned()];
                 lines.extend((1..=LINES).map(|n| format!("line {n} of {LINES}")));
-                lines.extend(["the secret is ***".to_owned(), "ended".to_owned()]);
+                lines.extend(["the secrets are *** and ***".to_owned(), "ended".to_owned()]);
                 lines
             }
             Kind::Failing => vec!["begun".to_owned()],

@@ -11,7 +11,7 @@ use super::api::{Answer, Api};
 use super::chance::Chance;
 use super::check;
 use super::kind::Kind;
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Asked, Entry, Ledger};
 use super::yard::Yard;
 
 pub(super) const CLIENTS: usize = 20;
@@ -60,6 +60,8 @@ struct Client {
     /// Builds that are over and may be retried.
     over: Vec<String>,
     number: usize,
+    /// Of the last StartBuild, if no RetryBuild had it.
+    last_token: Option<String>,
 }
 
 impl Load {
@@ -80,6 +82,7 @@ impl Load {
                 open: Vec::new(),
                 over: Vec::new(),
                 number: 0,
+                last_token: None,
             };
             std::thread::spawn(move || client.run())
         });
@@ -128,12 +131,14 @@ impl Client {
         }
     }
 
+    /// A retry takes the token of the build that was started before it: the two operations' tokens are apart.
     fn start_something(&mut self) {
         self.number += 1;
         let token = format!("{}-{}", self.name, self.number);
         let retried = if self.chance.percent(8) { self.chance.one_of(&self.over).cloned() } else { None };
         match retried {
             Some(build) => {
+                let token = self.last_token.take().unwrap_or(token);
                 let kind = Kind::of(&build).expect("ids of accepted builds have a project");
                 self.accept("RetryBuild", &json!({ "id": build, "idempotencyToken": token }), kind, &token);
             }
@@ -141,6 +146,7 @@ impl Client {
                 let kind = self.kind();
                 let input = json!({ "projectName": kind.project(), "idempotencyToken": token });
                 self.accept("StartBuild", &input, kind, &token);
+                self.last_token = Some(token);
             }
         }
     }
@@ -156,17 +162,22 @@ impl Client {
     }
 
     /// Asks until there is an answer, which is then in the ledger.
-    fn accept(&mut self, operation: &str, input: &Value, kind: Kind, token: &str) {
+    fn accept(&mut self, operation: &'static str, input: &Value, kind: Kind, token: &str) {
+        let at = Instant::now();
         let Some(answered) = self.insist(operation, input, token) else { return };
-        let build = answered["build"]["id"].as_str().unwrap_or_default().to_owned();
-        let number = answered["build"]["buildNumber"].as_i64().unwrap_or_default();
-        self.ledger.write(Entry::Accepted { token: token.to_owned(), build: build.clone(), number, kind });
+        let build = self.ledger.accepted(token, &answered, kind, at);
         let stop =
             (kind == Kind::Stubborn).then(|| Instant::now() + self.chance.up_to(Duration::from_millis(2500)));
         self.open.push((build.clone(), stop));
-        if self.mix.repeats && self.chance.percent(10) {
-            self.repeat(operation, input, token, &build);
+        if !self.mix.repeats {
+            return;
         }
+        let asked = Asked { operation, input: input.clone(), token: token.to_owned(), build, at };
+        if self.chance.percent(10) {
+            let other = self.over.iter().find(|build| input["id"] != **build);
+            repeat(&mut self.api, &self.ledger, &asked, other);
+        }
+        self.ledger.book().remember(asked);
     }
 
     /// The answer, however often it is lost or refused for a reason that passes; none if it is refused for good, which nothing here should be.
@@ -191,37 +202,6 @@ impl Client {
         }
         self.ledger.violation("P1", format!("{operation} {token} is not answered within {DRAIN_PATIENCE:?}"));
         None
-    }
-
-    /// The same token means the same build, and nothing but what it was given for.
-    fn repeat(&mut self, operation: &str, input: &Value, token: &str, build: &str) {
-        if let Answer::Done(again) = self.api.ask(operation, input) {
-            if again["build"]["id"] == *build {
-                self.ledger.write(Entry::Repeated { token: token.to_owned(), build: build.to_owned() });
-            } else {
-                let what = format!("token {token} means {build}, and now {}", again["build"]["id"]);
-                self.ledger.violation("P4", what);
-            }
-        }
-        let Some(other) = self.with_other_parameters(operation, token, input) else { return };
-        if let Answer::Done(second) = self.api.ask(operation, &other) {
-            let what =
-                format!("token {token} of {build} is taken for another request: {}", second["build"]["id"]);
-            self.ledger.violation("P4", what);
-        }
-    }
-
-    /// A request of the same operation that is not the one the token was given for.
-    fn with_other_parameters(&self, operation: &str, token: &str, input: &Value) -> Option<Value> {
-        if operation == "RetryBuild" {
-            let other = self.over.iter().find(|build| input["id"] != **build)?;
-            return Some(json!({ "id": other, "idempotencyToken": token }));
-        }
-        Some(json!({
-            "projectName": Kind::Quick.project(),
-            "idempotencyToken": token,
-            "environmentVariablesOverride": [{ "name": "OTHER", "value": token }],
-        }))
     }
 
     /// Looks how far the client's builds are, and stops those that are to be stopped.
@@ -253,9 +233,7 @@ impl Client {
     }
 
     fn stop(&mut self, build: &str) {
-        if let Some(known) = self.ledger.book().builds.get_mut(build) {
-            known.may_be_stopped = true;
-        }
+        self.ledger.write(Entry::Stopping { build: build.to_owned() });
         if let Answer::Done(_) = self.api.ask("StopBuild", &json!({ "id": build })) {
             self.ledger.write(Entry::Stopped { build: build.to_owned() });
             if let Some((_, stop)) = self.open.iter_mut().find(|(id, _)| id == build) {
@@ -265,19 +243,85 @@ impl Client {
     }
 }
 
+/// The same token means the same build, and nothing but what it was given for. `other`: another build that can be retried.
+fn repeat(api: &mut Api, ledger: &Ledger, asked: &Asked, other: Option<&String>) {
+    let Asked { operation, input, token, build, .. } = asked;
+    match api.ask(operation, input) {
+        Answer::Done(again) if again["build"]["id"] == **build => {
+            ledger.write(Entry::Repeated { token: token.clone(), build: build.clone() });
+        }
+        answer => complain(ledger, asked, "is asked for again", answer, |_| false),
+    }
+    if let Some(other) = with_other_parameters(asked, other) {
+        let is_right = |answer: &Answer| {
+            matches!(answer, Answer::Refused { status: 400, code, message }
+                if code == "InvalidInputException" && message.contains("idempotency token"))
+        };
+        complain(ledger, asked, "is given for another request", api.ask(operation, &other), is_right);
+    }
+}
+
+/// An answer that is not right breaks P4, unless it is lost or says that it is not the time: then nobody knows.
+fn complain(ledger: &Ledger, asked: &Asked, what: &str, answer: Answer, is_right: impl Fn(&Answer) -> bool) {
+    let is_failing = ledger.book().failing.is_some();
+    if is_right(&answer) {
+        return;
+    }
+    let told = match answer {
+        Answer::Lost(_) => return,
+        Answer::Refused { status, code, .. } if says_not_now(status, &code, is_failing) => {
+            return ledger.write(Entry::Refused { token: asked.token.clone(), status, code });
+        }
+        Answer::Refused { status, code, message } => format!("{status} {code}: {message}"),
+        Answer::Done(answer) => format!("build {}", answer["build"]["id"]),
+    };
+    let Asked { operation, token, build, .. } = asked;
+    ledger.violation("P4", format!("{operation} {token} of {build} {what}, and answered with {told}"));
+}
+
+/// An inner failure is one only while something fails.
+fn says_not_now(status: u16, code: &str, is_failing: bool) -> bool {
+    status == 503 || code.starts_with("Throttling") || (is_failing && code == "InternalFailure")
+}
+
+/// A request of the same operation that is not the one the token was given for.
+fn with_other_parameters(asked: &Asked, other: Option<&String>) -> Option<Value> {
+    let token = &asked.token;
+    if asked.operation == "RetryBuild" {
+        return Some(json!({ "id": other?, "idempotencyToken": token }));
+    }
+    Some(json!({
+        "projectName": Kind::Quick.project(),
+        "idempotencyToken": token,
+        "environmentVariablesOverride": [{ "name": "OTHER", "value": token }],
+    }))
+}
+
+/// Asks again for a few of each operation that were answered before.
+pub(super) fn repeat_some(yard: &Yard, ledger: &Ledger, chance: &mut Chance, count: usize) {
+    let mut api = yard.api();
+    for operation in ["StartBuild", "RetryBuild"] {
+        let all = ledger.book().repeatable(operation);
+        let Some(other) = ledger.book().order.first().cloned() else { return };
+        for _ in 0..count {
+            let Some(asked) = chance.one_of(&all) else { break };
+            repeat(&mut api, ledger, asked, Some(&other).filter(|other| asked.input["id"] != ***other));
+        }
+    }
+}
+
 /// Starts one build of a kind, outside of any load.
 pub(super) fn start_one(yard: &Yard, ledger: &Ledger, kind: Kind, token: &str) -> Result<String, String> {
+    let asked = Instant::now();
     let answer = yard
         .api()
         .ask("StartBuild", &json!({ "projectName": kind.project(), "idempotencyToken": token }))
         .done()?;
-    let build = answer["build"]["id"].as_str().unwrap_or_default().to_owned();
-    let number = answer["build"]["buildNumber"].as_i64().unwrap_or_default();
-    ledger.write(Entry::Accepted { token: token.to_owned(), build: build.clone(), number, kind });
-    Ok(build)
+    Ok(ledger.accepted(token, &answer, kind, asked))
 }
 
 pub(super) fn stop(yard: &Yard, ledger: &Ledger, build: &str) -> Result<(), String> {
+    ledger.write(Entry::Stopping { build: build.to_owned() });
     yard.api().ask("StopBuild", &json!({ "id": build })).done()?;
     ledger.write(Entry::Stopped { build: build.to_owned() });
     Ok(())
@@ -298,4 +342,51 @@ pub(super) fn ended(yard: &Yard, ledger: &Ledger, build: &str) -> Result<(), Str
         std::thread::sleep(Duration::from_millis(5));
     }
     Err(format!("{build} does not come to an end"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::yard::Options;
+    use super::*;
+
+    #[test]
+    fn a_repeat_that_is_answered_otherwise_breaks_its_promise() {
+        let yard = Yard::make(std::path::Path::new("/bin/sh"), Options::default()).unwrap();
+        let ledger = Ledger::open(&yard.folder().join("ledger")).unwrap();
+        let input = json!({ "projectName": "quick", "idempotencyToken": "token" });
+        let (token, build) = ("token".to_owned(), "quick:1".to_owned());
+        let asked = Asked { operation: "StartBuild", input, token, build, at: Instant::now() };
+        let refused =
+            |status, code: &str| Answer::Refused { status, code: code.into(), message: "No".into() };
+        let broken = |answer| {
+            let before = ledger.book().violations.len();
+            complain(&ledger, &asked, &format!("is asked for the {before}th time"), answer, |_| false);
+            ledger.book().violations.len() > before
+        };
+        assert!(broken(Answer::Done(json!({ "build": { "id": "quick:2" } }))));
+        assert!(broken(refused(400, "InvalidInputException")));
+        assert!(broken(refused(500, "InternalFailure")));
+        assert!(!broken(refused(503, "ServiceUnavailableException")));
+        assert!(!broken(refused(400, "ThrottlingException")));
+        assert!(!broken(Answer::Lost("reset".into())));
+        ledger.book().failing = Some(None);
+        assert!(!broken(refused(500, "InternalFailure")), "while something fails");
+    }
+
+    #[test]
+    fn tokens_are_repeated_with_what_they_were_not_given_for() {
+        let asked = |operation, input| Asked {
+            operation,
+            input,
+            token: "token".into(),
+            build: "quick:1".into(),
+            at: Instant::now(),
+        };
+        let start = asked("StartBuild", json!({ "projectName": "quick", "idempotencyToken": "token" }));
+        assert_ne!(with_other_parameters(&start, None).unwrap(), start.input);
+        let retry = asked("RetryBuild", json!({ "id": "quick:1", "idempotencyToken": "token" }));
+        assert_eq!(with_other_parameters(&retry, None), None);
+        let other = with_other_parameters(&retry, Some(&"quick:2".to_owned())).unwrap();
+        assert_eq!(other, json!({ "id": "quick:2", "idempotencyToken": "token" }));
+    }
 }

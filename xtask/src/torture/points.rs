@@ -1,16 +1,18 @@
-//! T02: `kill -9` at each system call that changes anything, one after another, from the server's start through a build's acceptance to its end.
+//! T02: `kill -9` at each system call that changes anything, one after another, from the server's start through a build's acceptance to its end; and once more
+//! from the start of a server that follows a killed one and finds a build on its way.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::api::Answer;
 use super::kind::Kind;
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Hurt, Ledger};
 use super::report::Figures;
 use super::tracer::{Act, Calls, Fault, Role, Seen, Tracer};
 use super::yard::{Options, Yard};
-use super::{Setting, check};
+use super::{Setting, check, host};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// How long one walk through a scenario may take, at the pace of a traced server.
@@ -25,7 +27,38 @@ enum Scenario {
     Succeed,
     /// StartBuild, the command runs, StopBuild to STOPPED.
     Stop,
+    /// A server was killed while a build ran: the next one finds its agent, and stops it.
+    Adopt,
+    /// A server was killed, and so was the build's agent: the next one says so.
+    Bury,
+    /// A server was killed just before it told an agent of a build: the next one begins the build.
+    Resume,
 }
+
+impl Scenario {
+    /// Only what the server that comes second does.
+    fn is_of_second_server(self) -> bool {
+        matches!(self, Scenario::Adopt | Scenario::Bury | Scenario::Resume)
+    }
+
+    fn kind(self) -> Kind {
+        match self {
+            Scenario::Succeed => Kind::Steady,
+            Scenario::Resume => Kind::Quick,
+            Scenario::Stop | Scenario::Adopt | Scenario::Bury => Kind::Stubborn,
+        }
+    }
+}
+
+const WALKS: [(Scenario, Role); 7] = [
+    (Scenario::Stop, Role::Agent),
+    (Scenario::Stop, Role::Server),
+    (Scenario::Succeed, Role::Agent),
+    (Scenario::Succeed, Role::Server),
+    (Scenario::Adopt, Role::Server),
+    (Scenario::Bury, Role::Server),
+    (Scenario::Resume, Role::Server),
+];
 
 struct Run<'a> {
     yard: &'a Yard,
@@ -52,22 +85,20 @@ pub(super) fn run(setting: &Setting, points_max: Option<usize>) -> Result<Figure
     yard.furnish()?;
     yard.stop()?;
     let mut lines = Vec::new();
-    for scenario in [Scenario::Stop, Scenario::Succeed] {
-        for role in [Role::Agent, Role::Server] {
-            let killed_at = BTreeMap::new();
-            let mut run = Run { yard: &yard, ledger: &ledger, scenario, role, number: 0, killed_at };
-            let covered = run.all(points_max)?;
-            let calls: Vec<_> = run.killed_at.iter().map(|(call, count)| format!("{call} {count}")).collect();
-            let line = format!(
-                "{scenario:?}, {role:?}: killed at {} of {} points, of {} there are ({})",
-                covered.killed,
-                covered.points,
-                covered.total,
-                calls.join(", ")
-            );
-            eprintln!("torture: {line}");
-            lines.push(line);
-        }
+    for (scenario, role) in WALKS {
+        let killed_at = BTreeMap::new();
+        let mut run = Run { yard: &yard, ledger: &ledger, scenario, role, number: 0, killed_at };
+        let covered = run.all(points_max)?;
+        let calls: Vec<_> = run.killed_at.iter().map(|(call, count)| format!("{call} {count}")).collect();
+        let line = format!(
+            "{scenario:?}, {role:?}: killed at {} of {} points, of {} there are ({})",
+            covered.killed,
+            covered.points,
+            covered.total,
+            calls.join(", ")
+        );
+        eprintln!("torture: {line}");
+        lines.push(line);
     }
     yard.start()?;
     check::at_the_end(&yard, &ledger)?;
@@ -112,6 +143,7 @@ impl Run<'_> {
     /// One build from its acceptance to its end, with a kill at one point on the way or none.
     fn walk(&mut self, point: Option<usize>) -> Result<Seen, String> {
         self.number += 1;
+        let left = if self.scenario.is_of_second_server() { self.leave()? } else { None };
         let fault = Fault {
             role: Some(self.role),
             calls: Calls::Changing,
@@ -120,7 +152,7 @@ impl Run<'_> {
             count: 1,
         };
         let tracer = Tracer::start(self.yard, Some(fault))?;
-        let walked = self.scenario_under(&tracer);
+        let walked = self.scenario_under(&tracer, left);
         let seen = tracer.seen();
         drop(tracer);
         walked?;
@@ -135,23 +167,88 @@ impl Run<'_> {
         Ok(seen)
     }
 
-    fn scenario_under(&self, tracer: &Tracer) -> Result<(), String> {
-        let (kind, name) = match self.scenario {
-            Scenario::Succeed => (Kind::Steady, "succeed"),
-            Scenario::Stop => (Kind::Stubborn, "stop"),
+    fn scenario_under(&self, tracer: &Tracer, left: Option<String>) -> Result<(), String> {
+        let id = match left {
+            Some(build) => build,
+            None => self.accept(tracer)?,
         };
-        let token = format!("point-{name}-{:?}-{}", self.role, self.number);
-        let input = json!({ "projectName": kind.project(), "idempotencyToken": token });
-        let answered = self.insist(tracer, "StartBuild", &input)?;
-        let id = answered["build"]["id"].as_str().unwrap_or_default().to_owned();
-        let number = answered["build"]["buildNumber"].as_i64().unwrap_or_default();
-        self.ledger.write(Entry::Accepted { token, build: id.clone(), number, kind });
         if self.scenario == Scenario::Stop {
             self.await_command(tracer, &id)?;
+        }
+        if matches!(self.scenario, Scenario::Stop | Scenario::Adopt) {
+            self.ledger.write(Entry::Stopping { build: id.clone() });
             self.insist(tracer, "StopBuild", &json!({ "id": id }))?;
             self.ledger.write(Entry::Stopped { build: id.clone() });
         }
         self.await_end(tracer, &id)
+    }
+
+    fn accept(&self, tracer: &Tracer) -> Result<String, String> {
+        let asked = Instant::now();
+        let (token, input) = self.request();
+        let answered = self.insist(tracer, "StartBuild", &input)?;
+        Ok(self.ledger.accepted(&token, &answered, self.scenario.kind(), asked))
+    }
+
+    /// Its token, and what is asked of StartBuild.
+    fn request(&self) -> (String, Value) {
+        let token = format!("point-{:?}-{:?}-{}", self.scenario, self.role, self.number);
+        let project = self.scenario.kind().project();
+        let input = json!({ "projectName": project, "idempotencyToken": token });
+        (token, input)
+    }
+
+    /// What the second server finds: a build of a server that was killed; none if that was before it had answered.
+    fn leave(&self) -> Result<Option<String>, String> {
+        if self.scenario == Scenario::Resume {
+            return self.leave_untold();
+        }
+        let tracer = Tracer::start(self.yard, None)?;
+        self.yard.await_ready(PATIENCE)?;
+        let id = self.accept(&tracer)?;
+        self.await_command(&tracer, &id)?;
+        drop(tracer);
+        self.kill_first();
+        if self.scenario == Scenario::Bury {
+            let builds = self.yard.data().join("builds");
+            let agents =
+                self.yard.processes().into_iter().filter(|one| host::build_of(*one, &builds).is_some());
+            let hurt = Some((id.clone(), Hurt::Agent));
+            self.ledger.write(Entry::Fault { what: "kill -9 of its agent".into(), hurt });
+            agents.for_each(|agent| host::signal(agent, Signal::SIGKILL));
+        }
+        Ok(Some(id))
+    }
+
+    /// The first server is killed as it tells an agent of the build.
+    fn leave_untold(&self) -> Result<Option<String>, String> {
+        let fault =
+            Fault { role: Some(Role::Server), calls: Calls::Pipes, act: Act::Kill, first: 1, count: 1 };
+        let tracer = Tracer::start(self.yard, None)?;
+        self.yard.await_ready(PATIENCE)?;
+        tracer.set(Some(fault));
+        let (asked, (token, input)) = (Instant::now(), self.request());
+        let build = match self.yard.api().ask("StartBuild", &input) {
+            Answer::Done(answer) => Some(self.ledger.accepted(&token, &answer, self.scenario.kind(), asked)),
+            Answer::Lost(_) => None,
+            refused @ Answer::Refused { .. } => return Err(format!("StartBuild: {refused:?}")),
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !self.yard.has_ended() {
+            if Instant::now() > deadline {
+                return Err(format!("no agent is told of {build:?}"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        drop(tracer);
+        self.kill_first();
+        Ok(build)
+    }
+
+    fn kill_first(&self) {
+        self.yard.processes();
+        self.ledger.write(Entry::Fault { what: "kill -9 of the first server".into(), hurt: None });
+        self.yard.kill();
     }
 
     /// Asks until there is an answer; a server that was killed is started again, and is not traced any more.
@@ -179,7 +276,7 @@ impl Run<'_> {
     fn tend(&self, tracer: &Tracer) -> Result<(), String> {
         if self.role == Role::Agent && !tracer.seen().done.is_empty() {
             // It may have been this build's, or one that waited.
-            self.ledger.hurt_open();
+            self.ledger.hurt_open(Hurt::Agent);
         }
         if !self.yard.has_ended() {
             return Ok(());
@@ -187,7 +284,7 @@ impl Run<'_> {
         if tracer.seen().done.is_empty() {
             return Err(format!("the server ended by itself:\n{}", self.yard.last_words()));
         }
-        self.ledger.write(Entry::Fault { what: "kill -9 of the server at a call".into(), build: None });
+        self.ledger.write(Entry::Fault { what: "kill -9 of the server at a call".into(), hurt: None });
         let took = self.yard.start()?;
         self.ledger.write(Entry::Ready { milliseconds: took.as_millis() as u64 });
         Ok(())

@@ -14,8 +14,10 @@ pub(super) struct Figures {
     family: String,
     lines: Vec<String>,
     violations: Vec<(&'static str, String)>,
-    /// How many promises were looked at.
-    promises: usize,
+    /// Promises for which there was evidence.
+    examined: BTreeSet<&'static str>,
+    /// Whether what is not among them is told.
+    is_of_all: bool,
 }
 
 impl Figures {
@@ -27,7 +29,9 @@ impl Figures {
             lines.push(format!("faults: {}", list(&book.faults)));
         }
         if !book.refusals.is_empty() {
-            lines.push(format!("refusals: {}", list(&book.refusals)));
+            let refusals =
+                book.refusals.iter().map(|((status, code), count)| (format!("{status} {code}"), *count));
+            lines.push(format!("refusals: {}", list(&refusals.collect())));
         }
         if let Some(ready) = Sample::of(book.ready_ms.clone()) {
             lines.push(format!(
@@ -42,18 +46,15 @@ impl Figures {
             family: family.to_owned(),
             lines,
             violations: book.violations.clone(),
-            promises: PROMISES.len(),
+            examined: book.examined.clone(),
+            is_of_all: true,
         }
     }
 
-    /// Of what is checked elsewhere, by a test of its own.
+    /// Of what is checked elsewhere, by a test of its own: that is the one thing that is looked at.
     pub(super) fn told(family: &str, lines: Vec<String>) -> Figures {
-        Figures { family: family.to_owned(), lines, violations: Vec::new(), promises: 1 }
-    }
-
-    /// Not all of them, but so many.
-    pub(super) fn of_promises(self, promises: usize) -> Figures {
-        Figures { promises, ..self }
+        let examined = ["the test"].into();
+        Figures { family: family.to_owned(), lines, violations: Vec::new(), examined, is_of_all: false }
     }
 
     pub(super) fn with(mut self, line: String) -> Figures {
@@ -61,10 +62,16 @@ impl Figures {
         self
     }
 
-    /// Promises that were kept, and those that were not.
+    /// Promises that were looked at and kept, and those that were not kept.
     pub(super) fn kept_and_broken(&self) -> (usize, usize) {
-        let broken: BTreeSet<_> = self.violations.iter().map(|(promise, _)| promise).collect();
-        (self.promises.saturating_sub(broken.len()), broken.len())
+        let broken: BTreeSet<_> = self.violations.iter().map(|(promise, _)| *promise).collect();
+        (self.examined.difference(&broken).count(), broken.len())
+    }
+
+    /// Those of which this says nothing.
+    fn not_examined(&self) -> Vec<&'static str> {
+        let all = PROMISES.iter().map(|promise| promise.name).filter(|_| self.is_of_all);
+        all.filter(|name| !self.examined.contains(name)).collect()
     }
 
     pub(super) fn text(&self) -> String {
@@ -75,6 +82,10 @@ impl Figures {
         let mut count: BTreeMap<&str, usize> = BTreeMap::new();
         self.violations.iter().for_each(|(promise, _)| *count.entry(promise).or_default() += 1);
         let _ = writeln!(text, "  violations: {}", self.violations.len());
+        let not_examined = self.not_examined();
+        if !not_examined.is_empty() {
+            let _ = writeln!(text, "  not examined: {}", not_examined.join(", "));
+        }
         for promise in &PROMISES {
             if let Some(count) = count.get(promise.name) {
                 let _ = writeln!(text, "  {} of {}: {}", count, promise.name, promise.what);

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use serde_json::json;
 
-use super::api::Answer;
+use super::api::{Answer, Api};
 use super::chance::Chance;
 use super::kind::Kind;
-use super::ledger::{Entry, Ledger};
+use super::ledger::{Entry, Hurt, Ledger};
 use super::load::{self, Load, MIX, Mix};
 use super::tracer::{Act, Calls, Fault, Role, Tracer};
 use super::yard::Yard;
@@ -31,6 +31,19 @@ pub(super) struct Failure {
     pub(super) role: Option<Role>,
     /// Nothing can be kept while all these calls fail.
     pub(super) is_total: bool,
+    /// What it does to builds; nothing, if only the server's own records are concerned.
+    pub(super) hurts: Option<Hurt>,
+    /// Reading takes none of these calls.
+    pub(super) reads_go_on: bool,
+}
+
+/// What is asked of the server while something fails.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Nothing may be accepted.
+    pub(super) nothing_is_kept: bool,
+    /// Whatever is read is answered.
+    pub(super) reads_go_on: bool,
 }
 
 /// What windows came to, beside what is in the ledger.
@@ -110,53 +123,80 @@ impl<'a> Windows<'a> {
             count,
         };
         let known = self.known()?;
-        self.begin(failure.what, is_long);
+        self.begin(failure.what, is_long, failure.hurts);
         self.tracer.iter().for_each(|tracer| tracer.set(Some(fault.clone())));
         let length = Duration::from_millis(400) + self.chance.up_to(Duration::from_millis(600));
-        self.probe(&known, length, is_long && failure.is_total);
+        let nothing_is_kept = is_long && failure.is_total;
+        self.probe(&known, length, Bounds { nothing_is_kept, reads_go_on: failure.reads_go_on });
         self.told.calls += self.tracer.as_ref().map_or(0, |tracer| tracer.seen().done.len());
         self.tracer.iter().for_each(|tracer| tracer.set(None));
         self.end()
     }
 
-    pub(super) fn begin(&mut self, what: &str, is_long: bool) {
+    /// `hurts`: what this does to builds that are on their way or come meanwhile.
+    pub(super) fn begin(&mut self, what: &str, is_long: bool, hurts: Option<Hurt>) {
         self.told.windows += 1;
         self.yard.processes();
         let what = format!("{what}{}", if is_long { ", for a while" } else { "" });
-        self.ledger.write(Entry::Fault { what, build: None });
-        self.ledger.book().is_hurting = true;
-        self.ledger.hurt_open();
+        self.ledger.write(Entry::Fault { what, hurt: None });
+        self.ledger.book().failing = Some(hurts);
+        self.hurt_open();
+    }
+
+    fn hurt_open(&self) {
+        let hurts = self.ledger.book().failing.flatten();
+        hurts.into_iter().for_each(|how| self.ledger.hurt_open(how));
     }
 
     /// Starts builds and reads one while things fail.
-    pub(super) fn probe(&mut self, known: &str, length: Duration, is_total: bool) {
+    pub(super) fn probe(&mut self, known: &str, length: Duration, bounds: Bounds) {
         let until = Instant::now() + length;
         let mut api = self.yard.api();
+        self.ledger.book().nothing_kept_since = bounds.nothing_is_kept.then(Instant::now);
         while Instant::now() < until {
             self.number += 1;
-            let token = format!("probe-{}", self.number);
-            let input = json!({ "projectName": Kind::Quick.project(), "idempotencyToken": token });
-            match api.ask("StartBuild", &input) {
-                Answer::Done(answer) => {
-                    let build = answer["build"]["id"].as_str().unwrap_or_default().to_owned();
-                    let number = answer["build"]["buildNumber"].as_i64().unwrap_or_default();
-                    if is_total {
-                        self.ledger
-                            .violation("P12", format!("{build} was accepted while nothing could be kept"));
-                    }
-                    self.ledger.write(Entry::Accepted { token, build, number, kind: Kind::Quick });
-                }
-                Answer::Refused { .. } => self.told.refused += 1,
-                // It may have been carried out: only its token can tell.
-                Answer::Lost(_) => self.pending(&token),
-            }
-            match api.ask("BatchGetBuilds", &json!({ "ids": [known] })) {
-                Answer::Done(answer) if answer["builds"][0]["id"] == *known => self.told.read += 1,
-                _ => self.told.unread += 1,
-            }
+            self.probe_start(&mut api, format!("probe-{}", self.number));
+            self.probe_read(&mut api, known, bounds.reads_go_on);
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.ledger.hurt_open();
+        self.ledger.book().nothing_kept_since = None;
+        self.hurt_open();
+    }
+
+    fn probe_start(&mut self, api: &mut Api, token: String) {
+        let input = json!({ "projectName": Kind::Quick.project(), "idempotencyToken": token });
+        let asked = Instant::now();
+        match api.ask("StartBuild", &input) {
+            Answer::Done(answer) => drop(self.ledger.accepted(&token, &answer, Kind::Quick, asked)),
+            Answer::Refused { status, code, .. } => {
+                self.told.refused += 1;
+                self.ledger.write(Entry::Refused { token, status, code });
+            }
+            // It may have been carried out: only its token can tell.
+            Answer::Lost(_) => self.pending(&token),
+        }
+    }
+
+    fn probe_read(&mut self, api: &mut Api, known: &str, must_go_on: bool) {
+        let input = json!({ "ids": [known] });
+        // Where it may be that nobody answers, asking again would only prolong the fault.
+        let answer = match must_go_on {
+            true => api.get("BatchGetBuilds", &input),
+            false => api.ask("BatchGetBuilds", &input).done(),
+        };
+        let why = match answer {
+            Ok(answer) if answer["builds"][0]["id"] == *known => {
+                self.told.read += 1;
+                self.ledger.book().reads += 1;
+                return;
+            }
+            Ok(answer) => answer.to_string(),
+            Err(why) => why,
+        };
+        self.told.unread += 1;
+        if must_go_on {
+            self.ledger.write(Entry::Unread { why });
+        }
     }
 
     fn pending(&mut self, token: &str) {
@@ -169,6 +209,7 @@ impl<'a> Windows<'a> {
         loop {
             if self.yard.has_ended() {
                 self.told.restarts += 1;
+                self.ledger.write(Entry::GaveUp { last_words: self.yard.last_words() });
                 self.revive()?;
             }
             match self.try_one() {
@@ -186,7 +227,7 @@ impl<'a> Windows<'a> {
         }
         self.told.recovery_ms.push(begun.elapsed().as_secs_f64() * 1e3);
         self.settle_pending()?;
-        self.ledger.book().is_hurting = false;
+        self.ledger.book().failing = None;
         check::after_fault(self.yard, self.ledger)
     }
 

@@ -7,9 +7,10 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-/// Build id and number of the command, with how often it was heard.
-pub(super) type Heard = BTreeMap<(String, u32), u32>;
+/// Build id and number of the command, with how often it was heard, and when first.
+pub(super) type Heard = BTreeMap<(String, u32), (u32, Instant)>;
 
 #[derive(Debug)]
 pub(super) struct Witness {
@@ -48,7 +49,16 @@ impl Witness {
     pub(super) fn of(&self, build: &str) -> Vec<(u32, u32)> {
         let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let all = (build.to_owned(), 0)..=(build.to_owned(), u32::MAX);
-        heard.range(all).map(|((_, command), times)| (*command, *times)).collect()
+        heard.range(all).map(|((_, command), (times, _))| (*command, *times)).collect()
+    }
+
+    /// The last command of a build that was heard, or that was before a time. What commands before it printed had been read by then: the agent
+    /// begins a command when it has all of the one before.
+    pub(super) fn last(&self, build: &str, before: Option<Instant>) -> Option<u32> {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = heard.range((build.to_owned(), 0)..=(build.to_owned(), u32::MAX));
+        let early = all.filter(|(_, (_, at))| before.is_none_or(|before| *at < before));
+        early.map(|((_, command), _)| *command).max()
     }
 }
 
@@ -56,10 +66,7 @@ fn listen(lines: impl BufRead, heard: &Mutex<Heard>) {
     for line in lines.lines().map_while(Result::ok) {
         let Some((build, command)) = line.rsplit_once(' ') else { continue };
         let Ok(command) = command.parse() else { continue };
-        *heard
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entry((build.to_owned(), command))
-            .or_default() += 1;
+        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+        heard.entry((build.to_owned(), command)).or_insert((0, Instant::now())).0 += 1;
     }
 }

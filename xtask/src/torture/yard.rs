@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::bench::sign;
 
 use super::api::{Answer, Api};
-use super::kind::{ALL, BUCKET, PARAMETER, SECRET};
+use super::kind::{ALL, BUCKET, PARAMETER, SECRET_NAME, SECRETS};
 use super::witness::Witness;
 
 /// How long a start may take before it counts as failed.
@@ -32,6 +32,8 @@ pub(super) struct Yard {
     pools: Mutex<BTreeSet<String>>,
     /// Seconds by which the server's clock is ahead.
     ahead: Arc<AtomicI64>,
+    /// Interfaces of containers that there were before.
+    interfaces: BTreeSet<String>,
 }
 
 /// What is not the same for all servers.
@@ -57,7 +59,8 @@ impl Yard {
         std::fs::write(folder.join("buildyard.toml"), configuration).map_err(told)?;
         let host = free_address()?;
         let (process, pools, ahead) = Default::default();
-        Ok(Yard { folder, host, options, witness, process, pools, ahead })
+        let interfaces = super::host::unowned_interfaces();
+        Ok(Yard { folder, host, options, witness, process, pools, ahead, interfaces })
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -164,6 +167,11 @@ impl Yard {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Interfaces of containers that are no more, since this yard is there.
+    pub(super) fn new_interfaces(&self) -> Vec<String> {
+        super::host::unowned_interfaces().difference(&self.interfaces).cloned().collect()
+    }
+
     /// `kill -9`.
     pub(super) fn kill(&self) {
         if let Some(mut child) = self.process().take() {
@@ -205,8 +213,11 @@ impl Yard {
         let bucket = self.data().join("s3").join(BUCKET);
         std::fs::create_dir_all(&bucket).map_err(|e| format!("{}: {e}", bucket.display()))?;
         let mut api = self.api();
-        let secret = json!({ "Name": PARAMETER, "Value": SECRET, "Type": "SecureString", "Overwrite": true });
+        let secret =
+            json!({ "Name": PARAMETER, "Value": SECRETS[0], "Type": "SecureString", "Overwrite": true });
         api.of("ssm", "AmazonSSM.PutParameter", &secret).done()?;
+        let secret = json!({ "Name": SECRET_NAME, "SecretString": SECRETS[1], "ClientRequestToken": "torture-secret-torture-secret-0001" });
+        api.of("secretsmanager", "secretsmanager.CreateSecret", &secret).done()?;
         ALL.into_iter()
             .try_for_each(|kind| api.ask("CreateProject", &kind.definition(&self.witness)).done().map(drop))
     }

@@ -3,47 +3,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::torture::host;
-use crate::torture::kind::{self, BUCKET, Kind, SECRET};
-use crate::torture::ledger::{Known, Ledger};
+use crate::torture::kind::{self, BUCKET, Kind};
 
-use super::{Evidence, Promise};
+use super::{Evidence, Found, Promise, Survey, ends, left, logs};
 
-/// How long a stop may take, and how long what is left over may stay.
+/// How long a stop may take.
 const STOP_MAX: Duration = Duration::from_secs(10);
-const REST_MAX: Duration = Duration::from_secs(60);
-/// Ready again, at most, in a hundred starts but one.
+/// Ready again, at most, in a hundred starts but one; and in any, where there are fewer than a hundred.
 const READY_MAX_MS: f64 = 1000.0;
-const PHASES: [&str; 11] = [
-    "SUBMITTED",
-    "QUEUED",
-    "PROVISIONING",
-    "DOWNLOAD_SOURCE",
-    "INSTALL",
-    "PRE_BUILD",
-    "BUILD",
-    "POST_BUILD",
-    "UPLOAD_ARTIFACTS",
-    "FINALIZING",
-    "COMPLETED",
-];
-const ENDS: [&str; 5] = ["SUCCEEDED", "FAILED", "FAULT", "TIMED_OUT", "STOPPED"];
-
+const READY_EVER_MS: f64 = 5000.0;
+/// What StartBuild, RetryBuild and StopBuild are refused with if it is not for what they ask.
+const REFUSALS: [(u16, &str); 2] = [(500, "InternalFailure"), (503, "ServiceUnavailableException")];
 pub(in crate::torture) const PROMISES: [Promise; 12] = [
     Promise { name: "P1", what: "a build that was answered is there", check: answered_builds_are_there },
     Promise {
         name: "P2",
         what: "each build has one end, the one it should have; nothing goes back",
-        check: ends,
+        check: ends::ends,
     },
     Promise { name: "P3", what: "no command runs twice", check: commands_run_once },
     Promise { name: "P4", what: "a token is one build, also across a crash", check: tokens_are_one_build },
-    Promise { name: "P5", what: "logs are whole, in order, each line once", check: logs_are_whole },
+    Promise { name: "P5", what: "logs are whole, in order, each line once", check: logs::logs_are_whole },
     Promise {
         name: "P6",
         what: "artifacts are whole or absent; present if SUCCEEDED",
@@ -54,9 +40,13 @@ pub(in crate::torture) const PROMISES: [Promise; 12] = [
     Promise {
         name: "P9",
         what: "nothing stays: processes, cgroups, mounts, loops, files",
-        check: nothing_stays,
+        check: left::nothing_stays,
     },
-    Promise { name: "P10", what: "no secret in records, logs, objects or /proc", check: secrets_stay_secret },
+    Promise {
+        name: "P10",
+        what: "no secret in records, logs, objects or /proc",
+        check: left::secrets_stay_secret,
+    },
     Promise {
         name: "P11",
         what: "deliveries: webhooks are refused by name, and no build is there that nobody started",
@@ -69,107 +59,18 @@ pub(in crate::torture) const PROMISES: [Promise; 12] = [
     },
 ];
 
-fn answered_builds_are_there(evidence: &Evidence) -> Vec<String> {
-    evidence.survey.not_found.iter().map(|id| format!("{id} was accepted and is not found")).collect()
+fn answered_builds_are_there(evidence: &Evidence) -> Found {
+    let Survey { builds, not_found, .. } = evidence.survey;
+    let wrong = not_found.iter().map(|id| format!("{id} was accepted and is not found"));
+    Found::of(builds.len() + not_found.len(), wrong)
 }
 
-fn ends(evidence: &Evidence) -> Vec<String> {
-    let book = evidence.ledger.book();
-    let mut wrong = Vec::new();
-    let mut numbers: BTreeMap<(&str, i64), &str> = BTreeMap::new();
-    for (id, build) in &evidence.survey.builds {
-        let Some(known) = book.builds.get(id) else { continue };
-        let number = build["buildNumber"].as_i64().unwrap_or_default();
-        if number != known.number {
-            wrong.push(format!("{id} was number {} and is {number}", known.number));
-        }
-        if let Some(other) = numbers.insert((known.kind.project(), number), id) {
-            wrong.push(format!("{id} and {other} have the same number {number}"));
-        }
-        if evidence.survey.audited.contains(id) {
-            wrong.extend(wrong_end(id, known, build));
-        }
-    }
-    wrong
-}
-
-/// An end that this build should not have, or phases that do not follow one another.
-fn wrong_end(id: &str, known: &Known, build: &Value) -> Vec<String> {
-    let status = build["buildStatus"].as_str().unwrap_or_default();
-    let mut wrong = Vec::new();
-    if !ENDS.contains(&status) {
-        wrong.push(format!("{id} is complete with {status}"));
-    }
-    let is_right =
-        status == known.kind.end() || (known.was_hurt && status != "SUCCEEDED" && status != "TIMED_OUT");
-    if !is_right {
-        wrong.push(format!("{id} ended {status} instead of {}: {}", known.kind.end(), told(build)));
-    }
-    let phases = build["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let places: Vec<_> =
-        phases.iter().map(|phase| place(phase["phaseType"].as_str().unwrap_or_default())).collect();
-    if !places.windows(2).all(|pair| pair[0] < pair[1]) || places.last() != Some(&place("COMPLETED")) {
-        wrong.push(format!("{id} has phases out of order: {places:?}"));
-    }
-    if !phases.windows(2).all(|pair| pair[0]["endTime"] == pair[1]["startTime"]) {
-        wrong.push(format!("{id} has gaps between its phases"));
-    }
-    wrong
-}
-
-/// What the phases say about themselves.
-fn told(build: &Value) -> String {
-    let phases = build["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let contexts = phases.iter().filter_map(|phase| {
-        let context = &phase["contexts"][0];
-        context["message"]
-            .as_str()
-            .filter(|text| !text.is_empty())
-            .map(|text| format!("{}: {text}", phase["phaseType"]))
-    });
-    contexts.collect::<Vec<_>>().join("; ")
-}
-
-/// The place of a phase among all.
-fn place(phase: &str) -> usize {
-    PHASES.iter().position(|name| *name == phase).unwrap_or(PHASES.len())
-}
-
-/// What says that a build went back since it was last seen; remembers how far it is. What was asked for before something was seen, and answered later,
-/// may be older.
-pub(super) fn went_back(ledger: &Ledger, build: &Value, asked: Instant) -> Vec<String> {
-    let id = build["id"].as_str().unwrap_or_default();
-    let (status, complete) =
-        (build["buildStatus"].as_str().unwrap_or_default(), build["buildComplete"] == true);
-    let phase = place(build["currentPhase"].as_str().unwrap_or_default());
-    let mut book = ledger.book();
-    let Some(known) = book.builds.get_mut(id) else {
-        return vec![format!("{id} is shown and was never accepted")];
-    };
-    let mut wrong = Vec::new();
-    if let (Some(ended), Some(at)) = (&known.ended, known.ended_at)
-        && asked > at
-        && (!complete || ended != status)
-    {
-        wrong.push(format!("{id} had ended {ended} and is {status}, complete: {complete}"));
-    }
-    let (furthest, at) = known.phase;
-    if phase < furthest && asked > at {
-        wrong.push(format!("{id} was in {} and is in {}", PHASES[furthest], PHASES[phase]));
-    }
-    if phase == PHASES.len() {
-        wrong.push(format!("{id} is in {}", build["currentPhase"]));
-    } else if phase > furthest {
-        known.phase = (phase, Instant::now());
-    }
-    wrong
-}
-
-fn commands_run_once(evidence: &Evidence) -> Vec<String> {
+fn commands_run_once(evidence: &Evidence) -> Found {
     let heard = evidence.yard.witness.heard();
-    let twice = heard.iter().filter(|(_, times)| **times > 1);
-    let mut wrong: Vec<_> =
-        twice.map(|((id, command), times)| format!("command {command} of {id} ran {times} times")).collect();
+    let twice = heard.iter().filter(|(_, (times, _))| *times > 1);
+    let mut wrong: Vec<_> = twice
+        .map(|((id, command), (times, _))| format!("command {command} of {id} ran {times} times"))
+        .collect();
     let book = evidence.ledger.book();
     for id in &evidence.survey.audited {
         let (Some(known), Some(build)) = (book.builds.get(id), evidence.survey.builds.get(id)) else {
@@ -179,7 +80,8 @@ fn commands_run_once(evidence: &Evidence) -> Vec<String> {
             evidence.yard.witness.of(id).into_iter().map(|(command, _)| command).collect();
         let all: Vec<u32> = (1..=known.kind.commands()).collect();
         let is_right = match build["buildStatus"].as_str().unwrap_or_default() {
-            "SUCCEEDED" | "FAILED" if !known.was_hurt => commands == all,
+            "SUCCEEDED" => commands == all,
+            "FAILED" if known.hurts.is_empty() => commands == all,
             _ => all.starts_with(&commands),
         };
         if !is_right {
@@ -189,12 +91,12 @@ fn commands_run_once(evidence: &Evidence) -> Vec<String> {
             ));
         }
     }
-    wrong
+    Found::of(evidence.survey.audited.len(), wrong)
 }
 
 /// Answers with another build for a token are seen by the client who gets them. Here: that there are no builds beside the answered ones.
-fn tokens_are_one_build(evidence: &Evidence) -> Vec<String> {
-    let Some(listed) = &evidence.survey.listed else { return Vec::new() };
+fn tokens_are_one_build(evidence: &Evidence) -> Found {
+    let Some(listed) = &evidence.survey.listed else { return Found::default() };
     let book = evidence.ledger.book();
     let mut wrong = Vec::new();
     let mut seen = BTreeSet::new();
@@ -208,61 +110,18 @@ fn tokens_are_one_build(evidence: &Evidence) -> Vec<String> {
     }
     let missing = book.builds.keys().filter(|id| !seen.contains(id));
     wrong.extend(missing.map(|id| format!("{id} was accepted and is not listed")));
-    wrong
+    Found::of(listed.len(), wrong)
 }
 
-fn logs_are_whole(evidence: &Evidence) -> Vec<String> {
-    let book = evidence.ledger.book();
-    let wrong = evidence.survey.logs.iter().filter_map(|(id, log)| {
-        let known = book.builds.get(id)?;
-        match log {
-            // A build that never began has none.
-            Err(_) if evidence.yard.witness.of(id).is_empty() => None,
-            Err(reason) => Some(format!("the log of {id} cannot be read: {reason}")),
-            Ok(log) => wrong_log(id, known, evidence.survey.builds[id]["buildStatus"].as_str()?, log),
-        }
-    });
-    wrong.collect()
-}
-
-fn wrong_log(id: &str, known: &Known, status: &str, log: &str) -> Option<String> {
-    let said: Vec<&str> = log.lines().filter(|line| is_printed_by_commands(line)).collect();
-    let expected = known.kind.lines();
-    // Of a build that ended as it should, all; of another, what there was before.
-    let is_right = match status == "SUCCEEDED" || (status == known.kind.end() && !known.was_hurt) {
-        true => said == expected,
-        false => {
-            expected.iter().map(String::as_str).take(said.len()).eq(said.iter().copied().take(expected.len()))
-        }
-    };
-    let phases: Vec<&str> =
-        log.lines().filter_map(|line| line.split_once("Entering phase ")).map(|(_, phase)| phase).collect();
-    let once: BTreeSet<_> = phases.iter().collect();
-    if once.len() != phases.len() {
-        return Some(format!("the log of {id} enters phases twice: {phases:?}"));
-    }
-    (!is_right).then(|| {
-        format!(
-            "the log of {id} ({status}) has {} lines that are not what was printed: {:?}",
-            said.len(),
-            last_of(&said)
-        )
-    })
-}
-
-/// Neither ours nor the shell's, which says it of a full disk.
-fn is_printed_by_commands(line: &str) -> bool {
-    !line.is_empty() && !line.starts_with("[Container]") && !line.ends_with(": No space left on device")
-}
-
-fn last_of<'a>(lines: &'a [&'a str]) -> &'a [&'a str] {
-    &lines[lines.len().saturating_sub(3)..]
-}
-
-fn artifacts_are_whole(evidence: &Evidence) -> Vec<String> {
+fn artifacts_are_whole(evidence: &Evidence) -> Found {
     let bucket = evidence.yard.data().join("s3").join(BUCKET);
     let audited = evidence.survey.audited.iter().filter(|id| Kind::of(id) == Some(Kind::Steady));
-    audited.filter_map(|id| wrong_artifact(id, evidence.survey.builds.get(id)?, &bucket)).collect()
+    let ids: Vec<&String> = audited.collect();
+    let wrong = super::in_parallel(&ids, |ids| {
+        let builds = ids.iter().filter_map(|id| Some((id, evidence.survey.builds.get(*id)?)));
+        builds.filter_map(|(id, build)| wrong_artifact(id, build, &bucket)).collect()
+    });
+    Found::of(ids.len(), wrong)
 }
 
 fn wrong_artifact(id: &str, build: &Value, bucket: &Path) -> Option<String> {
@@ -304,124 +163,68 @@ fn unzipped(archive: &Path) -> Result<String, String> {
     if status.success() { Ok(text) } else { Err(format!("unzip: {status}")) }
 }
 
-fn stops_hold(evidence: &Evidence) -> Vec<String> {
-    let due: Vec<String> = {
-        let book = evidence.ledger.book();
-        let stopped =
-            book.builds.iter().filter(|(_, known)| known.stopped.is_some_and(|at| at.elapsed() > STOP_MAX));
-        let new = stopped.filter(|(id, known)| !known.is_audited || evidence.survey.audited.contains(id));
-        new.map(|(id, _)| id.clone()).collect()
-    };
-    let is_there = |id: &String| !host::with_environment(&format!("CODEBUILD_BUILD_ID={id}")).is_empty();
-    due.into_iter()
-        .filter(is_there)
-        .map(|id| format!("{id} runs more than {STOP_MAX:?} after its stop"))
-        .collect()
-}
-
-fn ready_soon(evidence: &Evidence) -> Vec<String> {
-    let starts = &mut evidence.ledger.book().ready_ms;
-    starts.sort_by(f64::total_cmp);
-    // Fewer than a hundred say nothing about one in a hundred: half of them must be in time.
-    let allowed = if starts.len() < 100 { starts.len() / 2 } else { starts.len() / 100 };
-    let slow = starts.iter().filter(|ms| **ms > READY_MAX_MS).count();
-    match slow > allowed.max(1) {
-        true => vec!["too many starts take more than a second".to_owned()],
-        false => Vec::new(),
-    }
-}
-
-fn nothing_stays(evidence: &Evidence) -> Vec<String> {
-    if !evidence.survey.is_quiet {
-        return Vec::new();
-    }
-    let deadline = Instant::now() + REST_MAX;
-    loop {
-        let left = left_over(evidence);
-        if left.is_empty() || !evidence.is_patient || Instant::now() > deadline {
-            return left;
+/// Each build whose stop was answered is looked for once it must be gone, whatever the server says of it. After the server all of them are, and what is gone
+/// before its time has nobody left to come back by.
+fn stops_hold(evidence: &Evidence) -> Found {
+    let is_quiet = evidence.survey.is_quiet;
+    let due = evidence.ledger.book().stopped(is_quiet, STOP_MAX);
+    let mut late = BTreeMap::new();
+    while !due.is_empty() {
+        late = host::of_builds(evidence.cgroups, &due.keys().cloned().collect());
+        let is_in_time = late.keys().any(|id| due[id].elapsed() <= STOP_MAX);
+        if !(is_in_time && evidence.is_patient) {
+            break;
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn left_over(evidence: &Evidence) -> Vec<String> {
-    let (yard, data) = (evidence.yard, evidence.yard.data());
-    let folder = yard.folder().display().to_string();
-    let mut left: Vec<String> = Vec::new();
-    left.extend(
-        host::running(&yard.program())
-            .iter()
-            .map(|process| format!("process {process} of our program stays")),
-    );
-    let marked = host::with_environment(&format!("BUILDYARD_TORTURE={folder}"));
-    left.extend(marked.iter().map(|process| format!("process {process} of the server's stays")));
-    left.extend(
-        host::mounts(&format!("{}/builds", data.display()))
-            .into_iter()
-            .map(|line| format!("mount stays: {line}")),
-    );
-    left.extend(host::loops(&folder).into_iter().map(|file| format!("loop device stays: {file}")));
-    let builds = std::fs::read_dir(data.join("builds")).into_iter().flatten().flatten();
-    left.extend(builds.map(|entry| format!("{} stays", entry.path().display())));
-    left.extend(host::files(&data.join("s3/.tmp")).iter().map(|file| format!("{} stays", file.display())));
-    let uuids = evidence
-        .ledger
-        .book()
-        .builds
-        .keys()
-        .filter_map(|id| id.split(':').nth(1).map(str::to_owned))
-        .collect();
-    let groups = host::cgroups(evidence.cgroups, &yard.pools(), &uuids);
-    left.extend(groups.iter().map(|group| format!("cgroup {} stays", group.display())));
-    left
-}
-
-/// Where a stranger might find it: files of the server but for the sealed ones' key, and what /proc shows of its processes.
-fn secrets_stay_secret(evidence: &Evidence) -> Vec<String> {
-    let mut found = Vec::new();
-    if evidence.survey.is_quiet {
-        let files = host::files(&evidence.yard.data()).into_iter().chain([evidence.yard.server_log()]);
-        let with = files
-            .filter(|file| std::fs::read(file).is_ok_and(|bytes| host::contains(&bytes, SECRET.as_bytes())));
-        found.extend(with.map(|file| format!("a secret is in {}", file.display())));
-        return found;
+    let mut book = evidence.ledger.book();
+    for id in due.keys() {
+        book.builds.get_mut(id).into_iter().for_each(|known| known.is_stop_examined = true);
     }
-    for process in host::running(&evidence.yard.program()) {
-        for file in ["environ", "cmdline"] {
-            let text = std::fs::read(format!("/proc/{process}/{file}")).unwrap_or_default();
-            if host::contains(&text, SECRET.as_bytes()) {
-                found.push(format!("a secret is in the {file} of a process of ours"));
-            }
+    let wrong = late.iter().filter(|(id, _)| due[*id].elapsed() > STOP_MAX);
+    Found::of(
+        due.len(),
+        wrong.map(|(id, what)| format!("{id} runs more than {STOP_MAX:?} after its stop: {what}")),
+    )
+}
+
+fn ready_soon(evidence: &Evidence) -> Found {
+    let starts = &mut evidence.ledger.book().ready_ms;
+    starts.sort_by(f64::total_cmp);
+    let slow = starts.iter().filter(|ms| **ms > READY_MAX_MS).count();
+    let wrong = match starts.last() {
+        // Fewer than a hundred say nothing about one in a hundred.
+        Some(most) if starts.len() < 100 => {
+            let median = starts[(starts.len() - 1) / 2];
+            (median > READY_MAX_MS || *most > READY_EVER_MS)
+                .then(|| format!("{} starts take {median} ms (median), {most} ms at most", starts.len()))
         }
-    }
-    let answers = evidence.survey.builds.iter().filter(|(_, build)| build.to_string().contains(SECRET));
-    found.extend(answers.map(|(id, _)| format!("a secret is in the document of {id}")));
-    found
+        _ => (slow > starts.len() / 100)
+            .then(|| format!("{slow} of {} starts take more than a second", starts.len())),
+    };
+    Found::of(starts.len(), wrong)
 }
 
 /// There are no webhooks in this version: that is all that can be said, and that they are refused rather than taken and forgotten.
-fn no_builds_of_nobody(evidence: &Evidence) -> Vec<String> {
-    match &evidence.survey.webhook {
-        Some(Ok(answer)) => {
-            vec![format!("a webhook of a project without a repository was accepted: {answer}")]
+fn no_builds_of_nobody(evidence: &Evidence) -> Found {
+    let Some(webhook) = &evidence.survey.webhook else { return Found::default() };
+    let wrong = match webhook {
+        Ok(answer) => Some(format!("a webhook of a project without a repository was accepted: {answer}")),
+        Err((code, message)) if code.is_empty() => {
+            Some(format!("CreateWebhook is refused without a type: {message}"))
         }
-        Some(Err((code, message))) if code.is_empty() => {
-            vec![format!("CreateWebhook is refused without a type: {message}")]
-        }
-        _ => Vec::new(),
-    }
+        Err(_) => None,
+    };
+    Found::of(1, wrong)
 }
 
-/// Untyped refusals, and those that only a client's mistake deserves, are seen by the client who gets them. Here: that reading goes on.
-fn refusals_are_typed(evidence: &Evidence) -> Vec<String> {
-    let untyped = evidence
-        .ledger
-        .book()
-        .refusals
-        .keys()
-        .filter(|code| code.ends_with(' '))
-        .cloned()
-        .collect::<Vec<_>>();
-    untyped.into_iter().map(|status| format!("a refusal with {status} has no type")).collect()
+/// Those that only a client's mistake deserves are seen by the client who gets them, and so is what was accepted while nothing could be kept.
+fn refusals_are_typed(evidence: &Evidence) -> Found {
+    let book = evidence.ledger.book();
+    let untyped = book.refusals.keys().filter(|(status, code)| !REFUSALS.contains(&(*status, code)));
+    let mut wrong: Vec<_> =
+        untyped.map(|(status, code)| format!("a refusal with {status} is {code:?}")).collect();
+    wrong.extend(book.unread.iter().map(|why| format!("a read is not answered: {why}")));
+    wrong.extend(book.gave_up.iter().map(|words| format!("the server ended by itself:\n{words}")));
+    Found::of(book.refusals.len() + book.reads + wrong.len(), wrong)
 }

@@ -15,13 +15,20 @@ const PAGE: usize = 100;
 /// Builds that are looked at again after a fault though they are over: the newest, and as many of all.
 const AGAIN: usize = 100;
 
+/// Whose ends are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    New,
+    All,
+}
+
 #[derive(Debug, Default)]
 pub(in crate::torture) struct Survey {
     pub(super) builds: BTreeMap<String, Value>,
     pub(super) not_found: BTreeSet<String>,
     /// All builds there are, if it was asked for.
     pub(super) listed: Option<Vec<String>>,
-    /// Logs of builds that are over and were not looked at before.
+    /// Logs of builds whose end is looked at.
     pub(super) logs: BTreeMap<String, Result<String, String>>,
     /// Builds whose end is looked at in this survey.
     pub(super) audited: Vec<String>,
@@ -29,6 +36,8 @@ pub(in crate::torture) struct Survey {
     pub(super) webhook: Option<Result<Value, (String, String)>>,
     /// Nothing runs any more, not even the server.
     pub(super) is_quiet: bool,
+    /// Files are searched for secrets though builds run.
+    pub(super) is_searched: bool,
 }
 
 impl Survey {
@@ -43,17 +52,23 @@ impl Survey {
             wanted.extend(book.order.iter().step_by(step).cloned());
             wanted
         };
-        Survey::of(yard, ledger, wanted)
+        Survey::of(yard, ledger, wanted, Which::New)
     }
 
+    /// All that are in the ledger, and all that the server lists.
     pub(in crate::torture) fn of_all(yard: &Yard, ledger: &Ledger) -> Result<Survey, String> {
-        let wanted = ledger.book().builds.keys().cloned().collect();
-        let mut survey = Survey::of(yard, ledger, wanted)?;
+        let mut survey = Survey::of_ours(yard, ledger)?;
         survey.listed = Some(listed(yard)?);
         Ok(survey)
     }
 
-    fn of(yard: &Yard, ledger: &Ledger, wanted: BTreeSet<String>) -> Result<Survey, String> {
+    /// All that are in the ledger: what was whole once is read again, since something later may have taken it.
+    pub(in crate::torture) fn of_ours(yard: &Yard, ledger: &Ledger) -> Result<Survey, String> {
+        let wanted = ledger.book().builds.keys().cloned().collect();
+        Survey::of(yard, ledger, wanted, Which::All)
+    }
+
+    fn of(yard: &Yard, ledger: &Ledger, wanted: BTreeSet<String>, which: Which) -> Result<Survey, String> {
         let mut survey = Survey::default();
         let mut api = yard.api();
         let ids: Vec<&String> = wanted.iter().collect();
@@ -63,17 +78,22 @@ impl Survey {
             super::observe(ledger, &answer, asked);
             survey.learn(&answer);
         }
-        survey.audited = survey.to_audit(ledger);
-        for id in survey.audited.clone() {
-            let log = api.log(&survey.builds[&id]);
-            survey.logs.insert(id, log);
-        }
+        survey.audited = survey.to_audit(ledger, which);
+        survey.logs = survey.read_logs(yard);
         survey.webhook = match yard.api().ask("CreateWebhook", &json!({ "projectName": "steady" })) {
             Answer::Done(value) => Some(Ok(value)),
             Answer::Refused { code, message, .. } => Some(Err((code, message))),
             Answer::Lost(_) => None,
         };
         Ok(survey)
+    }
+
+    fn read_logs(&self, yard: &Yard) -> BTreeMap<String, Result<String, String>> {
+        let logs = super::in_parallel(&self.audited, |ids| {
+            let mut api = yard.api();
+            ids.iter().map(|id| (id.clone(), api.log(&self.builds[id]))).collect()
+        });
+        logs.into_iter().collect()
     }
 
     fn learn(&mut self, answer: &Value) {
@@ -84,11 +104,13 @@ impl Survey {
         self.not_found.extend(array("buildsNotFound").iter().filter_map(Value::as_str).map(str::to_owned));
     }
 
-    fn to_audit(&self, ledger: &Ledger) -> Vec<String> {
+    /// Builds that are over, or those of them that were not looked at before.
+    pub(super) fn to_audit(&self, ledger: &Ledger, which: Which) -> Vec<String> {
         let book = ledger.book();
         let over = self.builds.iter().filter(|(_, build)| build["buildComplete"] == true);
-        let new = over.filter(|(id, _)| book.builds.get(*id).is_some_and(|known| !known.is_audited));
-        new.map(|(id, _)| id.clone()).collect()
+        let is_wanted =
+            |id: &String| book.builds.get(id).is_some_and(|known| which == Which::All || !known.is_audited);
+        over.map(|(id, _)| id.clone()).filter(is_wanted).collect()
     }
 
     /// The same, for what can be said only once the server is gone.

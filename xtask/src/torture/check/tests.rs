@@ -6,13 +6,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::survey::Which;
 use super::{Evidence, PROMISES, Survey, observe};
-use crate::torture::kind::{Kind, SECRET};
-use crate::torture::ledger::{Entry, Ledger};
+use crate::torture::kind::{Kind, SECRETS};
+use crate::torture::ledger::{Entry, Hurt, Known, Ledger};
+use crate::torture::report::Figures;
 use crate::torture::yard::{Options, Yard};
 
 const BUILD: &str = "quick:0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1";
 const OTHER: &str = "steady:5d1f0a53-3c0e-4a6e-8a43-2a5f6f1d7b90";
+
+const ANOTHER: &str = "quick:7b0f6f9c-0f0e-4d51-a9b6-0c5f3b1d2e11";
+
+/// What StartBuild answers.
+fn answered(build: &str, number: i64) -> Value {
+    json!({ "build": { "id": build, "buildNumber": number } })
+}
 
 /// A server that never ran, and a build of it that did all it should.
 struct Case {
@@ -29,8 +38,7 @@ impl Case {
         std::fs::create_dir_all(yard.data().join("builds")).unwrap();
         std::fs::create_dir_all(yard.data().join("s3/.tmp")).unwrap();
         let ledger = Ledger::open(&yard.folder().join("ledger")).unwrap();
-        let (token, build) = ("token".to_owned(), BUILD.to_owned());
-        ledger.write(Entry::Accepted { token, build, number: 1, kind: Kind::Quick });
+        ledger.accepted("token", &answered(BUILD, 1), Kind::Quick, Instant::now());
         ledger.write(Entry::Ready { milliseconds: 100 });
         let survey = Survey {
             builds: [(BUILD.to_owned(), document())].into(),
@@ -91,10 +99,35 @@ impl Case {
         (0..starts).for_each(|_| self.ledger.write(Entry::Ready { milliseconds }));
     }
 
+    fn known(&self, change: impl FnOnce(&mut Known)) {
+        change(self.ledger.book().builds.get_mut(BUILD).unwrap());
+    }
+
+    fn stopped(&self, seconds_ago: u64) {
+        self.known(|known| known.stopped = Instant::now().checked_sub(Duration::from_secs(seconds_ago)));
+    }
+
+    /// Something happened to the build a while ago, and it ended so.
+    fn hurt(&mut self, how: Hurt, status: &str) {
+        std::thread::sleep(Duration::from_millis(2));
+        self.known(|known| known.hurts.push((how, Instant::now())));
+        self.build()["buildStatus"] = status.into();
+    }
+
+    fn log(&mut self, text: &str) {
+        self.survey.logs.insert(BUILD.into(), Ok(text.to_owned()));
+    }
+
+    /// Another build of the same project, asked for now.
+    fn accept_another(&mut self, number: i64) {
+        self.ledger.accepted("other", &answered(ANOTHER, number), Kind::Quick, Instant::now());
+        self.survey.listed.as_mut().unwrap().push(ANOTHER.into());
+    }
+
     fn broken(&self) -> Vec<&'static str> {
         let Case { yard, ledger, survey, .. } = self;
         let evidence = Evidence { yard, ledger, survey, cgroups: &self.cgroups(), is_patient: false };
-        let broken = PROMISES.iter().filter(|promise| !(promise.check)(&evidence).is_empty());
+        let broken = PROMISES.iter().filter(|promise| !(promise.check)(&evidence).wrong.is_empty());
         broken.map(|promise| promise.name).collect()
     }
 }
@@ -124,22 +157,70 @@ const BREACHES: &[Breach] = &[
     ("P2", |case| case.build()["buildNumber"] = 2.into()),
     ("P2", |case| case.build()["phases"].as_array_mut().unwrap().swap(2, 3)),
     ("P2", |case| case.build()["phases"][3]["startTime"] = 7.into()),
+    // Nothing was done to its agent, or nothing that ends a build so.
+    ("P2", |case| case.build()["buildStatus"] = "FAULT".into()),
+    ("P2", |case| case.hurt(Hurt::Init, "FAULT")),
+    ("P2", |case| case.hurt(Hurt::Agent, "FAILED")),
+    ("P2", |case| case.hurt(Hurt::Disk, "TIMED_OUT")),
+    // Nobody asked for that.
+    ("P2", |case| case.hurt(Hurt::Disk, "STOPPED")),
+    ("P2", |case| case.accept_another(1)),
+    ("P2", |case| case.accept_another(0)),
     ("P3", |case| case.run_command()),
     ("P4", |case| case.survey.listed.as_mut().unwrap().push(OTHER.into())),
     ("P4", |case| case.survey.listed.as_mut().unwrap().clear()),
     ("P5", |case| drop(case.survey.logs.insert(BUILD.into(), Ok(String::new())))),
     ("P5", |case| drop(case.survey.logs.insert(BUILD.into(), Ok("quick\nquick\n".into())))),
     ("P5", |case| drop(case.survey.logs.insert(BUILD.into(), Err("there is none".into())))),
+    // Whatever its agent died of: it had all of that.
+    ("P5", |case| {
+        case.hurt(Hurt::Agent, "FAULT");
+        case.log("");
+    }),
+    ("P5", |case| {
+        case.hurt(Hurt::Init, "FAILED");
+        case.log("");
+    }),
+    ("P5", |case| {
+        case.hurt(Hurt::Agent, "FAULT");
+        case.log("[Container] Entering phase BUILD\nquick\nquick\n");
+    }),
+    // Ten seconds before the disk failed.
+    ("P5", |case| {
+        case.hurt(Hurt::Disk, "FAULT");
+        case.known(|known| known.hurts[0].1 += Duration::from_secs(10));
+        case.log("");
+    }),
+    // Its disk failed, and its log did not.
+    ("P5", |case| {
+        case.hurt(Hurt::Disk, "FAILED");
+        case.log("");
+    }),
     ("P6", |case| {
         case.survey.audited.push(OTHER.into());
         case.survey.builds.insert(OTHER.into(), document());
     }),
     ("P7", |case| {
-        case.ledger.book().builds.get_mut(BUILD).unwrap().stopped =
-            Instant::now().checked_sub(Duration::from_secs(11));
+        case.stopped(11);
         case.start(Path::new("sh"), "CODEBUILD_BUILD_ID", BUILD);
     }),
+    // The server has long said that it is over.
+    ("P7", |case| {
+        case.stopped(11);
+        case.known(|known| known.is_audited = true);
+        case.survey.audited.clear();
+        case.start(Path::new("sh"), "CODEBUILD_BUILD_ID", BUILD);
+    }),
+    ("P7", |case| {
+        case.stopped(11);
+        case.known(|known| known.is_audited = true);
+        case.survey.audited.clear();
+        let group = format!("cpu/buildyard-{}.next", BUILD.split(':').nth(1).unwrap());
+        case.group(&group);
+        std::fs::write(case.cgroups().join(group).join("cgroup.procs"), "7\n").unwrap();
+    }),
     ("P8", |case| case.ready(2, 1001)),
+    ("P8", |case| case.ready(1, 5001)),
     ("P8", |case| {
         case.ready(97, 100);
         case.ready(2, 1001);
@@ -163,6 +244,20 @@ const BREACHES: &[Breach] = &[
     }),
     ("P9", |case| {
         case.survey.is_quiet = true;
+        std::fs::create_dir_all(case.yard.data().join("s3/.uploads/begun")).unwrap();
+    }),
+    ("P9", |case| {
+        case.survey.is_quiet = true;
+        std::fs::create_dir_all(case.yard.data().join("s3/.batches")).unwrap();
+        std::fs::write(case.yard.data().join("s3/.batches/bucket"), "names").unwrap();
+    }),
+    ("P9", |case| {
+        case.survey.is_quiet = true;
+        std::fs::create_dir_all(case.yard.data().join("caches/project")).unwrap();
+        std::fs::write(case.yard.data().join("caches/project/list.7.new"), "half").unwrap();
+    }),
+    ("P9", |case| {
+        case.survey.is_quiet = true;
         case.group("cpu/buildyard-0c8a3fd5-5a2f-4f0e-9d57-8b6d63f3c6a1.next");
     }),
     ("P9", |case| {
@@ -173,17 +268,28 @@ const BREACHES: &[Breach] = &[
         case.end_processes();
         case.group("memory/slice/buildyard-agent-7-ab-12");
     }),
-    ("P10", |case| case.build()["secret"] = SECRET.into()),
-    ("P10", |case| case.start(&case.yard.program(), "HOLDS", SECRET)),
+    ("P10", |case| case.build()["secret"] = SECRETS[0].into()),
+    ("P10", |case| case.start(&case.yard.program(), "HOLDS", SECRETS[1])),
     ("P10", |case| {
         case.survey.is_quiet = true;
-        std::fs::write(case.yard.data().join("records"), format!("a {SECRET} in it")).unwrap();
+        std::fs::write(case.yard.data().join("records"), format!("a {} in it", SECRETS[0])).unwrap();
+    }),
+    ("P10", |case| {
+        case.survey.is_searched = true;
+        std::fs::create_dir(case.yard.data().join("builds/runs")).unwrap();
+        std::fs::write(case.yard.data().join("builds/runs/plan.json"), SECRETS[1]).unwrap();
     }),
     ("P11", |case| case.survey.webhook = Some(Ok(json!({ "webhook": {} })))),
     ("P11", |case| case.survey.webhook = Some(Err((String::new(), "no".into())))),
     ("P12", |case| {
         case.ledger.write(Entry::Refused { token: "token".into(), status: 500, code: String::new() });
     }),
+    ("P12", |case| {
+        let code = "ResourceNotFoundException".to_owned();
+        case.ledger.write(Entry::Refused { token: "token".into(), status: 400, code });
+    }),
+    ("P12", |case| case.ledger.write(Entry::Unread { why: "500 InternalFailure".into() })),
+    ("P12", |case| case.ledger.write(Entry::GaveUp { last_words: "no disk".into() })),
 ];
 
 #[test]
@@ -207,6 +313,84 @@ fn where_all_is_well_no_promise_is_broken() {
     case.survey.is_quiet = false;
     case.start(&case.yard.program(), "OURS", "yes");
     assert_eq!(case.broken(), [""; 0], "its processes may be there while the server is");
+}
+
+#[test]
+fn what_was_done_to_a_build_permits_what_comes_of_that() {
+    for (how, status, log) in [
+        (Hurt::Agent, "FAULT", "[Container] Entering phase BUILD\n"),
+        (Hurt::Agent, "SUCCEEDED", "[Container] Entering phase BUILD\nquick\n"),
+        (Hurt::Init, "FAILED", "[Container] Entering phase BUILD\n"),
+        (Hurt::Disk, "FAILED", "[Container] Entering phase BUILD\n"),
+        // All of it may have been printed within the last second.
+        (Hurt::Disk, "FAULT", ""),
+    ] {
+        let mut case = Case::sound();
+        case.hurt(how, status);
+        case.log(log);
+        assert_eq!(case.broken(), [""; 0], "{how:?} {status}");
+    }
+}
+
+#[test]
+fn a_build_that_is_seen_stopped_is_looked_for_when_its_time_is_over() {
+    let mut case = Case::sound();
+    case.start(Path::new("sh"), "CODEBUILD_BUILD_ID", BUILD);
+    case.stopped(5);
+    assert_eq!(case.broken(), [""; 0], "it has five seconds left");
+    case.known(|known| known.is_audited = true);
+    case.survey.audited.clear();
+    case.stopped(11);
+    assert_eq!(case.broken(), ["P7"]);
+    assert_eq!(case.broken(), [""; 0], "once is enough");
+}
+
+#[test]
+fn after_the_server_no_stop_is_left_to_be_looked_at() {
+    let mut case = Case::sound();
+    case.survey.is_quiet = true;
+    case.stopped(1);
+    case.start(Path::new("sh"), "CODEBUILD_BUILD_ID", BUILD);
+    case.stopped(11);
+    assert_eq!(case.broken(), ["P7"]);
+}
+
+#[test]
+fn at_the_end_what_was_whole_once_is_read_again() {
+    let case = Case::sound();
+    case.known(|known| known.is_audited = true);
+    assert!(case.survey.to_audit(&case.ledger, Which::New).is_empty());
+    assert_eq!(case.survey.to_audit(&case.ledger, Which::All), [BUILD]);
+}
+
+#[test]
+fn nobody_may_be_answered_with_a_build_while_nothing_can_be_kept_nor_with_anothers() {
+    let broken = |build: &str, asked: fn() -> Instant| {
+        let case = Case::sound();
+        case.ledger.book().nothing_kept_since = Instant::now().checked_sub(Duration::from_secs(2));
+        case.ledger.accepted("other", &answered(build, 2), Kind::Quick, asked());
+        case.ledger.book().violations.iter().map(|(promise, _)| *promise).collect::<Vec<_>>()
+    };
+    let before = || Instant::now().checked_sub(Duration::from_secs(3)).unwrap();
+    assert_eq!(broken(ANOTHER, Instant::now), ["P12"]);
+    assert_eq!(broken(ANOTHER, before), [""; 0], "it may have been kept before");
+    assert_eq!(broken(BUILD, before), ["P4"]);
+}
+
+#[test]
+fn what_there_was_no_evidence_of_is_not_counted_as_kept() {
+    let case = Case::sound();
+    let Case { yard, ledger, .. } = &case;
+    let kept = |survey: &Survey| {
+        let evidence = Evidence { yard, ledger, survey, cgroups: &case.cgroups(), is_patient: false };
+        PROMISES.iter().for_each(|promise| super::examine(promise, &evidence));
+        let figures = Figures::of("a family", ledger);
+        (figures.kept_and_broken(), figures.text())
+    };
+    let (counted, text) = kept(&Survey::default());
+    assert_eq!(counted, (1, 0), "only a start was seen");
+    assert!(text.contains("not examined: P1, P2, P3, P4, P5, P6, P7, P9, P10, P11, P12"), "{text}");
+    assert_eq!(kept(&case.survey).0, (7, 0), "but no artifact, stop, refusal, and nothing after the server");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::Registers;
 /// A set of calls.
 #[derive(Debug, Clone)]
 pub(in crate::torture) enum Calls {
-    /// All that change what others see: files, folders, mounts, processes, and what is said through sockets.
+    /// All that change what others see: files and their locks, folders, mounts, processes, and what is said through sockets and pipes.
     Changing,
     /// Those that change files and folders; of a file, if it lies below this path.
     Files(PathBuf),
@@ -18,6 +18,8 @@ pub(in crate::torture) enum Calls {
     Writes(PathBuf),
     /// Those that ask for files below this path to be kept.
     Syncs(PathBuf),
+    /// Writes to pipes, by which a waiting agent is told of its build.
+    Pipes,
     /// Locks on files below this path.
     Locks(PathBuf),
 }
@@ -37,6 +39,7 @@ const WRITES: &[Row] = &[
     (libc::SYS_fchmod, "fchmod"),
     (libc::SYS_fchown, "fchown"),
     (libc::SYS_fsetxattr, "fsetxattr"),
+    (libc::SYS_fremovexattr, "fremovexattr"),
 ];
 /// The third argument is what is written to.
 const COPIES: &[Row] = &[(libc::SYS_copy_file_range, "copy_file_range"), (libc::SYS_splice, "splice")];
@@ -58,9 +61,15 @@ const NAMES: &[Row] = &[
     (libc::SYS_mknodat, "mknodat"),
     (libc::SYS_fchmodat, "fchmodat"),
     (libc::SYS_fchownat, "fchownat"),
+    (libc::SYS_utimensat, "utimensat"),
+];
+/// By names, without a folder before them.
+const PATHS: &[Row] = &[
     (libc::SYS_truncate, "truncate"),
     (libc::SYS_setxattr, "setxattr"),
-    (libc::SYS_utimensat, "utimensat"),
+    (libc::SYS_lsetxattr, "lsetxattr"),
+    (libc::SYS_removexattr, "removexattr"),
+    (libc::SYS_lremovexattr, "lremovexattr"),
 ];
 #[cfg(target_arch = "x86_64")]
 const OLDER_NAMES: &[Row] = &[
@@ -83,6 +92,11 @@ const WORLD: &[Row] = &[
     (libc::SYS_mount, "mount"),
     (libc::SYS_umount2, "umount2"),
     (libc::SYS_move_mount, "move_mount"),
+    (libc::SYS_fsopen, "fsopen"),
+    (libc::SYS_fsconfig, "fsconfig"),
+    (libc::SYS_fsmount, "fsmount"),
+    (libc::SYS_open_tree, "open_tree"),
+    (libc::SYS_mount_setattr, "mount_setattr"),
     (libc::SYS_pivot_root, "pivot_root"),
     (libc::SYS_setns, "setns"),
     (libc::SYS_unshare, "unshare"),
@@ -92,6 +106,8 @@ const WORLD: &[Row] = &[
     (libc::SYS_bind, "bind"),
     (libc::SYS_listen, "listen"),
     (libc::SYS_connect, "connect"),
+    (libc::SYS_shutdown, "shutdown"),
+    (libc::SYS_flock, "flock"),
     (libc::SYS_exit_group, "exit_group"),
 ];
 
@@ -106,7 +122,7 @@ impl Calls {
             file(task, descriptor).is_some_and(|path| is_below(&path, folder)).then_some(name)
         };
         match self {
-            Calls::Changing => changing(call, &arguments).or_else(|| {
+            Calls::Changing => changing(registers).or_else(|| {
                 writes().or_else(copies).filter(|(_, to)| is_seen_by_others(task, *to)).map(|(name, _)| name)
             }),
             Calls::Files(folder) => match writes().or_else(copies).or_else(syncs) {
@@ -115,6 +131,10 @@ impl Calls {
             },
             Calls::Writes(folder) => below(writes().or_else(copies)?, folder),
             Calls::Syncs(folder) => below(syncs()?, folder),
+            Calls::Pipes => {
+                let (name, to) = writes()?;
+                file(task, to).is_some_and(|path| path.to_string_lossy().starts_with("pipe:")).then_some(name)
+            }
             Calls::Locks(folder) => below(locks(registers)?, folder),
         }
     }
@@ -125,24 +145,29 @@ fn named(rows: &[Row], call: i64) -> Option<&'static str> {
 }
 
 /// Of those that need no look at a descriptor.
-fn changing(call: i64, arguments: &[u64; 4]) -> Option<&'static str> {
-    by_name(call, arguments)
+fn changing(registers: &Registers) -> Option<&'static str> {
+    let (call, arguments) = (registers.call(), registers.arguments());
+    by_name(call, &arguments)
         .or_else(|| named(WORLD, call))
         .or_else(|| named(SENDS, call))
         .or_else(|| named(SYNCS, call))
-        .or_else(|| starts(call, arguments))
+        .or_else(|| starts(registers))
+        .or_else(|| sets_lock(call, &arguments).then_some("fcntl"))
 }
 
 fn by_name(call: i64, arguments: &[u64; 4]) -> Option<&'static str> {
     let makes = call == libc::SYS_openat && arguments[2] & libc::O_CREAT as u64 != 0;
-    named(NAMES, call).or_else(|| named(OLDER_NAMES, call)).or(makes.then_some("openat"))
+    named(NAMES, call)
+        .or_else(|| named(PATHS, call))
+        .or_else(|| named(OLDER_NAMES, call))
+        .or(makes.then_some("openat"))
 }
 
 /// Whether a call by name is about something below a folder; not about cgroups, say.
 fn names_below(task: Pid, registers: &Registers, folder: &Path) -> bool {
     let (call, arguments) = (registers.call(), registers.arguments());
-    let begins_with_path = named(OLDER_NAMES, call).is_some_and(|name| name != "renameat")
-        || [libc::SYS_truncate, libc::SYS_setxattr].contains(&call);
+    let begins_with_path =
+        named(OLDER_NAMES, call).is_some_and(|name| name != "renameat") || named(PATHS, call).is_some();
     let path = match begins_with_path {
         true => registers.path_at(arguments[0]),
         false => registers.path_at(arguments[1]).map(|path| from_folder(task, arguments[0], path)),
@@ -159,9 +184,26 @@ fn from_folder(task: Pid, folder: u64, path: PathBuf) -> PathBuf {
 }
 
 /// A process, not a thread.
-fn starts(call: i64, arguments: &[u64; 4]) -> Option<&'static str> {
-    let is_process = call == libc::SYS_clone && arguments[0] & libc::CLONE_THREAD as u64 == 0;
-    is_process.then_some("clone")
+fn starts(registers: &Registers) -> Option<&'static str> {
+    let (call, arguments) = (registers.call(), registers.arguments());
+    let is_process = |flags: u64| flags & libc::CLONE_THREAD as u64 == 0;
+    match call {
+        libc::SYS_clone => is_process(arguments[0]).then_some("clone"),
+        // Its flags are the first that its argument points to.
+        libc::SYS_clone3 => registers.word_at(arguments[0]).is_none_or(is_process).then_some("clone3"),
+        _ => named(FORKS, call),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const FORKS: &[Row] = &[(libc::SYS_fork, "fork"), (libc::SYS_vfork, "vfork")];
+#[cfg(not(target_arch = "x86_64"))]
+const FORKS: &[Row] = &[];
+
+/// Takes or gives up a lock on a part of a file.
+fn sets_lock(call: i64, arguments: &[u64; 4]) -> bool {
+    let sets = [libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_SETLK, libc::F_OFD_SETLKW];
+    call == libc::SYS_fcntl && sets.iter().any(|set| *set as u64 == arguments[1])
 }
 
 /// Asks for a lock. Giving one up never fails.
@@ -172,11 +214,13 @@ fn locks(registers: &Registers) -> Option<(&'static str, u64)> {
     (i32::from(kind) != libc::F_UNLCK).then_some(("fcntl", arguments[0]))
 }
 
-/// Files and sockets; not a process's own pipes and events.
+/// Files, sockets and pipes; not what only wakes a thread of the same process. By a pipe a waiting agent is told of its build.
 fn is_seen_by_others(task: Pid, descriptor: u64) -> bool {
     file(task, descriptor).is_some_and(|path| {
+        let name = path.to_string_lossy();
         (path.is_absolute() && path != Path::new("/dev/null"))
-            || path.to_string_lossy().starts_with("socket:")
+            || name.starts_with("socket:")
+            || name.starts_with("pipe:")
     })
 }
 
@@ -187,4 +231,49 @@ fn file(task: Pid, descriptor: u64) -> Option<PathBuf> {
 /// A prefix of the text: `records.sqlite` has files beside it that begin alike.
 fn is_below(path: &Path, prefix: &Path) -> bool {
     path.to_string_lossy().starts_with(&*prefix.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn each_call_has_one_name() {
+        let all = [WRITES, COPIES, SENDS, SYNCS, NAMES, PATHS, OLDER_NAMES, WORLD, FORKS].concat();
+        let numbers: BTreeSet<_> = all.iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers.len(), all.len());
+    }
+
+    #[test]
+    fn mounts_locks_attributes_and_ends_of_connections_change_something() {
+        let is_named = |call| named(WORLD, call).or_else(|| by_name(call, &[0; 4])).is_some();
+        for call in [
+            libc::SYS_fsopen,
+            libc::SYS_fsconfig,
+            libc::SYS_fsmount,
+            libc::SYS_open_tree,
+            libc::SYS_mount_setattr,
+            libc::SYS_move_mount,
+            libc::SYS_removexattr,
+            libc::SYS_lsetxattr,
+            libc::SYS_flock,
+            libc::SYS_shutdown,
+        ] {
+            assert!(is_named(call), "{call}");
+        }
+        assert!(sets_lock(libc::SYS_fcntl, &[3, libc::F_OFD_SETLK as u64, 0, 0]));
+        assert!(!sets_lock(libc::SYS_fcntl, &[3, libc::F_GETFL as u64, 0, 0]));
+    }
+
+    #[test]
+    fn what_is_written_to_a_pipe_is_seen_by_others() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let number = |descriptor: &std::os::fd::OwnedFd| std::os::fd::AsRawFd::as_raw_fd(descriptor) as u64;
+        assert!(is_seen_by_others(Pid::this(), number(&write)));
+        let nothing = std::fs::File::options().write(true).open("/dev/null").unwrap();
+        assert!(!is_seen_by_others(Pid::this(), number(&nothing.into())));
+        drop(read);
+    }
 }

@@ -21,6 +21,12 @@ impl Registers {
         Ok(Registers { task, all: ptrace::getregs(task)? })
     }
 
+    /// The first eight bytes of what an argument points to.
+    pub(super) fn word_at(&self, argument: u64) -> Option<u64> {
+        let word = ptrace::read(self.task, argument as ptrace::AddressType).ok()?;
+        Some(u64::from_ne_bytes(word.to_ne_bytes()))
+    }
+
     /// The first two bytes of what an argument points to.
     pub(super) fn short_at(&self, argument: u64) -> Option<i16> {
         let word = ptrace::read(self.task, argument as ptrace::AddressType).ok()?;
