@@ -17,6 +17,7 @@ mod images;
 mod kept;
 mod leftovers;
 mod logs;
+mod pulls;
 mod run;
 mod screen;
 mod serve;
@@ -87,6 +88,9 @@ enum Command {
     /// Move objects for a build; for Buildyard's own use.
     #[command(hide = true)]
     Transfer(transfer::Arguments),
+    /// Fetch an image for a server; for Buildyard's own use.
+    #[command(hide = true)]
+    Pull,
 }
 
 impl Command {
@@ -127,6 +131,7 @@ fn main() -> ExitCode {
             Ok(())
         })),
         Command::Transfer(arguments) => transfer::transfer(&arguments),
+        Command::Pull => pulls::process::pull(),
         Command::Agent { folder: Some(folder), .. } => agent::main(&folder),
         Command::Agent { folder: None, wait } => agent::wait_and_run(&wait.unwrap_or_default()),
     }
