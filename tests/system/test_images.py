@@ -2,12 +2,15 @@
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +18,7 @@ from host import files_below, processes, wait_until
 from local import BINARY, files, spec
 from oci import busybox_root, layout_of, tool
 from registries import Registry, dripping
-from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, free_port, outcome
+from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, contexts, free_port, outcome
 
 
 @pytest.fixture(scope="module")
@@ -398,6 +401,35 @@ def test_images_are_fetched_listed_and_removed_but_not_under_a_build(layout, arc
     ]:
         code, _, err = image(*arguments)
         assert code != 0 and said in err, err
+
+
+def is_waited_for(path):
+    """Somebody waits for a lock on it."""
+    waits = re.compile(rf"-> FLOCK .*:{path.stat().st_ino} ")
+    return any(waits.search(line) for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_fails_it(layout, make_server, tmp_path):
+    config = tmp_path / "buildyard.toml"
+    config.write_text(f'[images]\ntools = "{layout}:test"\n')
+    server = make_server("--config", str(config))
+    codebuild = Codebuild(server)
+    environment = ENVIRONMENT | {"image": "tools"}
+    codebuild.create_project("looked-at", json.dumps(spec(build=["cat /etc/mark"])), environment=environment)
+    assert outcome(codebuild.run("looked-at"))[0] == "SUCCEEDED"
+    (rootfs,) = (server.data / "images/rootfs").iterdir()
+    for removes, expect in [(False, "SUCCEEDED"), (True, "FAILED")]:
+        # As who looks whether it is used has it, or who begins to remove it.
+        folder = os.open(rootfs, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        started = codebuild.start("looked-at")["id"]
+        wait_until(lambda: is_waited_for(rootfs), "the build waits for its image")
+        if removes:
+            rootfs.rename(tmp_path / "removed")
+        os.close(folder)
+        build = codebuild.wait(started)
+        assert build["buildStatus"] == expect, build["phases"]
+    assert "it was removed before the build could use it" in contexts(build)["PROVISIONING"][1], build["phases"]
 
 
 def test_images_beyond_the_quota_go_when_another_comes_but_not_under_a_build(
