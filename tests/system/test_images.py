@@ -2,17 +2,23 @@
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
-from host import files_below, wait_until
+from host import files_below, processes, wait_until
 from local import BINARY, files, spec
 from oci import busybox_root, layout_of, tool
-from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, free_port, outcome
+from registries import Registry, dripping
+from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, contexts, free_port, outcome
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +187,61 @@ def test_a_server_build_runs_in_the_image_its_project_names(registry, make_serve
     assert context["statusCode"] == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE"
 
 
+@pytest.fixture
+def slow_registry(layout):
+    """One that sends a byte now and then."""
+    stopped = threading.Event()
+    registry = Registry(layout, dripping(stopped))
+    yield registry
+    stopped.set()
+    registry.stop()
+
+
+def test_a_stopped_build_ends_its_pull_and_a_slow_registry_holds_nobody_up(slow_registry, make_server):
+    server = make_server()
+    codebuild, s3 = Codebuild(server), server.client("s3")
+    image = f"{slow_registry.address}/team/slow:1"
+    codebuild.create_project("slow", json.dumps(PROBE), environment=ENVIRONMENT | {"image": image})
+
+    def pulls():
+        lines = processes(f"SYSTEM_TEST={server.data}").values()
+        return len([line for line in lines if line.split()[1:] == ["pull"]])
+
+    def threads():
+        return len(os.listdir(f"/proc/{server.process.pid}/task"))
+
+    # Both wait for one.
+    waiting = [codebuild.start("slow")["id"] for _ in range(2)]
+    wait_until(lambda: slow_registry.blobs_asked(), "the blob is asked for")
+    for build in waiting:
+        wait_until(lambda build=build: codebuild.build(build)["currentPhase"] == "PROVISIONING", "it waits for its image")
+    assert (pulls(), len(slow_registry.blobs_asked())) == (1, 1)
+    codebuild.api.stop_build(id=waiting[0])
+    assert codebuild.wait(waiting[0])["buildStatus"] == "STOPPED"
+    assert pulls() == 1
+    codebuild.api.stop_build(id=waiting[1])
+    assert codebuild.wait(waiting[1])["buildStatus"] == "STOPPED"
+    wait_until(lambda: pulls() == 0, "nobody waits for the image, and nobody fetches it")
+
+    idle = threads()
+    for number in range(40):
+        build = codebuild.start("slow", imageOverride=f"{image}{number}")["id"]
+        wait_until(lambda tag=f"/manifests/1{number}": any(path.endswith(tag) for path in slow_registry.asked), "it is asked")
+        codebuild.api.stop_build(id=build)
+        assert codebuild.wait(build)["buildStatus"] == "STOPPED"
+    wait_until(lambda: pulls() == 0, "all are ended")
+    assert threads() < idle + 20
+    s3.create_bucket(Bucket="still")
+    s3.put_object(Bucket="still", Key="there", Body=b"x")
+
+    codebuild.start("slow", imageOverride=f"{image}last")
+    wait_until(lambda: pulls() == 1, "the last one is fetched")
+    begun = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - begun < 15
+    wait_until(lambda: pulls() == 0, "the pull ended with its server")
+
+
 def ended(codebuild, image, **more):
     """Status of a build in that image, and what PROVISIONING says."""
     environment = ENVIRONMENT | {"image": image} | more
@@ -340,6 +401,35 @@ def test_images_are_fetched_listed_and_removed_but_not_under_a_build(layout, arc
     ]:
         code, _, err = image(*arguments)
         assert code != 0 and said in err, err
+
+
+def is_waited_for(path):
+    """Somebody waits for a lock on it."""
+    waits = re.compile(rf"-> FLOCK .*:{path.stat().st_ino} ")
+    return any(waits.search(line) for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_fails_it(layout, make_server, tmp_path):
+    config = tmp_path / "buildyard.toml"
+    config.write_text(f'[images]\ntools = "{layout}:test"\n')
+    server = make_server("--config", str(config))
+    codebuild = Codebuild(server)
+    environment = ENVIRONMENT | {"image": "tools"}
+    codebuild.create_project("looked-at", json.dumps(spec(build=["cat /etc/mark"])), environment=environment)
+    assert outcome(codebuild.run("looked-at"))[0] == "SUCCEEDED"
+    (rootfs,) = (server.data / "images/rootfs").iterdir()
+    for removes, expect in [(False, "SUCCEEDED"), (True, "FAILED")]:
+        # As who looks whether it is used has it, or who begins to remove it.
+        folder = os.open(rootfs, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        started = codebuild.start("looked-at")["id"]
+        wait_until(lambda: is_waited_for(rootfs), "the build waits for its image")
+        if removes:
+            rootfs.rename(tmp_path / "removed")
+        os.close(folder)
+        build = codebuild.wait(started)
+        assert build["buildStatus"] == expect, build["phases"]
+    assert "it was removed before the build could use it" in contexts(build)["PROVISIONING"][1], build["phases"]
 
 
 def test_images_beyond_the_quota_go_when_another_comes_but_not_under_a_build(

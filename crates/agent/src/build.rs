@@ -23,6 +23,7 @@ mod variables;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use buildspec::Buildspec;
@@ -36,7 +37,7 @@ use crate::plan::{Plan, Rootfs};
 use crate::session::{Halt, Session};
 use crate::shell::State;
 use crate::transfer::Transfers;
-use context::{client_error, dead, failed, no_shell};
+use context::{client_error, dead, failed, image_removed, no_shell};
 use keeping::Keeping;
 pub(crate) use layout::{SCRIPTS, SCRIPTS_BYTES};
 use references::Fetched;
@@ -276,13 +277,15 @@ impl<'a> Build<'a> {
     }
 
     fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
+        if let Rootfs::Folder(folder) = &self.plan.environment.rootfs {
+            self.image = locked(folder)?;
+            if self.image.is_none() {
+                return Ok(Err(image_removed()));
+            }
+        }
         if !self.has_any(&["sh"])? {
             return Ok(Err(no_shell(self.path_of_image())));
         }
-        self.image = match &self.plan.environment.rootfs {
-            Rootfs::Folder(folder) => Some(locked(folder)?),
-            Rootfs::Host | Rootfs::Image(_) => None,
-        };
         if let Err(context) = self.open_shelf()? {
             self.say(&context.message)?;
             return Ok(Err(context));
@@ -374,9 +377,14 @@ impl<'a> Build<'a> {
     }
 }
 
-/// An image that is used. Who removes it meanwhile has come first.
-fn locked(image: &Path) -> io::Result<File> {
-    let folder = File::open(image)?;
-    rustix::fs::flock(&folder, rustix::fs::FlockOperation::NonBlockingLockShared)?;
-    Ok(folder)
+/// An image that is used; none if it was removed. Whoever looks whether it is used, or begins to remove it, has it locked for a moment.
+fn locked(image: &Path) -> io::Result<Option<File>> {
+    let folder = match File::open(image) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        folder => folder?,
+    };
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockShared)?;
+    let ours = folder.metadata()?;
+    let there = image.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    Ok(there.then_some(folder))
 }

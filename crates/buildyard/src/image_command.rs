@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use engine::clock::{Clock, SystemClock};
-use engine::config::Puller;
 use image::{Image, Images, Stocked};
 use serde_json::json;
 
@@ -97,7 +96,7 @@ pub(crate) fn image(arguments: &Arguments) -> Result<(), String> {
 }
 
 fn resolve(data: &Path, reference: &str) -> Result<(), String> {
-    let Image { digest, .. } = images::resolve(data, reference, &Puller::Server, &mut images::tell_progress)?;
+    let Image { digest, .. } = images::resolve_here(data, reference)?;
     println!("{digest}");
     Ok(())
 }
@@ -158,7 +157,7 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 }
 
 /// An error with what is behind it.
-fn told(error: &image::Error) -> String {
+pub(crate) fn told(error: &image::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

@@ -1,30 +1,38 @@
-//! Opens the images folder as the operator has set it up: where it is, and whose registry logins are used.
+//! Opens the images folder as the operator has set it up: whose registry logins are used; and what is said of an image that comes.
 
 use std::path::Path;
 
-use engine::config::Puller;
 use image::{Credentials, Image, Images, Login, Progress};
+
+use crate::image_command::told;
+use crate::pulls::Logins;
 
 /// A smaller blob comes fast enough.
 const TOLD_BYTES: u64 = 20 << 20;
 
 /// Finds, fetches and unpacks an image; blocks. The error is for whoever named the image.
 pub(crate) fn resolve(
-    data: &Path,
+    folder: &Path,
     reference: &str,
-    puller: &Puller,
+    by: &Logins,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Image, String> {
     let mut open = || -> Result<Image, image::Error> {
-        let images = Images::open(&data.join("images"))?;
-        match puller {
-            Puller::Server => images.with_credentials(our_logins()?).resolve(reference, progress),
-            Puller::Project(login) => {
+        let images = Images::open(folder)?;
+        match by {
+            Logins::Ours => images.with_credentials(our_logins()?).resolve(reference, progress),
+            Logins::Project(login) => {
                 images.resolve_as(reference, login.as_ref().map(own).as_ref(), progress)
             }
         }
     };
-    open().map_err(|e| format!("cannot use the image {reference}: {e}"))
+    open().map_err(|e| told(&e))
+}
+
+/// The same for whoever runs this program, below the data folder `data`.
+pub(crate) fn resolve_here(data: &Path, reference: &str) -> Result<Image, String> {
+    resolve(&data.join("images"), reference, &Logins::Ours, &mut tell_progress)
+        .map_err(|why| format!("cannot use the image {reference}: {why}"))
 }
 
 /// As Docker keeps them for this user.
@@ -33,18 +41,18 @@ fn our_logins() -> Result<Credentials, image::Error> {
     file.map_or_else(|| Ok(Credentials::default()), |file| Credentials::read_docker_config(&file))
 }
 
-fn own(login: &engine::config::Login) -> Login {
-    Login::Password { username: login.username.clone(), password: login.password.clone() }
+fn own((username, password): &(String, String)) -> Login {
+    Login::Password { username: username.clone(), password: password.clone() }
 }
 
 /// Removes images that nobody has asked for longest, as far as they are beyond this many bytes and not in use.
-pub(crate) fn keep_to(data: &Path, quota_bytes: u64) -> Result<(), String> {
-    let images = Images::open(&data.join("images")).map_err(|e| e.to_string())?;
+pub(crate) fn keep_to(folder: &Path, quota_bytes: u64) -> Result<(), String> {
+    let images = Images::open(folder).map_err(|e| e.to_string())?;
     crate::image_command::prune(&images, quota_bytes).map(drop)
 }
 
 /// For people who wait.
-pub(crate) fn tell_progress(progress: Progress) {
+fn tell_progress(progress: Progress) {
     if let Some(text) = said(progress) {
         eprintln!("{text}");
     }

@@ -18,6 +18,7 @@ mod kept;
 mod leftovers;
 mod logs;
 mod opening;
+mod pulls;
 mod run;
 mod screen;
 mod serve;
@@ -88,6 +89,9 @@ enum Command {
     /// Move objects for a build; for Buildyard's own use.
     #[command(hide = true)]
     Transfer(transfer::Arguments),
+    /// Fetch an image for a server; for Buildyard's own use.
+    #[command(hide = true)]
+    Pull,
 }
 
 impl Command {
@@ -128,6 +132,7 @@ fn main() -> ExitCode {
             Ok(())
         })),
         Command::Transfer(arguments) => transfer::transfer(&arguments),
+        Command::Pull => pulls::process::pull(),
         Command::Agent { folder: Some(folder), .. } => agent::main(&folder),
         Command::Agent { folder: None, wait } => agent::wait_and_run(&wait.unwrap_or_default()),
     }

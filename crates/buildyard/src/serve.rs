@@ -23,10 +23,11 @@ use crate::config::{
 use crate::forwarding::{CloudWatch, Forwarding, OpenTelemetry, Sink};
 use crate::images;
 use crate::opening::{self, Opened};
+use crate::pulls::{Logins, Pulled, Pulls, Wanted};
 use crate::users::Users;
 use crate::watching::{self, Watching};
 
-/// Variables of ours that no agent is given.
+/// Variables of ours that no process of ours is given.
 const SECRETS: [&str; 7] = [
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
@@ -63,7 +64,10 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let address = listener.local_addr().map_err(|e| e.to_string())?;
 
     let bell = server::logs::Wakes::new();
+    let secrets = SECRETS.iter().copied().chain(users.secret_variables.iter().map(String::as_str));
+    let secrets: Vec<String> = secrets.map(Into::into).collect();
     let mut config = engine_config(settings, bell.clone())?;
+    config.images = resolve_image(settings, &secrets);
     let clock = config.clock.clone();
     let opened = opening::open(settings, clock.now_ms().div_euclid(1_000), &listener).await?;
     let Opened { records, vault, objects, .. } = opened;
@@ -80,8 +84,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
     let mut options = executor::embedded::Options::new(data.join("builds"));
     // A place that falls free is taken at once by an agent that is ready, while more are in the making.
     options.warm = config.concurrent_builds + 2;
-    let secrets = SECRETS.iter().copied().chain(users.secret_variables.iter().map(String::as_str));
-    options.hidden = secrets.map(Into::into).collect();
+    options.hidden = secrets.into_iter().map(Into::into).collect();
     let executor = Place::open(settings, options).await?;
     if let Place::Docker(docker) = &executor {
         config.images = images_of_docker(docker, settings);
@@ -324,7 +327,6 @@ fn engine_config(settings: &Settings, bell: server::logs::Wakes) -> Result<Confi
     config.codecommit = settings.codecommit.as_ref().map(codecommit).transpose()?;
     config.privileged = settings.privileged;
     config.mapped_images = settings.images.keys().cloned().collect();
-    config.images = resolve_image(settings);
     config.log_grew =
         engine::config::LogGrew::new(move |account, group, stream| bell.ring(account, group, stream));
     Ok(config)
@@ -394,35 +396,31 @@ fn prepare_disks(settings: &Settings) -> Result<(), String> {
 
 /// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a
 /// project names itself is looked for in a registry.
-fn resolve_image(settings: &Settings) -> ResolveImage {
-    let (data, mapped, quota) = (settings.data.clone(), settings.images.clone(), settings.images_quota);
+fn resolve_image(settings: &Settings, secrets: &[String]) -> ResolveImage {
+    let mapped = settings.images.clone();
+    let pulls = Pulls::new(&settings.data, settings.images_quota, secrets.to_vec());
     ResolveImage::new(move |WantedImage { name, puller }| {
         let mapped = meant(&name, mapped.keys()).map(|meant| mapped[meant].clone());
-        let data = data.clone();
+        let pulls = pulls.clone();
         async move {
-            let (reference, puller) = match mapped {
-                Some(reference) => (images::local_first(&reference), Puller::Server),
-                None if is_curated(&name) => return Err(not_there(&name)),
-                None => (images::only_remote(name)?, puller),
-            };
-            let resolve = tokio::task::spawn_blocking(move || {
-                let mut tell = |progress| {
-                    if let Some(told) = images::said(progress) {
-                        tracing::info!(image = %reference, "{told}");
-                    }
-                };
-                let image = images::resolve(&data, &reference, &puller, &mut tell)?;
-                if let Some(quota) = quota
-                    && let Err(error) = images::keep_to(&data, quota)
-                {
-                    tracing::warn!(%error, "images beyond images_quota could not be removed");
+            let wanted = match (mapped, puller) {
+                (Some(reference), _) => {
+                    Wanted { reference: images::local_first(&reference), by: Logins::Ours }
                 }
-                Ok::<_, String>(image)
-            });
-            let image = resolve.await.map_err(|e| e.to_string())??;
-            Ok(Image { rootfs: agent::plan::Rootfs::Folder(image.rootfs), variables: image.config.env })
+                (None, _) if is_curated(&name) => return Err(not_there(&name)),
+                (None, puller) => Wanted { reference: images::only_remote(name)?, by: logins(puller) },
+            };
+            let Pulled { rootfs, variables } = pulls.pull(wanted).await?;
+            Ok(Image { rootfs: agent::plan::Rootfs::Folder(rootfs), variables })
         }
     })
+}
+
+fn logins(puller: Puller) -> Logins {
+    match puller {
+        Puller::Server => Logins::Ours,
+        Puller::Project(login) => Logins::Project(login.map(|login| (login.username, login.password))),
+    }
 }
 
 /// No registry has CodeBuild's own images.

@@ -38,7 +38,7 @@ mod unpack;
 pub use crate::credentials::{Credentials, Login};
 pub use crate::digest::Digest;
 pub use crate::error::Error;
-pub use crate::limits::Limits;
+pub use crate::limits::{Limits, Pace};
 pub use crate::reference::{Reference, Repository, Select};
 pub use crate::stock::Stocked;
 
@@ -160,6 +160,17 @@ impl Images {
         Ok(image)
     }
 
+    /// What [`Images::resolve`] would answer, if that is known without a registry and without unpacking anything: for a digest, and for what
+    /// lies on this host. Reads a few small files.
+    pub fn at_hand(&self, reference: &str) -> Option<Image> {
+        let image = match Reference::parse(reference).ok()? {
+            Reference::Local { path, select } => self.local_at_hand(reference, &path, &select),
+            Reference::Registry(repository) => self.pinned(reference, &repository.digest?),
+        }?;
+        self.note_asked(&image.digest).ok()?;
+        Some(image)
+    }
+
     /// The image `reference` last resolved to, if it is still unpacked. Reads two small files and never the
     /// place the image came from, so a moved tag goes unnoticed. COMPAT: EN-022 hosts cache unpinned images.
     pub fn known(&self, reference: &str) -> Option<Image> {
@@ -195,24 +206,40 @@ impl Images {
     ) -> Result<Image, Error> {
         let metadata = fs::metadata(path).map_err(Error::io("examining", path))?;
         if metadata.is_dir() {
-            let mut layout = Layout::open(path, &self.limits)?;
-            let start = layout.start(select)?;
-            let found = origin::follow(&mut layout, start, &self.limits)?;
+            let (mut layout, found) = self.in_layout(path, select)?;
             return self.unpack(reference, &mut layout, &found, None, progress);
         }
         if !metadata.is_file() {
             return Err(Error::malformed(reference, "neither a folder nor an archive"));
         }
-        let stamp = Some(Stamp::of(&metadata));
-        if let Some(record) = self.record(reference)
-            && record.stamp == stamp
-            && let Some(image) = self.image(&record.digest)
-        {
+        let stamp = Stamp::of(&metadata);
+        if let Some(image) = self.of_unchanged(reference, &stamp) {
             return Ok(image);
         }
         let mut archive = Archive::open(path, &self.folder.scratch(), &self.limits)?;
         let found = archive.find(select)?;
-        self.unpack(reference, &mut archive, &found, stamp, progress)
+        self.unpack(reference, &mut archive, &found, Some(stamp), progress)
+    }
+
+    fn local_at_hand(&self, reference: &str, path: &Path, select: &Select) -> Option<Image> {
+        let metadata = fs::metadata(path).ok()?;
+        match metadata.is_dir() {
+            true => self.image(&self.in_layout(path, select).ok()?.1.digest),
+            false => self.of_unchanged(reference, &Stamp::of(&metadata)),
+        }
+    }
+
+    fn in_layout(&self, path: &Path, select: &Select) -> Result<(Layout, Found), Error> {
+        let mut layout = Layout::open(path, &self.limits)?;
+        let start = layout.start(select)?;
+        let found = origin::follow(&mut layout, start, &self.limits)?;
+        Ok((layout, found))
+    }
+
+    /// What an archive held when it was looked at, if it was not changed since.
+    fn of_unchanged(&self, reference: &str, stamp: &Stamp) -> Option<Image> {
+        let record = self.record(reference)?;
+        (record.stamp.as_ref() == Some(stamp)).then(|| self.image(&record.digest))?
     }
 
     #[cfg(feature = "registry")]
@@ -250,7 +277,6 @@ impl Images {
     }
 
     /// A digest never means anything else: neither the image's own, nor that of an index it was chosen from.
-    #[cfg(feature = "registry")]
     fn pinned(&self, reference: &str, digest: &Digest) -> Option<Image> {
         let image = self.image(digest).or_else(|| self.known(reference))?;
         (!self.folder.is_guarded(&image.digest)).then_some(image)

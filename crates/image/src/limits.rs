@@ -22,6 +22,15 @@ pub struct Limits {
     pub archive_index_bytes: u64,
     /// Folders inside each other.
     pub depth: u64,
+    /// How slowly a registry may answer.
+    pub slowest: Pace,
+}
+
+/// So much at least in each stretch of time.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub bytes: u64,
+    pub seconds: u64,
 }
 
 impl Default for Limits {
@@ -36,6 +45,8 @@ impl Default for Limits {
             entry_metadata_bytes: 1 << 20,
             archive_index_bytes: 32 << 20,
             depth: 256,
+            // 16 KiB a second: a modem's pace, which nobody waits for who could ask another registry.
+            slowest: Pace { bytes: 480 << 10, seconds: 30 },
         }
     }
 }

@@ -5,9 +5,10 @@
 //! owner chooses the registry.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use reqwest::blocking::{Client, Response};
@@ -16,7 +17,7 @@ use reqwest::redirect::Policy;
 
 use crate::manifest::{self, Descriptor};
 use crate::origin::{Blob, Origin, within_document_limit};
-use crate::{Digest, Error, Limits, Login, Progress, Repository};
+use crate::{Digest, Error, Limits, Login, Pace, Progress, Repository};
 
 const DOCUMENTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -105,7 +106,7 @@ impl Registry {
     /// At most one byte more than `limit`, for the caller to notice.
     fn read_up_to(&self, response: Response, limit: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();
-        let read = response.take(limit + 1).read_to_end(&mut bytes);
+        let read = Paced::new(response, self.limits.slowest).take(limit + 1).read_to_end(&mut bytes);
         read.map_err(|error| failed(&self.registry, error))?;
         Ok(bytes)
     }
@@ -227,10 +228,11 @@ impl Registry {
                 HeaderValue::try_from(format!("bytes={}-", transfer.bytes)).expect("digits and ASCII");
             headers.insert(RANGE, range);
         }
-        let mut response = self.get(&format!("blobs/{}", transfer.descriptor.digest), headers)?;
+        let response = self.get(&format!("blobs/{}", transfer.descriptor.digest), headers)?;
         if transfer.bytes > 0 && response.status() != StatusCode::PARTIAL_CONTENT {
             transfer.restart(file)?;
         }
+        let mut response = Paced::new(response, self.limits.slowest);
         let mut buffer = vec![0; 256 << 10];
         while transfer.bytes < transfer.descriptor.size {
             match response.read(&mut buffer).map_err(|error| failed(&self.registry, error))? {
@@ -269,6 +271,35 @@ impl Origin for Registry {
         self.download(descriptor, &partial, progress)?;
         fs::rename(&partial, &path).map_err(Error::io("renaming", &partial))?;
         open(&path)
+    }
+}
+
+/// An answer that has to come at a pace: a byte now and then would keep us for ever, as each of them restarts the client's own patience.
+struct Paced {
+    response: Response,
+    slowest: Pace,
+    since: Instant,
+    bytes: u64,
+}
+
+impl Paced {
+    fn new(response: Response, slowest: Pace) -> Paced {
+        Paced { response, slowest, since: Instant::now(), bytes: 0 }
+    }
+}
+
+impl Read for Paced {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.response.read(buffer)?;
+        self.bytes += count as u64;
+        let Pace { bytes, seconds } = self.slowest;
+        if count > 0 && self.since.elapsed() >= Duration::from_secs(seconds) {
+            if self.bytes < bytes {
+                return Err(io::Error::other(format!("sends less than {bytes} bytes in {seconds} s")));
+            }
+            (self.since, self.bytes) = (Instant::now(), 0);
+        }
+        Ok(count)
     }
 }
 

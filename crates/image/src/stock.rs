@@ -33,19 +33,28 @@ impl Images {
         let records = self.records()?;
         let mut stock = Vec::new();
         for image in self.list()? {
-            let of_it = records.iter().filter(|record| record.digest == image.digest);
-            let config = self.folder.config(&image.digest);
-            let metadata = fs::metadata(&config).map_err(Error::io("examining", &config))?;
-            stock.push(Stocked {
-                references: of_it.map(|record| record.reference.clone()).collect(),
-                bytes: self.bytes(&image)?,
-                asked_for: metadata.modified().map_err(Error::io("examining", &config))?,
-                in_use: exclusively(&image.rootfs)?.is_none(),
-                image,
-            });
+            let rootfs = image.rootfs.clone();
+            match self.stocked(image, &records) {
+                // Removed since.
+                Err(_) if !rootfs.exists() => {}
+                stocked => stock.push(stocked?),
+            }
         }
         stock.sort_by_key(|stocked| std::cmp::Reverse(stocked.asked_for));
         Ok(stock)
+    }
+
+    fn stocked(&self, image: Image, records: &[Record]) -> Result<Stocked, Error> {
+        let of_it = records.iter().filter(|record| record.digest == image.digest);
+        let config = self.folder.config(&image.digest);
+        let metadata = fs::metadata(&config).map_err(Error::io("examining", &config))?;
+        Ok(Stocked {
+            references: of_it.map(|record| record.reference.clone()).collect(),
+            bytes: self.bytes(&image)?,
+            asked_for: metadata.modified().map_err(Error::io("examining", &config))?,
+            in_use: self.folder.is_used(&image.rootfs)?,
+            image,
+        })
     }
 
     /// The image with this digest, a beginning of it that is no other's (at least 6 digits), or the one this reference led to.
@@ -129,10 +138,17 @@ impl Folder {
     /// Errors: [`Error::InUse`].
     pub(crate) fn nobody_uses(&self, digest: &Digest) -> Result<Option<File>, Error> {
         let rootfs = self.rootfs(digest);
+        let _turn = self.turn()?;
         match rootfs.exists() {
             false => Ok(None),
             true => exclusively(&rootfs)?.map(Some).ok_or(Error::InUse(*digest)),
         }
+    }
+
+    /// One looks at a time, so that who only looks is not taken for one who uses it. Those who use it wait that moment.
+    fn is_used(&self, rootfs: &Path) -> Result<bool, Error> {
+        let _turn = self.turn()?;
+        Ok(exclusively(rootfs)?.is_none())
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) struct Folder {
 
 /// Held while an image is unpacked or removed; gone with the process at the latest.
 #[derive(Debug)]
-struct Lock(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
+pub(crate) struct Lock(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
 
 impl Folder {
     pub(crate) fn open(path: &Path) -> Result<Folder, Error> {
@@ -97,17 +97,15 @@ impl Folder {
     pub(crate) fn remove(&self, digest: &Digest) -> Result<(), Error> {
         let _lock = self.lock(digest, &mut |_| ())?;
         let rootfs = self.rootfs(digest);
-        let gone = |path: &Path| match fs::remove_file(path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("removing", path)(error))
-            }
-            _ => Ok(()),
-        };
-        let _unused = self.nobody_uses(digest)?;
-        discard(&rootfs)?;
-        gone(&self.size(digest))?;
-        gone(&self.guard(digest))?;
-        gone(&self.config(digest))
+        let partial = partial(&rootfs);
+        if let Some(unused) = self.nobody_uses(digest)? {
+            discard(&partial)?;
+            fs::rename(&rootfs, &partial).map_err(Error::io("removing", &rootfs))?;
+            // Who waits to use it sees that it is gone, and need not wait until all of it is.
+            drop(unused);
+        }
+        discard(&partial)?;
+        [self.size(digest), self.guard(digest), self.config(digest)].iter().try_for_each(|path| gone(path))
     }
 
     /// Unpacks the image unless that was done before.
@@ -176,6 +174,23 @@ impl Folder {
             file.lock().map_err(Error::io("locking", &path))?;
         }
         Ok(Lock(file))
+    }
+
+    /// Held while it is looked whether an image is used; others wait a moment.
+    pub(crate) fn turn(&self) -> Result<Lock, Error> {
+        let path = self.path.join("locks/turn");
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
+        file.lock().map_err(Error::io("locking", &path))?;
+        Ok(Lock(file))
+    }
+}
+
+/// Removes a file that may be there.
+fn gone(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", path)(error)),
+        _ => Ok(()),
     }
 }
 

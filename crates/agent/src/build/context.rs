@@ -37,6 +37,12 @@ pub(super) fn no_shell(path: &str) -> Context {
     ))
 }
 
+/// Somebody removed the image after it was found and before the build had it.
+pub(super) fn image_removed() -> Context {
+    let message = "Unable to pull customer's container image. CannotPullContainerError: it was removed before the build could use it";
+    failed("BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE", message)
+}
+
 fn found_dead(why: &str) -> Context {
     client_error(format!("Build container found dead before completing the build. {why}"))
 }

@@ -13,7 +13,6 @@ use agent::plan::{
 use agent::snapshots::Record;
 use engine::ProjectCache;
 use engine::clock::{Clock, SystemClock};
-use engine::config::Puller;
 use store::objects::Owner as Buckets;
 
 use super::{Arguments, NetworkChoice, Sources, variables};
@@ -287,8 +286,7 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
     let Some(reference) = &arguments.image else {
         return Ok(host_environment(network, limits, arguments.privileged));
     };
-    let image =
-        images::resolve(data, &images::local_first(reference), &Puller::Server, &mut images::tell_progress)?;
+    let image = images::resolve_here(data, &images::local_first(reference))?;
     Ok(Environment {
         rootfs: Rootfs::Folder(image.rootfs),
         variables: image.config.env,

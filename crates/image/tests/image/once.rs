@@ -153,6 +153,23 @@ fn an_image_in_use_is_not_removed_and_others_go_by_when_they_were_asked_for() {
 }
 
 #[test]
+fn who_looks_is_not_taken_for_one_who_uses_an_image() {
+    let world = World::new();
+    let image = world.unpack(&world_layers()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let stock = world.images.stock().unwrap();
+                    assert!(!stock[0].in_use, "nobody uses it");
+                }
+            });
+        }
+    });
+    world.images.remove(&image.digest).unwrap();
+}
+
+#[test]
 fn unpacked_images_are_out_of_reach_for_other_users() {
     let world = World::new();
     let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;

@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use image::{Credentials, Digest, Error, Images, Limits, Login, Progress};
+use image::{Credentials, Digest, Error, Images, Limits, Login, Pace, Progress};
 
 use crate::world::{Layer, Tar, World, has, names, run, tree, unpackings, world_layers};
 
@@ -231,6 +231,23 @@ fn a_download_that_breaks_off_is_taken_up_where_it_was() {
         assert_eq!(image.rootfs.join("noise").metadata().unwrap().len(), 600_000);
         assert_eq!(registry.asked().iter().filter(|path| **path == wanted).count(), 2);
     }
+}
+
+#[test]
+fn a_registry_that_is_too_slow_is_given_up() {
+    let (_, paths) = served(&[big_layer()]);
+    let layer = format!("/v2/app/blobs/{}", big_layer().diff_id);
+    let registry = OwnRegistry::start(|_| Box::new(move |path, _| response("200 OK", "", &paths[path])));
+    let world = World::new();
+    // Every answer is slower than this.
+    let limits = Limits { slowest: Pace { bytes: u64::MAX, seconds: 0 }, ..Limits::default() };
+    let images = world.images.clone().with_limits(limits);
+    let error = images.resolve(&format!("{}/app", registry.address), &mut |_| ()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Registry { reason, .. } if reason.contains("sends less than")),
+        "{error:?}"
+    );
+    assert!(!registry.asked().contains(&layer));
 }
 
 #[test]
