@@ -123,15 +123,41 @@ def test_a_source_that_does_not_fit_fails_its_phase(sized, name):
     assert "No space left on device" in contexts(build)["DOWNLOAD_SOURCE"][1]
 
 
+# How much of a processor a second of trying comes to.
+BUSY = "python3 -c 'import time; end = time.monotonic() + 1\nwhile time.monotonic() < end: pass\nprint(\"share:\", time.process_time())'"
+OUT_OF_MEMORY = "build container died because it was out of memory"
+
+
 # EN-010, LC-058
 def test_the_operators_sizes_hold(sized, name):
-    shown = "cat /sys/fs/cgroup/x 2>/dev/null; df -B1 --output=size / | tail -n 1 | sed 's/^ */disk: /'"
+    disk = "df -B1 --output=size / | tail -n 1 | sed 's/^ */disk: /'"
     hog = "python3 -c 'b = bytearray(400_000_000)'"
-    sized.create_project(name, json.dumps(spec(build=[shown, "nproc", hog])))
+    sized.create_project(name, json.dumps(spec(build=[disk, BUSY, hog], post_build=["echo goes on", "false"])))
     build = sized.run(name)
+    log = sized.log(build)
     assert outcome(build)[0] == "FAILED"
-    (disk,) = re.findall(r"^disk: (\d+)$", sized.log(build), re.MULTILINE)
+    (disk,) = re.findall(r"^disk: (\d+)$", log, re.MULTILINE)
     assert 48_000_000 < int(disk) <= 64_000_000
+    (share,) = re.findall(r"^share: ([\d.]+)$", log, re.MULTILINE)
+    # Half of one, with a period of a tenth of a second more.
+    assert float(share) <= 0.6
+    code, message = contexts(build)["BUILD"]
+    assert code == "COMMAND_EXECUTION_ERROR" and "exit status 137" in message
+    assert OUT_OF_MEMORY in message and "200 MB" in message, message
+    assert f"Phase context status code: {code} Message: {message}\n" in log
+    # What fails later has not died of it.
+    assert "goes on\n" in log and OUT_OF_MEMORY not in contexts(build)["POST_BUILD"][1]
+
+
+# LC-058
+def test_a_limit_of_a_local_build_is_named_when_it_is_passed(project):
+    if os.geteuid() != 0:
+        pytest.skip("only root has limits of memory everywhere")
+    project.buildspec(spec(build=["python3 -c 'b = bytearray(600_000_000)' || exit 3"]))
+    ran = project.run("--memory", "256M").ended(1)
+    ((code, message),) = ran.contexts()
+    assert code == "COMMAND_EXECUTION_ERROR" and "exit status 3. " in message
+    assert OUT_OF_MEMORY in message and "268 MB" in message, message
 
 
 def test_an_ordinary_users_server_refuses_disks(ordinary_project):

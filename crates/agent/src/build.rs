@@ -249,7 +249,7 @@ impl<'a> Build<'a> {
             Halt::TimedOut => (Outcome::TimedOut, failed("BUILD_TIMED_OUT", "Build has timed out. ")),
             Halt::Dead { out_of_memory } => {
                 // Whoever found it gone could not know why.
-                (Outcome::Failed, dead(*out_of_memory || self.session.ran_out_of_memory()))
+                (Outcome::Failed, dead(*out_of_memory || self.session.oom_kills() > 0))
             }
             Halt::Guest(why) => (Outcome::Failed, client_error(why.clone())),
             Halt::Exhausted(message) => (Outcome::Failed, client_error(message.clone())),

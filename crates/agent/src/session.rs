@@ -250,9 +250,9 @@ impl Session {
         self.container.as_ref().map(Container::usage).or(self.used)
     }
 
-    /// Whether the kernel has killed something of the build's for want of memory.
-    pub(crate) fn ran_out_of_memory(&self) -> bool {
-        self.container.as_ref().is_some_and(|container| container.oom_kills() > 0)
+    /// How much of the build's the kernel has killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.container.as_ref().map_or(0, Container::oom_kills)
     }
 
     pub(crate) fn has_container(&self) -> bool {

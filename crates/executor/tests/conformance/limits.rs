@@ -1,6 +1,6 @@
 //! Limits of a build, and what it is told to have used.
 
-use agent::journal::{Event, Outcome};
+use agent::journal::{Context, Event, Outcome, Phase};
 use agent::plan::Limits;
 
 use crate::world::World;
@@ -24,7 +24,10 @@ fn a_build_beyond_its_memory_fails_and_nothing_else_does(world: &World) {
     let neighbour = world.launch(&world.waits()).until_it_waits();
     let limits = Limits { memory_bytes: Some(64 * MEGABYTE), ..Limits::default() };
     // tail keeps a line that never ends.
-    world.run(&world.commands(&["tail /dev/zero"]).limited(limits)).with(Outcome::Failed);
+    let ended = world.run(&world.commands(&["tail /dev/zero"]).limited(limits)).with(Outcome::Failed);
+    // LC-058
+    let (_, Context { message: said, .. }) = ended.phase(Phase::Build);
+    assert!(said.ends_with("build container died because it was out of memory; it has 67 MB"), "{said}");
     neighbour.stop().ended().with(Outcome::Stopped);
 }
 
@@ -71,7 +74,7 @@ fn processor_time_is_told_by_phase(world: &World) {
 
 fn cpu_millis(events: &[Event]) -> u64 {
     let used = events.iter().filter_map(|event| match event {
-        Event::Used { phase: agent::journal::Phase::Build, cpu_millis, .. } => Some(*cpu_millis),
+        Event::Used { phase: Phase::Build, cpu_millis, .. } => Some(*cpu_millis),
         _ => None,
     });
     used.sum()
