@@ -125,7 +125,10 @@ impl Build<'_> {
         let script = shell::script(command, self.last_exit, self.succeeding);
         self.let_shells_in(user);
         let killed = self.session.oom_kills();
+        let shown = self.session.log.masked(command);
+        self.session.account.begin(&shown);
         let ran = self.session.run(&self.process(script, user))?;
+        self.session.lap();
         // COMPAT: LC-115, LC-116 whatever follows a command follows an empty line.
         self.session.log.blank()?;
         let code = match ran {
