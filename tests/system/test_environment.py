@@ -4,11 +4,12 @@ import io
 import json
 import os
 import re
+import subprocess
 import zipfile
 
 import pytest
 
-from local import spec
+from local import BINARY, spec
 from served import ACCOUNT, ENVIRONMENT, IMAGE, REGION, Codebuild, contexts, outcome
 
 SIZES = """
@@ -123,15 +124,83 @@ def test_a_source_that_does_not_fit_fails_its_phase(sized, name):
     assert "No space left on device" in contexts(build)["DOWNLOAD_SOURCE"][1]
 
 
+# How much of a processor a second of trying comes to.
+BUSY = "python3 -c 'import time; end = time.monotonic() + 1\nwhile time.monotonic() < end: pass\nprint(\"share:\", time.process_time())'"
+OUT_OF_MEMORY = "build container died because it was out of memory"
+
+
 # EN-010, LC-058
 def test_the_operators_sizes_hold(sized, name):
-    shown = "cat /sys/fs/cgroup/x 2>/dev/null; df -B1 --output=size / | tail -n 1 | sed 's/^ */disk: /'"
+    disk = "df -B1 --output=size / | tail -n 1 | sed 's/^ */disk: /'"
     hog = "python3 -c 'b = bytearray(400_000_000)'"
-    sized.create_project(name, json.dumps(spec(build=[shown, "nproc", hog])))
+    sized.create_project(name, json.dumps(spec(build=[disk, BUSY, hog], post_build=["echo goes on", "false"])))
     build = sized.run(name)
+    log = sized.log(build)
     assert outcome(build)[0] == "FAILED"
-    (disk,) = re.findall(r"^disk: (\d+)$", sized.log(build), re.MULTILINE)
+    (disk,) = re.findall(r"^disk: (\d+)$", log, re.MULTILINE)
     assert 48_000_000 < int(disk) <= 64_000_000
+    (share,) = re.findall(r"^share: ([\d.]+)$", log, re.MULTILINE)
+    # Half of one, with a period of a tenth of a second more.
+    assert float(share) <= 0.6
+    code, message = contexts(build)["BUILD"]
+    assert code == "COMMAND_EXECUTION_ERROR" and "exit status 137" in message
+    assert OUT_OF_MEMORY in message and "200 MB" in message, message
+    assert f"Phase context status code: {code} Message: {message}\n" in log
+    # What fails later has not died of it.
+    assert "goes on\n" in log and OUT_OF_MEMORY not in contexts(build)["POST_BUILD"][1]
+
+
+# Half a second of processor time, by somebody who lives on.
+BEHIND = "(while :; do :; done) >/dev/null 2>&1 & until [ $(cut -d' ' -f14 /proc/$!/stat) -ge 50 ]; do sleep 0.05; done"
+
+
+def usage(codebuild, build):
+    """What `buildyard admin build usage` tells: by phases, for programs; and the same for people."""
+
+    def tell(*words):
+        command = [BINARY, "admin", "build", "usage", build, "--data", codebuild.server.data, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    phases = json.loads(tell("--format", "json"))["phases"]
+    return {phase["phaseType"]: phase for phase in phases}, tell()
+
+
+def test_what_a_build_used_is_kept_with_it(sized, name):
+    busy = "python3 -c 'while __import__(\"time\").process_time() < 0.5: pass'"
+    large = "python3 -c 'b = bytearray(80_000_000)'"
+    commands = ["head -c 20000000 /dev/zero > file && sync file", busy, large, BEHIND]
+    sized.create_project(name, json.dumps(spec(pre_build=["true"], build=commands)))
+    build = sized.run(name)
+    assert outcome(build)[0] == "SUCCEEDED", sized.log(build)
+    told, shown = usage(sized, build["id"])
+    wrote, computed, held, behind = told["BUILD"]["commands"]
+    assert [command["command"] for command in told["BUILD"]["commands"]] == commands
+    assert 400 <= computed["cpuMillis"] < 2000 and computed["tookMillis"] >= 400
+    assert wrote["diskWrittenBytes"] >= 20_000_000 > computed["diskWrittenBytes"]
+    assert held["memoryPeakBytes"] >= 80_000_000 > computed["memoryPeakBytes"] and computed["memoryMeanBytes"] > 0
+    # Nobody who has ended has anything of it.
+    assert 400 <= behind["cpuMillis"] < 3000, told
+    assert told["BUILD"]["memoryPeakBytes"] == held["memoryPeakBytes"]
+    assert 20_000_000 <= told["BUILD"]["diskUsedBytes"] < 64_000_000
+    assert told["PRE_BUILD"]["commands"][0]["cpuMillis"] < 400 and "DOWNLOAD_SOURCE" in told
+    assert re.search(r"^BUILD +\d+\.\d\d +\d", shown, re.MULTILINE) and "  " + large in shown
+    # The same by its ARN; and what is not there is said.
+    assert usage(sized, build["arn"])[0] == told
+    with pytest.raises(AssertionError, match="has no build"):
+        usage(sized, f"{name}:{'0' * 36}")
+
+
+# LC-058
+def test_a_limit_of_a_local_build_is_named_when_it_is_passed(project):
+    if os.geteuid() != 0:
+        pytest.skip("only root has limits of memory everywhere")
+    project.buildspec(spec(build=["python3 -c 'b = bytearray(600_000_000)' || exit 3"]))
+    ran = project.run("--memory", "256M").ended(1)
+    ((code, message),) = ran.contexts()
+    assert code == "COMMAND_EXECUTION_ERROR" and "exit status 3. " in message
+    assert OUT_OF_MEMORY in message and "268 MB" in message, message
 
 
 def test_an_ordinary_users_server_refuses_disks(ordinary_project):

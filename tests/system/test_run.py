@@ -121,11 +121,18 @@ def test_exported_variables_are_what_they_are_at_the_end(project):
 
 
 def test_what_a_build_used_is_told_by_phase_and_in_the_end(project):
-    project.buildspec(spec(build=['python3 -c "while __import__(\'time\').process_time() < 0.4: pass"']))
+    busy = 'python3 -c "while __import__(\'time\').process_time() < 0.4: pass"'
+    project.buildspec(spec(build=["head -c 5000000 /dev/zero > large && sync large", busy]))
     ran = project.run("--env-report", "json").ended(0)
     used = {phase["phaseType"]: phase["used"] for phase in json.loads(ran.out)["phases"]}
     assert used["BUILD"]["cpuMillis"] >= 300 and used["BUILD"]["networkSentBytes"] is None, used
     assert used["PRE_BUILD"]["cpuMillis"] < used["BUILD"]["cpuMillis"], used
+    writes, computes = used["BUILD"]["commands"]
+    assert computes["command"] == busy and computes["tookMillis"] >= 300 and computes["cpuMillis"] >= 300
+    assert writes["cpuMillis"] < computes["cpuMillis"]
+    assert writes["diskWrittenBytes"] >= 5_000_000 > computes["diskWrittenBytes"]
+    assert 5_000_000 <= used["BUILD"]["diskUsedBytes"] < 10_000_000 and used["PRE_BUILD"]["diskUsedBytes"] is None
+    assert used["PRE_BUILD"]["commands"] == [] and used["BUILD"]["moreCommands"] == 0
     assert "Used " in ran.err and " s of processor time" in ran.err
 
 

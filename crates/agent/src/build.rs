@@ -104,9 +104,6 @@ pub(crate) struct Build<'a> {
     open: Option<Phase>,
     environment: Option<Home>,
     keeping: Option<Keeping>,
-    /// Processor time when the latest phase ended, and the most memory of all containers.
-    cpu_millis: u64,
-    memory_peak_bytes: Option<u64>,
     /// Locked, so that nobody removes it.
     image: Option<File>,
     cache: Option<cache::Cache>,
@@ -134,8 +131,6 @@ impl<'a> Build<'a> {
             open: None,
             environment: None,
             keeping: None,
-            cpu_millis: 0,
-            memory_peak_bytes: None,
             image: None,
             cache: None,
             transfers: None,
@@ -228,18 +223,13 @@ impl<'a> Build<'a> {
 
     /// A phase that was killed is told as far as it came.
     fn tell_usage(&mut self, phase: Phase) -> Result<(), Halt> {
-        let Some(used) = self.session.usage().filter(|_| phase != Phase::Finalizing) else { return Ok(()) };
-        // The next container's time begins anew.
-        let before = std::mem::replace(&mut self.cpu_millis, used.cpu_millis);
-        let cpu_millis = used.cpu_millis.checked_sub(before).unwrap_or(used.cpu_millis);
-        self.memory_peak_bytes = self.memory_peak_bytes.max(used.memory_peak_bytes);
-        Ok(self.session.record(&Event::Used {
-            phase,
-            cpu_millis,
-            memory_peak_bytes: self.memory_peak_bytes,
-            network_received_bytes: used.network.map(|traffic| traffic.received_bytes),
-            network_sent_bytes: used.network.map(|traffic| traffic.sent_bytes),
-        })?)
+        if phase == Phase::Finalizing {
+            return Ok(());
+        }
+        self.session.lap();
+        let account = std::mem::take(&mut self.session.account);
+        let disk = if account.has_commands() { self.session.disk_used_bytes() } else { None };
+        Ok(self.session.record(&Event::Used(account.close(phase, disk)))?)
     }
 
     /// Ends the open phase as the halt says and kills what runs.
@@ -250,7 +240,7 @@ impl<'a> Build<'a> {
             Halt::TimedOut => (Outcome::TimedOut, failed("BUILD_TIMED_OUT", "Build has timed out. ")),
             Halt::Dead { out_of_memory } => {
                 // Whoever found it gone could not know why.
-                (Outcome::Failed, dead(*out_of_memory || self.session.ran_out_of_memory()))
+                (Outcome::Failed, dead(*out_of_memory || self.session.oom_kills() > 0))
             }
             Halt::Guest(why) => (Outcome::Failed, client_error(why.clone())),
             Halt::Exhausted(message) => (Outcome::Failed, client_error(message.clone())),

@@ -102,6 +102,53 @@ pub struct ReportGroup {
     pub create: bool,
 }
 
+/// What was used in a span of a build's time. `None` is what cannot be told here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Of processors, milliseconds.
+    pub cpu_millis: u64,
+    /// The most at once, bytes.
+    pub memory_peak_bytes: Option<u64>,
+    /// Of looks at it now and then, bytes.
+    #[serde(default)]
+    pub memory_mean_bytes: Option<u64>,
+    /// What disks were read and written for, bytes: what was in memory already, or stayed there, is not in it.
+    #[serde(default)]
+    pub disk_read_bytes: Option<u64>,
+    #[serde(default)]
+    pub disk_written_bytes: Option<u64>,
+    /// Where the build's network leads out.
+    pub network_received_bytes: Option<u64>,
+    pub network_sent_bytes: Option<u64>,
+}
+
+/// What a phase used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhaseUsed {
+    pub phase: Phase,
+    #[serde(flatten)]
+    pub used: Used,
+    /// How much room what was written by now takes; told where commands ran.
+    #[serde(default)]
+    pub disk_used_bytes: Option<u64>,
+    /// Those that took longest, in their order: at most [`crate::MOST_COMMANDS`].
+    #[serde(default)]
+    pub commands: Vec<CommandUsed>,
+    /// And how many there were besides.
+    #[serde(default)]
+    pub more_commands: u32,
+}
+
+/// What a command used, with what it took to get it ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandUsed {
+    /// The beginning of its text, as the log shows it.
+    pub command: String,
+    pub took_ms: u64,
+    #[serde(flatten)]
+    pub used: Used,
+}
+
 /// Why a build is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hold {
@@ -157,17 +204,8 @@ pub enum Event {
     Exported {
         variables: BTreeMap<String, String>,
     },
-    /// What the build had used when a phase ended, told before that phase's end. Since its beginning, but for what is said otherwise.
-    Used {
-        phase: Phase,
-        /// Of processors, in this phase.
-        cpu_millis: u64,
-        /// The most at once.
-        memory_peak_bytes: Option<u64>,
-        /// Where the build's network leads out.
-        network_received_bytes: Option<u64>,
-        network_sent_bytes: Option<u64>,
-    },
+    /// Told before the phase's end.
+    Used(PhaseUsed),
     /// The build waits in UPLOAD_ARTIFACTS until a driver has sent [`crate::answer::Answer::Reports`] with each of these.
     ReportsNeeded {
         groups: Vec<ReportGroup>,

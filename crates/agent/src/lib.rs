@@ -31,6 +31,7 @@ pub mod snapshots;
 mod ssh_agent;
 mod stream;
 pub mod transfer;
+mod usage;
 
 use std::fs::File;
 use std::io::{self, BufRead, Write};
@@ -42,6 +43,7 @@ use std::time::Duration;
 use container::{Awaited, Prepared};
 use journal::{Event, Writer};
 use plan::Plan;
+pub use usage::MOST_COMMANDS;
 
 /// File names in a build's folder.
 pub const PLAN: &str = "plan.json";

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use container::{Awaited, Container, Event as ContainerEvent, ExitStatus, Inside, Process, Usage};
+use container::{Awaited, Container, Event as ContainerEvent, ExitStatus, Inside, Process};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::answer::{Answer, Hearing, Word};
@@ -17,6 +17,7 @@ use crate::journal::{self, Event, Hold};
 use crate::log::Log;
 use crate::plan::DriverLoss;
 use crate::shells::Shells;
+use crate::usage::{Account, Meter};
 
 /// The driver is told at most this often that the log grew.
 const WAKE_EVERY: Duration = Duration::from_millis(5);
@@ -91,8 +92,11 @@ pub(crate) struct Session {
     /// What a driver said about the build's references.
     answer: Option<Answer>,
     container: Option<Container>,
-    /// By containers that have ended, the last of them.
-    used: Option<Usage>,
+    meter: Meter,
+    /// Whether anything was asked of the container since the latest lap.
+    was_asked: bool,
+    /// Of the phase that is open.
+    pub(crate) account: Account,
     /// How long somebody else may take to make the container.
     awaited_until: Option<Instant>,
     /// Asked in place of the build's container while it is there. No shell is opened in it.
@@ -135,7 +139,9 @@ impl Session {
             stop_asked: false,
             answer: None,
             container: None,
-            used: None,
+            meter: Meter::new(),
+            was_asked: false,
+            account: Account::default(),
             awaited_until: None,
             guest: None,
             ended: Vec::new(),
@@ -153,6 +159,7 @@ impl Session {
             endpoint.attend(container.take_listeners())?;
         }
         self.container = Some(container);
+        self.meter = Meter::new();
         // Numbers begin anew.
         self.ended.clear();
         Ok(())
@@ -245,14 +252,23 @@ impl Session {
         }
     }
 
-    /// What the present container, or the last one, has used.
-    pub(crate) fn usage(&self) -> Option<Usage> {
-        self.container.as_ref().map(Container::usage).or(self.used)
+    /// What was used since the latest lap goes to the phase's account, and to the command's that ran. There is none where nothing was to be
+    /// done: nobody waits for it before the first command.
+    pub(crate) fn lap(&mut self) {
+        let was_asked = std::mem::take(&mut self.was_asked);
+        if let Some(container) = self.container.as_mut().filter(|_| was_asked) {
+            self.account.add(self.meter.lap(container));
+        }
     }
 
-    /// Whether the kernel has killed something of the build's for want of memory.
-    pub(crate) fn ran_out_of_memory(&self) -> bool {
-        self.container.as_ref().is_some_and(|container| container.oom_kills() > 0)
+    /// How much room what commands wrote takes.
+    pub(crate) fn disk_used_bytes(&self) -> Option<u64> {
+        self.container.as_ref().and_then(Container::disk_used_bytes)
+    }
+
+    /// How much of the build's the kernel has killed for want of memory.
+    pub(crate) fn oom_kills(&self) -> u64 {
+        self.container.as_ref().map_or(0, Container::oom_kills)
     }
 
     pub(crate) fn has_container(&self) -> bool {
@@ -260,6 +276,7 @@ impl Session {
     }
 
     pub(crate) fn container(&mut self) -> Result<&mut Container, Halt> {
+        self.was_asked = true;
         let guest = self.guest.as_mut().map(|guest| &mut guest.container);
         guest.or(self.container.as_mut()).ok_or_else(|| Halt::Fault("there is no container".into()))
     }
@@ -274,7 +291,7 @@ impl Session {
             endpoint.close();
         }
         self.end_guest()?;
-        self.used = self.usage();
+        self.lap();
         match self.container.take() {
             Some(container) => Ok(container.end()?),
             None => Ok(()),
@@ -395,6 +412,9 @@ impl Session {
         }
         self.hear_breakpoints()?;
         self.hear_hashing();
+        if let Some(container) = self.container.as_ref().filter(|_| self.meter.due() <= Instant::now()) {
+            self.meter.sample(container);
+        }
         self.wake_drivers(false);
         self.check_halt()
     }
@@ -443,6 +463,9 @@ impl Session {
         let mut due = self.guest.as_ref().map_or(self.deadline, |guest| self.deadline.min(guest.until));
         if let Some(until) = self.awaited_until {
             due = due.min(until);
+        }
+        if self.container.is_some() {
+            due = due.min(self.meter.due());
         }
         if let Some(release) = self.log.release_due() {
             due = due.min(release);

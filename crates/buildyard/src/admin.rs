@@ -11,10 +11,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use engine::ProjectCache;
+use engine::{BuildUsage, ProjectCache};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Flags, Settings};
+use crate::usage_report;
 
 /// The socket's name in the data folder.
 const SOCKET: &str = "admin.sock";
@@ -31,12 +32,37 @@ pub(crate) struct Arguments {
 enum Command {
     /// Access keys of the running server: made, listed, disabled, enabled, deleted. Each takes effect at once.
     Key(KeyArguments),
+    /// Builds of the running server.
+    Build(BuildArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct BuildArguments {
+    #[command(subcommand)]
+    command: BuildCommand,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum BuildCommand {
+    /// What a build used of processors, memory, disks and network, by phases and commands.
+    Usage {
+        /// Its id, of the default account; or its ARN.
+        id: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 struct KeyArguments {
     #[command(subcommand)]
     command: KeyCommand,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+struct Place {
     /// Data folder of the server [default: as `buildyard serve`].
     #[arg(long, value_name = "FOLDER", env = "BUILDYARD_DATA", global = true)]
     data: Option<PathBuf>,
@@ -98,6 +124,10 @@ enum Request {
     Cache {
         project: String,
     },
+    /// What a build used.
+    Usage {
+        id: String,
+    },
 }
 
 /// What is answered.
@@ -105,6 +135,7 @@ enum Request {
 #[serde(rename_all = "lowercase")]
 enum Answer {
     Cache(ProjectCache),
+    Usage(BuildUsage),
     Created { id: String, secret: String, account: String, user: String },
     Keys(Vec<Listed>),
     Done,
@@ -124,9 +155,14 @@ struct Listed {
 }
 
 pub(crate) fn admin(arguments: Arguments) -> Result<(), String> {
-    let Command::Key(KeyArguments { command, data, format }) = arguments.command;
+    let (request, Place { data, format }) = match arguments.command {
+        Command::Key(KeyArguments { command, place }) => (command.request()?, place),
+        Command::Build(BuildArguments { command: BuildCommand::Usage { id }, place }) => {
+            (Request::Usage { id }, place)
+        }
+    };
     let settings = Settings::read(Flags { data, ..Flags::default() })?;
-    let answer = ask(&settings.data, &command.request()?)?;
+    let answer = ask(&settings.data, &request)?;
     match (answer, format) {
         (Answer::Refused(reason), _) => return Err(reason),
         (answer, Format::Json) => println!("{}", answer.json()),
@@ -185,6 +221,7 @@ impl Answer {
                 "accessKeyId": id, "secretAccessKey": secret, "account": account, "user": user
             }),
             Answer::Keys(keys) => serde_json::json!({ "keys": keys }),
+            Answer::Usage(usage) => usage_report::json(usage),
             Answer::Cache(_) | Answer::Done | Answer::Refused(_) => serde_json::json!({}),
         }
     }
@@ -196,6 +233,7 @@ impl Answer {
                  AWS_ACCESS_KEY_ID={id}\nAWS_SECRET_ACCESS_KEY={secret}\n"
             ),
             Answer::Keys(keys) => keys.iter().map(Listed::words).collect(),
+            Answer::Usage(usage) => usage_report::table(usage),
             Answer::Cache(_) | Answer::Done | Answer::Refused(_) => String::new(),
         }
     }

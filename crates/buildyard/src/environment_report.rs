@@ -6,6 +6,8 @@ use agent::journal::{Event, Outcome};
 use agent::plan::{Network, Plan, Rootfs};
 use serde_json::{Value, json};
 
+use crate::usage_report;
+
 /// One JSON object: `build`, `environment`, `isolation`, `phases`, `artifacts`, `exportedEnvironmentVariables`.
 /// Values of variables are not in it, only their names.
 pub(crate) fn json(plan: &Plan, data: &Path, events: &[Event], outcome: Outcome) -> Value {
@@ -69,16 +71,7 @@ fn phases(events: &[Event]) -> Vec<Value> {
     for event in events {
         match event {
             Event::PhaseStarted { at_ms, .. } => (started_ms, used) = (*at_ms, Value::Null),
-            Event::Used {
-                cpu_millis, memory_peak_bytes, network_received_bytes, network_sent_bytes, ..
-            } => {
-                used = json!({
-                    "cpuMillis": cpu_millis,
-                    "memoryPeakBytes": memory_peak_bytes,
-                    "networkReceivedBytes": network_received_bytes,
-                    "networkSentBytes": network_sent_bytes,
-                });
-            }
+            Event::Used(phase) => used = usage_report::phase(phase),
             Event::PhaseEnded { phase, at_ms, outcome, context } => phases.push(json!({
                 "phaseType": phase.name(),
                 "phaseStatus": outcome.name(),

@@ -28,6 +28,7 @@ mod terminal;
 mod toolchains;
 mod traces;
 mod transfer;
+mod usage_report;
 mod users;
 mod watching;
 mod why;

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{FileExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -65,12 +65,14 @@ impl Folder {
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     folders: Vec<Folder>,
+    /// What counts the most memory anew for who has it open (version 2).
+    peak: Option<File>,
 }
 
 impl Cgroups {
     /// Makes them, as many as this user may; none at all is a valid outcome.
     pub(crate) fn create(name: &str) -> Result<Cgroups, Error> {
-        let mut cgroups = Cgroups { folders: Vec::new() };
+        let mut cgroups = Cgroups { folders: Vec::new(), peak: None };
         for hierarchy in hierarchies().into_iter().filter(|one| !one.is_bare()) {
             match hierarchy.make(name) {
                 Ok(Some(folder)) => cgroups.folders.push(folder),
@@ -88,7 +90,7 @@ impl Cgroups {
     pub(crate) fn find(name: &str) -> Cgroups {
         let leaf = leaf(name);
         let folders = hierarchies().iter().flat_map(|hierarchy| hierarchy.find(&leaf)).collect();
-        Cgroups { folders }
+        Cgroups { folders, peak: None }
     }
 
     /// Those that somebody else has put this process into: to be looked at, and not to be removed.
@@ -96,7 +98,7 @@ impl Cgroups {
         let folder = |hierarchy: Hierarchy| Folder { path: hierarchy.own, is_unified: hierarchy.is_unified };
         let memberships = format!("/proc/{}/cgroup", process.as_raw_nonzero());
         let hierarchies = hierarchies_of(&memberships).into_iter().filter(|one| !one.is_bare());
-        Cgroups { folders: hierarchies.map(folder).collect() }
+        Cgroups { folders: hierarchies.map(folder).collect(), peak: None }
     }
 
     /// The `cgroup.procs` files a process must write itself into.
@@ -159,13 +161,50 @@ impl Cgroups {
             .sum()
     }
 
-    /// The most memory that was used at once, bytes.
+    /// The most memory that was used at once since they were made or since [`Cgroups::restart_memory_peak`], bytes.
     pub(crate) fn memory_peak_bytes(&self) -> Option<u64> {
-        let files = self
-            .folders
-            .iter()
-            .flat_map(|f| ["memory.peak", "memory.max_usage_in_bytes"].map(|n| f.path.join(n)));
+        if let Some(peak) = &self.peak {
+            let mut text = [0; 32];
+            let length = peak.read_at(&mut text, 0).ok()?;
+            return std::str::from_utf8(&text[..length]).ok()?.trim().parse().ok();
+        }
+        self.number(["memory.peak", "memory.max_usage_in_bytes"])
+    }
+
+    /// Memory that is used now, bytes.
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
+        self.number(["memory.current", "memory.usage_in_bytes"])
+    }
+
+    /// Processor time of everybody who was ever in them. None need be added for that: version 2 counts it in each, version 1 where it does so
+    /// beside `cpu`.
+    pub(crate) fn cpu_micros(&self) -> Option<u64> {
+        let unified =
+            self.folders.iter().filter(|folder| folder.is_unified).find_map(|folder| {
+                field(&fs::read_to_string(folder.path.join("cpu.stat")).ok()?, "usage_usec")
+            });
+        unified.or_else(|| self.number(["cpuacct.usage"]).map(|nanos| nanos / 1000))
+    }
+
+    fn number<const N: usize>(&self, names: [&str; N]) -> Option<u64> {
+        let files = self.folders.iter().flat_map(|folder| names.map(|name| folder.path.join(name)));
         files.filter_map(|file| fs::read_to_string(file).ok()?.trim().parse().ok()).max()
+    }
+
+    /// From now on the most memory is that since now. False where that cannot be said: with version 2 before Linux 6.12, or without cgroups. In
+    /// cgroups of somebody else's only what that does not notice is done.
+    pub(crate) fn restart_memory_peak(&mut self, are_ours: bool) -> bool {
+        if self.peak.is_none() {
+            let open = |folder: &Folder| {
+                let file = folder.path.join("memory.peak");
+                File::options().read(true).write(true).open(file).ok()
+            };
+            self.peak = self.folders.iter().find_map(open);
+        }
+        match &self.peak {
+            Some(peak) => peak.write_at(b"0", 0).is_ok(),
+            None => are_ours && self.folders.iter().any(Folder::restart_memory_peak),
+        }
     }
 
     /// Kills everything in them and waits until nothing is left.
@@ -235,6 +274,13 @@ impl Folder {
             }
         }
         Ok(())
+    }
+
+    /// Of version 1.
+    fn restart_memory_peak(&self) -> bool {
+        // Opened rather than written: it must not be made where it is not.
+        let file = File::options().write(true).open(self.path.join("memory.max_usage_in_bytes"));
+        file.is_ok_and(|file| file.write_at(b"0", 0).is_ok())
     }
 
     fn limit_processes(&self, pids: Option<u64>) -> Result<(), Error> {

@@ -24,7 +24,7 @@ use crate::prepared::{self, Prepared};
 use crate::removal;
 use crate::spec::{Event, ExitStatus, Function, LateOverlay, Process, Spec};
 use crate::sys;
-use crate::usage::{self, Usage};
+use crate::usage::{self, Tally, Usage};
 use crate::wire::{Reader, Writer};
 
 /// How long a process may take from its request to its first instruction. Beyond that the container is ended.
@@ -53,6 +53,8 @@ pub struct Container {
     is_destroyed: bool,
     /// Somebody else has made it, and removes it once init has ended.
     is_brought: bool,
+    /// What is written inside is on a disk of its own.
+    has_disk: bool,
 }
 
 impl Container {
@@ -88,6 +90,7 @@ impl Container {
                 has_died: false,
                 is_destroyed: false,
                 is_brought: false,
+                has_disk: spec.limits.disk_bytes.is_some(),
             }),
             unborn => {
                 drop(prepared);
@@ -120,6 +123,7 @@ impl Container {
             has_died: false,
             is_destroyed: false,
             is_brought: true,
+            has_disk: false,
         })
     }
 
@@ -228,10 +232,37 @@ impl Container {
     /// What has been used so far.
     #[must_use]
     pub fn usage(&self) -> Usage {
+        let tally = Tally::of(self.init.as_raw_nonzero().get());
+        let of_cgroups = self.cgroups.cpu_micros().map(|micros| micros / 1000);
         Usage {
-            cpu_millis: usage::cpu_millis(self.init.as_raw_nonzero().get()),
+            cpu_millis: of_cgroups.unwrap_or_else(|| tally.cpu_millis()),
+            memory_bytes: self.cgroups.memory_bytes().or_else(|| Some(tally.memory_bytes())),
             memory_peak_bytes: self.cgroups.memory_peak_bytes(),
+            disk: tally.disk,
             network: self.pair.as_ref().and_then(|pair| usage::traffic(pair.name())),
+        }
+    }
+
+    /// Memory that is used now, bytes, as [`Usage::memory_bytes`].
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        let of_processes = || Tally::of(self.init.as_raw_nonzero().get()).memory_bytes();
+        self.cgroups.memory_bytes().unwrap_or_else(of_processes)
+    }
+
+    /// From now on [`Usage::memory_peak_bytes`] is the most since now; false where the kernel cannot do that.
+    pub fn restart_memory_peak(&mut self) -> bool {
+        self.cgroups.restart_memory_peak(!self.is_brought)
+    }
+
+    /// How much room what was written inside takes now, bytes; `None` for a container of somebody else's, and for very many files that
+    /// are not on a disk of their own.
+    #[must_use]
+    pub fn disk_used_bytes(&self) -> Option<u64> {
+        match (self.is_brought, self.has_disk) {
+            (true, _) => None,
+            (false, true) => usage::of_disk(self.init.as_raw_nonzero().get()),
+            (false, false) => usage::of_folder(&self.scratch),
         }
     }
 

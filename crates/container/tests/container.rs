@@ -1100,5 +1100,24 @@ fn what_was_used_is_told() {
         assert!(after.memory_peak_bytes.unwrap() >= 100_000_000, "{after:?}");
     }
     assert_eq!(after.network, None);
+    assert!(after.memory_bytes.unwrap() < 100_000_000, "{after:?}");
+    if tester.container.restart_memory_peak() {
+        assert!(tester.container.usage().memory_peak_bytes.unwrap() < 100_000_000);
+    }
+    // Somebody who lives on counts as well, and what is written.
+    let used = tester.container.disk_used_bytes().unwrap();
+    tester.says(
+        "head -c 20000000 /dev/zero > /large; sync /large
+         sh -c 'while :; do :; done' >/dev/null 2>&1 &
+         while [ $(cut -d' ' -f14 /proc/$!/stat) -lt 50 ]; do sleep 0.02; done",
+    );
+    let later = tester.container.usage();
+    assert!(later.cpu_millis >= after.cpu_millis + 400, "{after:?} {later:?}");
+    let disk = tester.container.disk_used_bytes().unwrap();
+    assert!((20_000_000..21_000_000).contains(&(disk - used)), "{used} {disk}");
+    if let (Some(before), Some(now)) = (after.disk, later.disk) {
+        assert!((20_000_000..22_000_000).contains(&(now.written_bytes - before.written_bytes)), "{now:?}");
+    }
+    assert!(!is_root() || later.disk.is_some());
     tester.end();
 }

@@ -36,5 +36,5 @@ pub use caller::Caller;
 pub use config::Config;
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use operations::{FoundBuild, FoundBuilds, Known, ProjectCache};
+pub use operations::{BuildUsage, FoundBuild, FoundBuilds, Known, ProjectCache};
 pub use queue::Load;

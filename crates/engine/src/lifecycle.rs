@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use agent::journal::{Context, Event as Report, Outcome, Phase as AgentPhase, UploadedArtifact};
+use agent::journal::{Context, Event as Report, Outcome, Phase as AgentPhase, PhaseUsed, UploadedArtifact};
 use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
@@ -88,6 +88,9 @@ pub struct State {
     /// ARN of the build that follows this one as its next try (LC-072).
     #[serde(default)]
     pub next_try: Option<String>,
+    /// What each phase used, as far as the agent told: stored with the ends of phases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub used: Vec<PhaseUsed>,
     /// The log could not be written where `logsConfig.s3Logs` wants it.
     #[serde(default)]
     pub log_object_failed: bool,
@@ -168,6 +171,7 @@ impl State {
             retry_asked: None,
             reports: Vec::new(),
             next_try: None,
+            used: Vec::new(),
             log_object_failed: false,
         }
     }
@@ -246,7 +250,7 @@ impl State {
             Report::RetryAsked { limit } => self.retry_asked = Some(limit),
             // The driver answers, or somebody at a terminal does; no state comes of it.
             Report::ReferencesNeeded { .. } | Report::Held { .. } => {}
-            Report::Used { .. } => {}
+            Report::Used(used) => self.record_use(used),
             Report::SourceResolved { version } => self.resolved_source_version = Some(version),
             Report::ArtifactUploaded(artifact) => self.record_artifact(artifact),
             Report::Exported { variables } => self.exported = variables,
@@ -287,6 +291,11 @@ impl State {
     fn record_artifact(&mut self, artifact: UploadedArtifact) {
         self.artifacts.retain(|known| known.identifier != artifact.identifier);
         self.artifacts.push(artifact);
+    }
+
+    fn record_use(&mut self, used: PhaseUsed) {
+        self.used.retain(|known| known.phase != used.phase);
+        self.used.push(used);
     }
 
     /// Goes forward to a phase; never back.

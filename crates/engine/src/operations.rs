@@ -11,6 +11,7 @@ mod report_groups;
 mod reports;
 mod sharing;
 mod start;
+mod usage;
 mod visibility;
 
 pub(crate) use report_groups::group_record;
@@ -23,6 +24,7 @@ use store::records::{Order, Scope};
 pub use builds::{FoundBuild, FoundBuilds};
 pub use caches::ProjectCache;
 pub use sharing::Known;
+pub use usage::BuildUsage;
 
 use crate::caller::Caller;
 use crate::engine::Engine;

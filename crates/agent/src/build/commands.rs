@@ -5,7 +5,7 @@ use std::path::Path;
 use buildspec::{OnFailure, PhaseName};
 use container::{ExitStatus, Process};
 
-use super::context::failed;
+use super::context::{died_of_memory, failed};
 use super::{Build, Ended};
 use crate::journal::{Event, Hold, Phase};
 use crate::session::{Halt, Ran};
@@ -124,7 +124,11 @@ impl Build<'_> {
         self.say(&format!("Running command {command}"))?;
         let script = shell::script(command, self.last_exit, self.succeeding);
         self.let_shells_in(user);
+        let killed = self.session.oom_kills();
+        let shown = self.session.log.masked(command);
+        self.session.account.begin(&shown);
         let ran = self.session.run(&self.process(script, user))?;
+        self.session.lap();
         // COMPAT: LC-115, LC-116 whatever follows a command follows an empty line.
         self.session.log.blank()?;
         let code = match ran {
@@ -144,7 +148,11 @@ impl Build<'_> {
         }
         // COMPAT: BS-073, BS-074, LC-116.
         self.say(&format!("Command did not exit successfully {command} exit status {code}"))?;
-        let message = format!("Error while executing command: {command}. Reason: exit status {code}");
+        let mut message = format!("Error while executing command: {command}. Reason: exit status {code}");
+        if self.session.oom_kills() > killed {
+            let limit = self.plan.environment.limits.memory_bytes;
+            message.push_str(&format!(". {}", died_of_memory(limit)));
+        }
         Ok(Err(failed("COMMAND_EXECUTION_ERROR", message)))
     }
 

@@ -21,6 +21,13 @@ pub(super) fn client_error(message: impl Into<String>) -> Context {
 const OUT_OF_MEMORY: &str =
     "build container died because it was out of memory, or the Docker image is not supported. ErrorCode: 500";
 
+/// COMPAT: LC-058 as much of it as is true of a container that lives on: what is said of a command beside its exit status.
+pub(super) fn died_of_memory(limit_bytes: Option<u64>) -> String {
+    let limit = limit_bytes.map(|bytes| format!("; it has {:.0} MB", bytes as f64 / 1e6));
+    let limit = limit.unwrap_or_default();
+    format!("A process of the build container died because it was out of memory{limit}")
+}
+
 /// COMPAT: LC-058.
 pub(super) fn dead(out_of_memory: bool) -> Context {
     let why = match out_of_memory {

@@ -107,6 +107,7 @@ impl Door {
             Request::Create { user, account, policy } => self.create(user, account, policy).await,
             Request::List => Ok(Answer::Keys(self.list().await?)),
             Request::Cache { project } => self.project_cache(&project).await,
+            Request::Usage { id } => self.build_usage(&id).await,
             Request::Disable { id } => {
                 self.refuse_configured(&id)?;
                 self.found(&id, self.vault.enable_access_key(&id, false).await)?;
@@ -196,6 +197,19 @@ impl Door {
         let account: AccountId = account.parse().map_err(|e| format!("{project}: {e}"))?;
         let found = self.engine.project_cache(&account, name).await;
         found.map(Answer::Cache).map_err(|e| e.to_string())
+    }
+
+    /// Of a build's id in the default account, or its ARN in any.
+    async fn build_usage(&self, build: &str) -> Result<Answer, String> {
+        let arn: Option<Arn> = build.parse().ok();
+        let named = arn.as_ref().and_then(|arn| match arn.codebuild_resource() {
+            Some(Resource::Build(id)) => Some((arn.account(), id)),
+            _ => None,
+        });
+        let (account, id) = named.unwrap_or((&self.users.accounts[0], build));
+        let account: AccountId = account.parse().map_err(|e| format!("{build}: {e}"))?;
+        let found = self.engine.build_usage(&account, id).await;
+        found.map(Answer::Usage).map_err(|e| e.to_string())
     }
 
     fn refuse_configured(&self, id: &str) -> Result<(), String> {

@@ -17,7 +17,7 @@ use super::{Arguments, Build, ReportFormat, reports};
 use crate::aws_environment::{Environment, Overrides};
 use crate::config::{DockerSetting, ExecutorSetting};
 use crate::screen::Screen;
-use crate::{aws_environment, environment_report, kept, leftovers, terminal};
+use crate::{aws_environment, environment_report, kept, leftovers, terminal, usage_report};
 
 /// Starts the build, shows its log, and tells its end.
 pub(super) fn watch_to_the_end(arguments: &Arguments, build: &Build) -> ExitCode {
@@ -243,7 +243,7 @@ fn finish(
     }
     let text = format!("{} {} in {:.1} s", build.plan.project_name, outcome.name(), took.as_secs_f64());
     closing.say(&text, outcome == Outcome::Succeeded).map_err(|e| e.to_string())?;
-    if let Some(text) = used(&seen.events) {
+    if let Some(text) = usage_report::sentence(&seen.events) {
         closing.say(&text, true).map_err(|e| e.to_string())?;
     }
     if outcome == Outcome::Failed
@@ -270,17 +270,6 @@ fn ways_on(arguments: &Arguments, build: &Build) -> Option<String> {
         (run, shell) = (format!(" {folder}"), format!(" --folder {folder}"));
     }
     Some(format!("Look around: buildyard shell{shell}\nGo on:       buildyard run{run} --from {phase}"))
-}
-
-/// What the whole build has used.
-fn used(events: &[Event]) -> Option<String> {
-    let used = events.iter().filter_map(|event| match event {
-        Event::Used { cpu_millis, memory_peak_bytes, .. } => Some((*cpu_millis, *memory_peak_bytes)),
-        _ => None,
-    });
-    let (cpu, peak) = used.reduce(|(cpu, peak), (more, latest)| (cpu + more, peak.max(latest)))?;
-    let memory = peak.map(|bytes| format!(", at most {:.1} MB of memory", bytes as f64 / 1e6));
-    Some(format!("Used {:.1} s of processor time{}", cpu as f64 / 1e3, memory.unwrap_or_default()))
 }
 
 fn took_ms(events: &[Event]) -> u64 {

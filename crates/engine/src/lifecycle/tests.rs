@@ -1,5 +1,6 @@
 //! The state machine under every order of events that a journal, an impatient user and a bad day can make.
 
+use agent::journal::Used;
 use proptest::prelude::*;
 
 use super::*;
@@ -231,4 +232,21 @@ proptest! {
         let (twice, _) = run(admitted.iter().chain(&journal).chain(&journal).cloned());
         prop_assert_eq!(once, twice);
     }
+}
+
+#[test]
+fn what_phases_used_is_kept_once_each() {
+    let told = |phase, cpu_millis| {
+        let used = Used { cpu_millis, ..Used::default() };
+        let told = PhaseUsed { phase, used, disk_used_bytes: None, commands: Vec::new(), more_commands: 0 };
+        Event::Reported(Report::Used(told))
+    };
+    let journal = || [told(AgentPhase::Install, 5), told(AgentPhase::Build, 7)];
+    let (state, _) = run([Event::Admitted { at_ms: 2000 }].into_iter().chain(journal()).chain(journal()));
+    let kept: Vec<_> = state.used.iter().map(|one| (one.phase, one.used.cpu_millis)).collect();
+    assert_eq!(kept, [(AgentPhase::Install, 5), (AgentPhase::Build, 7)]);
+    // A build that was stored before anything was told.
+    let mut stored = serde_json::to_value(&state).unwrap();
+    stored.as_object_mut().unwrap().remove("used");
+    assert!(serde_json::from_value::<State>(stored).unwrap().used.is_empty());
 }

@@ -1,6 +1,6 @@
 //! Limits of a build, and what it is told to have used.
 
-use agent::journal::{Event, Outcome};
+use agent::journal::{CommandUsed, Context, Event, Outcome, Phase, PhaseUsed};
 use agent::plan::Limits;
 
 use crate::world::World;
@@ -11,9 +11,11 @@ crate::cases!(
         a_build_within_its_memory_is_left_in_peace,
         a_build_cannot_have_more_processes_than_it_may,
         a_build_gets_no_more_processor_than_it_may,
-        the_most_memory_is_told;
+        the_most_memory_is_told_by_command;
     Environment:
-        processor_time_is_told_by_phase,
+        processor_time_is_told_by_phase_and_command,
+        what_goes_to_disk_is_told,
+        very_many_commands_are_told_of_together,
         programs_leave_no_memory_image_behind,
         many_files_can_be_open;
 );
@@ -24,7 +26,10 @@ fn a_build_beyond_its_memory_fails_and_nothing_else_does(world: &World) {
     let neighbour = world.launch(&world.waits()).until_it_waits();
     let limits = Limits { memory_bytes: Some(64 * MEGABYTE), ..Limits::default() };
     // tail keeps a line that never ends.
-    world.run(&world.commands(&["tail /dev/zero"]).limited(limits)).with(Outcome::Failed);
+    let ended = world.run(&world.commands(&["tail /dev/zero"]).limited(limits)).with(Outcome::Failed);
+    // LC-058
+    let (_, Context { message: said, .. }) = ended.phase(Phase::Build);
+    assert!(said.ends_with("build container died because it was out of memory; it has 67 MB"), "{said}");
     neighbour.stop().ended().with(Outcome::Stopped);
 }
 
@@ -49,32 +54,65 @@ fn a_build_gets_no_more_processor_than_it_may(world: &World) {
     let limits = Limits { cpu_millis: Some(200), ..Limits::default() };
     let busy = "timeout 2 sh -c 'while :; do :; done' || true";
     let ended = world.run(&world.commands(&[busy]).limited(limits)).with(Outcome::Succeeded);
-    let used = cpu_millis(&ended.events);
+    let used = used(&ended.events, Phase::Build).used.cpu_millis;
     assert!(used < 800, "{used} ms of 2 s at a fifth of a processor");
 }
 
-fn the_most_memory_is_told(world: &World) {
-    let ended = world.run(&world.commands(&["head -c 50000000 /dev/zero | tail | wc -c"]));
-    let peak = ended.events.iter().filter_map(|event| match event {
-        Event::Used { memory_peak_bytes, .. } => *memory_peak_bytes,
-        _ => None,
-    });
-    let peak = peak.max().unwrap();
-    assert!((50_000_000..2_000_000_000).contains(&peak), "{peak}");
+fn the_most_memory_is_told_by_command(world: &World) {
+    let ended = world.run(&world.commands(&["head -c 50000000 /dev/zero | tail | wc -c", "true"]));
+    let phase = used(&ended.events, Phase::Build);
+    let peak = |command: &CommandUsed| command.used.memory_peak_bytes.unwrap();
+    let (large, small) = (peak(&phase.commands[0]), peak(&phase.commands[1]));
+    assert!((50_000_000..2_000_000_000).contains(&large), "{large}");
+    assert!(small < large && phase.used.memory_peak_bytes == Some(large), "{phase:?}");
+    assert!(phase.used.memory_mean_bytes.unwrap() <= large, "{phase:?}");
 }
 
-fn processor_time_is_told_by_phase(world: &World) {
-    let ended = world.run(&world.commands(&["timeout 1 sh -c 'while :; do :; done' || true"]));
-    // However busy the host is.
-    assert!(cpu_millis(&ended.events) >= 20, "{:?}", ended.events);
+/// A second of processor time, however long that takes.
+const SECOND: &str = "sh -c 'ulimit -t 1; while :; do :; done' || true";
+/// Half of one in the background, by somebody who lives on.
+const BEHIND: &str = "(while :; do :; done) >/dev/null 2>&1 & until [ $(cut -d' ' -f14 /proc/$!/stat) -ge 50 ]; do sleep 0.05; done";
+
+fn processor_time_is_told_by_phase_and_command(world: &World) {
+    let ended = world.run(&world.commands(&["true", SECOND, BEHIND])).with(Outcome::Succeeded);
+    let phase = used(&ended.events, Phase::Build);
+    let [idle, second, behind] = &phase.commands[..] else { panic!("{phase:?}") };
+    assert!(idle.used.cpu_millis < 400, "{phase:?}");
+    assert!((800..2000).contains(&second.used.cpu_millis), "{phase:?}");
+    assert!((400..3000).contains(&behind.used.cpu_millis), "{phase:?}");
+    assert!(second.command.starts_with("sh -c 'ulimit") && second.took_ms >= second.used.cpu_millis / 8);
+    assert!(phase.used.cpu_millis >= 1200, "{phase:?}");
+    assert!(used(&ended.events, Phase::PreBuild).used.cpu_millis < 400);
 }
 
-fn cpu_millis(events: &[Event]) -> u64 {
-    let used = events.iter().filter_map(|event| match event {
-        Event::Used { phase: agent::journal::Phase::Build, cpu_millis, .. } => Some(*cpu_millis),
+fn what_goes_to_disk_is_told(world: &World) {
+    let writes = "head -c 20000000 /dev/zero > /large && sync /large";
+    let ended = world.run(&world.commands(&["true", writes])).with(Outcome::Succeeded);
+    let phase = used(&ended.events, Phase::Build);
+    // An ordinary user's kernel may not tell.
+    if let Some(written) = phase.commands[1].used.disk_written_bytes {
+        assert!((20_000_000..40_000_000).contains(&written), "{phase:?}");
+        assert!(phase.commands[0].used.disk_written_bytes.unwrap() < 10_000_000, "{phase:?}");
+    }
+    // What somebody else's container takes is not ours to know.
+    if let Some(room) = phase.disk_used_bytes {
+        assert!((20_000_000..100_000_000).contains(&room), "{phase:?}");
+    }
+}
+
+fn very_many_commands_are_told_of_together(world: &World) {
+    let commands = vec!["true"; agent::MOST_COMMANDS + 5];
+    let ended = world.run(&world.commands(&commands)).with(Outcome::Succeeded);
+    let phase = used(&ended.events, Phase::Build);
+    assert_eq!((phase.commands.len(), phase.more_commands), (agent::MOST_COMMANDS, 5));
+}
+
+fn used(events: &[Event], wanted: Phase) -> PhaseUsed {
+    let found = events.iter().find_map(|event| match event {
+        Event::Used(used) if used.phase == wanted => Some(used.clone()),
         _ => None,
     });
-    used.sum()
+    found.unwrap()
 }
 
 fn programs_leave_no_memory_image_behind(world: &World) {
