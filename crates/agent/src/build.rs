@@ -26,7 +26,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use buildspec::Buildspec;
-use container::{Awaited, Container, Prepared};
+use container::{Awaited, Container, Prepared, Storage};
 
 use crate::answer::GitCredential;
 use crate::clock;
@@ -106,6 +106,8 @@ pub(crate) struct Build<'a> {
     /// Processor time when the latest phase ended, and the most memory of all containers.
     cpu_millis: u64,
     memory_peak_bytes: Option<u64>,
+    /// What had been read and written when the latest phase ended.
+    storage: Storage,
     /// Locked, so that nobody removes it.
     image: Option<File>,
     cache: Option<cache::Cache>,
@@ -135,6 +137,7 @@ impl<'a> Build<'a> {
             keeping: None,
             cpu_millis: 0,
             memory_peak_bytes: None,
+            storage: Storage::default(),
             image: None,
             cache: None,
             transfers: None,
@@ -232,12 +235,19 @@ impl<'a> Build<'a> {
         let before = std::mem::replace(&mut self.cpu_millis, used.cpu_millis);
         let cpu_millis = used.cpu_millis.checked_sub(before).unwrap_or(used.cpu_millis);
         self.memory_peak_bytes = self.memory_peak_bytes.max(used.memory_peak_bytes);
+        let storage = used.storage.map(|now| {
+            let before = std::mem::replace(&mut self.storage, now);
+            let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+            (since(now.read_bytes, before.read_bytes), since(now.written_bytes, before.written_bytes))
+        });
         Ok(self.session.record(&Event::Used {
             phase,
             cpu_millis,
             memory_peak_bytes: self.memory_peak_bytes,
             network_received_bytes: used.network.map(|traffic| traffic.received_bytes),
             network_sent_bytes: used.network.map(|traffic| traffic.sent_bytes),
+            storage_read_bytes: storage.map(|(read, _)| read),
+            storage_written_bytes: storage.map(|(_, written)| written),
         })?)
     }
 

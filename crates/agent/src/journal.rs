@@ -167,6 +167,11 @@ pub enum Event {
         /// Where the build's network leads out.
         network_received_bytes: Option<u64>,
         network_sent_bytes: Option<u64>,
+        /// From and to disks, in this phase; absent where the kernel does not tell.
+        #[serde(default)]
+        storage_read_bytes: Option<u64>,
+        #[serde(default)]
+        storage_written_bytes: Option<u64>,
     },
     /// The build waits in UPLOAD_ARTIFACTS until a driver has sent [`crate::answer::Answer::Reports`] with each of these.
     ReportsNeeded {

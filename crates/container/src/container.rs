@@ -231,6 +231,7 @@ impl Container {
         Usage {
             cpu_millis: usage::cpu_millis(self.init.as_raw_nonzero().get()),
             memory_peak_bytes: self.cgroups.memory_peak_bytes(),
+            storage: usage::storage(self.init.as_raw_nonzero().get()),
             network: self.pair.as_ref().and_then(|pair| usage::traffic(pair.name())),
         }
     }

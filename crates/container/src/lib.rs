@@ -67,4 +67,4 @@ pub use spec::{
     Spec, default_visible_paths,
 };
 pub use subordinate::{has_subordinate_ids, take_subordinate_ids};
-pub use usage::{Traffic, Usage};
+pub use usage::{Storage, Traffic, Usage};

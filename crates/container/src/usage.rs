@@ -12,6 +12,15 @@ pub struct Usage {
     pub memory_peak_bytes: Option<u64>,
     /// Bytes that came in and went out by [`crate::Network::Egress`].
     pub network: Option<Traffic>,
+    /// What everything that has ended inside had read from disks and written to them; `None` where the kernel does not tell.
+    pub storage: Option<Storage>,
+}
+
+/// What the page cache answered, or took and threw away again, is not counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Storage {
+    pub read_bytes: u64,
+    pub written_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +46,17 @@ fn parse_stat(stat: &str) -> Option<u64> {
     times.map(|field| field.parse::<u64>().ok()).sum()
 }
 
+/// Of everybody whom init has buried, as with processor time.
+pub(crate) fn storage(init: i32) -> Option<Storage> {
+    parse_io(&fs::read_to_string(format!("/proc/{init}/io")).ok()?)
+}
+
+fn parse_io(io: &str) -> Option<Storage> {
+    let field = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let (written, taken_back) = (field("write_bytes:")?, field("cancelled_write_bytes:")?);
+    Some(Storage { read_bytes: field("read_bytes:")?, written_bytes: written.saturating_sub(taken_back) })
+}
+
 /// As the host's side of an interface pair has counted them.
 pub(crate) fn traffic(interface: &str) -> Option<Traffic> {
     let counter = |name: &str| {
@@ -49,6 +69,15 @@ pub(crate) fn traffic(interface: &str) -> Option<Traffic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_thrown_away_before_it_was_written_was_not_written() {
+        let io = "rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: 4096\nwrite_bytes: 8192\n\
+                  cancelled_write_bytes: 4096\n";
+        assert_eq!(parse_io(io), Some(Storage { read_bytes: 4096, written_bytes: 4096 }));
+        assert_eq!(parse_io("rchar: 1\n"), None);
+        assert!(storage(i32::try_from(std::process::id()).unwrap()).is_some());
+    }
 
     #[test]
     fn times_are_found_behind_any_name() {

@@ -50,6 +50,18 @@ pub struct PhaseRecord {
     pub phase: Phase,
     pub started_ms: i64,
     pub end: Option<PhaseEnd>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+/// What a phase has used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    pub cpu_millis: u64,
+    /// The most at once since the build's beginning.
+    pub memory_peak_bytes: Option<u64>,
+    pub storage_read_bytes: Option<u64>,
+    pub storage_written_bytes: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,8 +168,8 @@ impl State {
         let submitted = PhaseEnd { at_ms, outcome: Outcome::Succeeded, context: Context::default() };
         State {
             phases: vec![
-                PhaseRecord { phase: Phase::Submitted, started_ms: at_ms, end: Some(submitted) },
-                PhaseRecord { phase: Phase::Queued, started_ms: at_ms, end: None },
+                PhaseRecord { phase: Phase::Submitted, started_ms: at_ms, end: Some(submitted), used: None },
+                PhaseRecord { phase: Phase::Queued, started_ms: at_ms, end: None, used: None },
             ],
             outcome: None,
             launched: false,
@@ -246,7 +258,18 @@ impl State {
             Report::RetryAsked { limit } => self.retry_asked = Some(limit),
             // The driver answers, or somebody at a terminal does; no state comes of it.
             Report::ReferencesNeeded { .. } | Report::Held { .. } => {}
-            Report::Used { .. } => {}
+            Report::Used {
+                phase,
+                cpu_millis,
+                memory_peak_bytes,
+                storage_read_bytes,
+                storage_written_bytes,
+                ..
+            } => {
+                let used = Used { cpu_millis, memory_peak_bytes, storage_read_bytes, storage_written_bytes };
+                let of = self.phases.iter_mut().find(|record| record.phase == phase.into());
+                of.into_iter().for_each(|record| record.used = Some(used));
+            }
             Report::SourceResolved { version } => self.resolved_source_version = Some(version),
             Report::ArtifactUploaded(artifact) => self.record_artifact(artifact),
             Report::Exported { variables } => self.exported = variables,
@@ -297,7 +320,7 @@ impl State {
         self.end_phase(at_ms, Outcome::Succeeded, Context::default());
         // COMPAT: LC-024 a phase starts when the one before it ended.
         let started_ms = self.current().end.as_ref().map_or(at_ms, |end| end.at_ms);
-        self.phases.push(PhaseRecord { phase, started_ms, end: None });
+        self.phases.push(PhaseRecord { phase, started_ms, end: None, used: None });
     }
 
     /// Ends the current phase, if it has not ended. Time does not go back, whatever the clock did.
