@@ -141,7 +141,7 @@ def test_cbor_that_is_unsound_or_says_it_is_something_else_is_refused(server):
 
 
 def tells(token, *words):
-    """Whether one of these words, too long to be there by chance, can be read from a token: as it is or as the bytes that it spells."""
+    """Whether a token, or the bytes that it spells, has one of these words, which are too long to be there by chance."""
     text = token.partition("/")[2] or token
     spelled = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     return any(word.encode() in read for word in words for read in (token.encode(), spelled))
