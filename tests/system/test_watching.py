@@ -85,10 +85,10 @@ def watched(tmp_path, monkeypatch):
     collector.close()
 
 
-# LC-022
+# LC-022, IN-032
 def test_builds_are_counted_timed_and_traced_and_each_request_has_a_line(watched, name):
     codebuild = Codebuild(watched)
-    codebuild.create_project(name, json.dumps(spec(build=['test "$WANTED" = good'])))
+    codebuild.create_project(name, json.dumps(spec(build=["head -c 100000000 /dev/zero | sha256sum", 'test "$WANTED" = good'])))
     ended = []
     for wanted in ["good", "bad", "good"]:
         variable = {"name": "WANTED", "value": wanted}
@@ -106,6 +106,12 @@ def test_builds_are_counted_timed_and_traced_and_each_request_has_a_line(watched
     for spent in ["Duration", "QueuedDuration", "ProvisioningDuration", "DownloadSourceDuration", "BuildDuration"]:
         assert found[f"codebuild_{spent}_seconds_count", ACCOUNT, name] == 3, spent
         assert found[f"codebuild_{spent}_seconds_sum", ACCOUNT, name] >= 0, spent
+    resources = ["CPUUtilized", "CPUUtilizedPercent", "MemoryUtilized_megabytes", "MemoryUtilizedPercent"]
+    for resource in [*resources, "StorageReadBytes", "StorageWriteBytes"]:
+        assert found[f"codebuild_{resource}_count", ACCOUNT, name] == 3, resource
+    processors, percent, *memory = [found[f"codebuild_{resource}_sum", ACCOUNT, name] for resource in resources]
+    # BUILD_GENERAL1_SMALL has two processors.
+    assert percent == pytest.approx(processors / 2 * 100) and 0 < percent <= 300 and all(memory)
     whole = sum((build["endTime"] - build["startTime"]).total_seconds() for build in ended)
     assert found["codebuild_Duration_seconds_sum", ACCOUNT, name] == pytest.approx(whole, abs=0.01)
     assert found["buildyard_requests_total", "200", "StartBuild", "codebuild"] == 3

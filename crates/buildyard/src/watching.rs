@@ -57,7 +57,10 @@ impl Watching {
         let (metrics, traces) = (self.metrics.clone(), self.traces.clone());
         TellBuilds::new(move |news| match news {
             BuildNews::Accepted(build) => metrics.build_accepted(build),
-            BuildNews::Ended(build) => {
+            BuildNews::Ended(build, used) => {
+                if let Some(used) = used {
+                    metrics.build_used(build, &used);
+                }
                 metrics.build_ended(build);
                 if let Some(traces) = &traces {
                     traces.build_ended(build);

@@ -112,8 +112,9 @@ fn parse_stat(stat: &str) -> Option<(u64, u64)> {
 }
 
 fn parse_io(io: &str) -> Option<Disk> {
-    let field = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    Some(Disk { read_bytes: field("read_bytes:")?, written_bytes: field("write_bytes:")? })
+    let field = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let (written, taken_back) = (field("write_bytes:")?, field("cancelled_write_bytes:")?);
+    Some(Disk { read_bytes: field("read_bytes:")?, written_bytes: written.saturating_sub(taken_back) })
 }
 
 /// As the host's side of an interface pair has counted them.
@@ -172,7 +173,8 @@ mod tests {
         let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 100 200 0 0 1 20 300 4000 20 0 1 0 99 8192 55 18446744073709551615";
         assert_eq!(parse_stat(stat), Some((4321, 55)));
         assert_eq!(parse_stat(""), None);
-        let io = "rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: 4096\nwrite_bytes: 8192\ncancelled_write_bytes: 0\n";
+        let io = "rchar: 1\nwchar: 2\nsyscr: 3\nsyscw: 4\nread_bytes: 4096\nwrite_bytes: 12288\ncancelled_write_bytes: 4096\n";
+        // What was thrown away before it was written was not written.
         assert_eq!(parse_io(io), Some(Disk { read_bytes: 4096, written_bytes: 8192 }));
         assert_eq!(parse_io("read_bytes: 4096\n"), None);
     }

@@ -20,6 +20,7 @@ use store::objects::Owner;
 use crate::clock::{Clock, SystemClock};
 pub use crate::curated::{is_curated, meant};
 use crate::references::{Nowhere, References};
+use crate::utilization::Utilization;
 
 /// An image made ready to be a build's root file system.
 #[derive(Debug, Clone)]
@@ -111,8 +112,8 @@ impl fmt::Debug for LogGrew {
 pub enum BuildNews<'a> {
     /// It was stored, and waits for its turn.
     Accepted(&'a Build),
-    /// Its end was stored.
-    Ended(&'a Build),
+    /// Its end was stored. What it has used, if that is known.
+    Ended(&'a Build, Option<Utilization>),
 }
 
 /// Told of builds once what happened is stored: so nobody hears of what a crash between the two swallowed. Must not block.

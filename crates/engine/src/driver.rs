@@ -33,6 +33,7 @@ use crate::plan::{Order, Stream};
 use crate::references::{Lookup, References};
 use crate::registry_login;
 use crate::retry;
+use crate::utilization;
 
 /// How much longer than the build's own timeout an agent gets to end the build by itself.
 const OVERDUE_MS: i64 = 30_000;
@@ -564,7 +565,9 @@ impl Driver {
             None => self.store_until_kept().await,
         };
         if kept == End::Over {
-            self.shared.config.tell_builds.tell(BuildNews::Ended(&self.live.document));
+            let Live { document, state, order, .. } = &*self.live;
+            let used = utilization::of(state, &order.plan.environment.limits);
+            self.shared.config.tell_builds.tell(BuildNews::Ended(document, used));
         }
         self.wake_readers();
         Ok(kept)

@@ -31,6 +31,7 @@ mod registry_login;
 mod report_group;
 mod retry;
 mod trend;
+mod utilization;
 
 pub use caller::Caller;
 pub use config::Config;
@@ -38,3 +39,4 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use operations::{BuildUsage, FoundBuild, FoundBuilds, Known, ProjectCache};
 pub use queue::Load;
+pub use utilization::Utilization;

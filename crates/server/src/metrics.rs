@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use api::codebuild::{Build, BuildPhaseType, StatusType};
+use engine::Utilization;
 
 pub use listener::serve;
 use text::{Kind, Text};
@@ -35,6 +36,23 @@ const PHASES: [(BuildPhaseType, &str); 10] = [
     (BuildPhaseType::PostBuild, "PostBuild"),
     (BuildPhaseType::UploadArtifacts, "UploadArtifacts"),
     (BuildPhaseType::Finalizing, "Finalizing"),
+];
+
+type Amount = fn(&Utilization) -> Option<f64>;
+/// COMPAT: IN-032 CodeBuild's metrics of resources, by their names there and in its units.
+const RESOURCES: [(&str, &str, Amount); 6] = [
+    ("CPUUtilized", "Processors in use, on average of a build.", |used| Some(used.processors)),
+    ("CPUUtilizedPercent", "Of the processors of the compute type.", |used| used.processors_percent),
+    ("MemoryUtilized_megabytes", "Memory, the most at once in a build.", |used| {
+        used.memory_bytes.map(|bytes| bytes / 1e6)
+    }),
+    ("MemoryUtilizedPercent", "Of the memory of the compute type.", |used| used.memory_percent),
+    ("StorageReadBytes", "Read from disks, bytes per second of a build.", |used| {
+        used.storage_read_bytes_per_second
+    }),
+    ("StorageWriteBytes", "Written to disks, bytes per second of a build.", |used| {
+        used.storage_written_bytes_per_second
+    }),
 ];
 
 /// Counts. Cheap to clone; clones count together.
@@ -94,18 +112,19 @@ struct Builds {
     failed: u64,
     whole: Spent,
     phases: [Spent; PHASES.len()],
+    resources: [Spent; RESOURCES.len()],
 }
 
 #[derive(Default, Clone, Copy)]
 struct Spent {
     count: u64,
-    seconds: f64,
+    sum: f64,
 }
 
 impl Spent {
-    fn add(&mut self, seconds: f64) {
+    fn add(&mut self, amount: f64) {
         self.count += 1;
-        self.seconds += seconds.max(0.0);
+        self.sum += amount.max(0.0);
     }
 }
 
@@ -182,6 +201,15 @@ impl Metrics {
                 if let (Some(place), Some(start), Some(end)) = (place, phase.start_time, phase.end_time) {
                     builds.phases[place].add(end.0 - start.0);
                 }
+            }
+        });
+    }
+
+    /// Counts what a build that ended has used. COMPAT: CodeBuild's metrics of resources, here of every build, however short.
+    pub fn build_used(&self, build: &Build, used: &Utilization) {
+        self.of_project(build, |builds| {
+            for (spent, (_, _, amount)) in builds.resources.iter_mut().zip(RESOURCES) {
+                amount(used).into_iter().for_each(|amount| spent.add(amount));
             }
         });
     }
@@ -267,14 +295,17 @@ impl Counts {
             let name = format!("codebuild_{phase}Duration_seconds");
             self.write_spent(text, &name, "Spent in the phase.", |builds| builds.phases[place]);
         }
+        for (place, (resource, help, _)) in RESOURCES.iter().enumerate() {
+            self.write_spent(text, &format!("codebuild_{resource}"), help, |builds| builds.resources[place]);
+        }
     }
 
     fn write_spent(&self, text: &mut Text, name: &str, help: &str, spent: impl Fn(&Builds) -> Spent) {
         text.family(name, help, Kind::Summary);
         for ((account, project), builds) in &self.projects {
             let labels = [("account", account.as_str()), ("project", project.as_str())];
-            let Spent { count, seconds } = spent(builds);
-            text.sample(&format!("{name}_sum"), &labels, seconds);
+            let Spent { count, sum } = spent(builds);
+            text.sample(&format!("{name}_sum"), &labels, sum);
             text.sample(&format!("{name}_count"), &labels, count as f64);
         }
     }
@@ -313,6 +344,7 @@ mod tests {
         assert!(text.lines().any(|each| each == line), "{line} is not in\n{text}");
     }
 
+    // IN-031
     #[test]
     fn builds_are_counted_by_what_they_came_to_and_where_their_time_went() {
         let metrics = Metrics::new();
@@ -332,6 +364,36 @@ mod tests {
         has(&text, &format!("codebuild_QueuedDuration_seconds_sum{of} 4"));
         has(&text, &format!("codebuild_DownloadSourceDuration_seconds_sum{of} 8"));
         has(&text, &format!("codebuild_BuildDuration_seconds_count{of} 0"));
+    }
+
+    // IN-032
+    #[test]
+    fn what_builds_used_is_summed_up_in_codebuilds_names_and_units() {
+        let metrics = Metrics::new();
+        let used = Utilization {
+            processors: 1.5,
+            processors_percent: Some(75.0),
+            memory_bytes: Some(300e6),
+            memory_percent: None,
+            storage_read_bytes_per_second: Some(4_096.0),
+            storage_written_bytes_per_second: Some(512.0),
+        };
+        metrics.build_used(&build("p", StatusType::Succeeded), &used);
+        metrics.build_used(&build("p", StatusType::Failed), &used);
+        let text = metrics.to_text();
+        let of = "{account=\"123456789012\",project=\"p\"}";
+        has(&text, "# TYPE codebuild_CPUUtilized summary");
+        for (name, sum, count) in [
+            ("CPUUtilized", "3", 2),
+            ("CPUUtilizedPercent", "150", 2),
+            ("MemoryUtilized_megabytes", "600", 2),
+            ("MemoryUtilizedPercent", "0", 0),
+            ("StorageReadBytes", "8192", 2),
+            ("StorageWriteBytes", "1024", 2),
+        ] {
+            has(&text, &format!("codebuild_{name}_sum{of} {sum}"));
+            has(&text, &format!("codebuild_{name}_count{of} {count}"));
+        }
     }
 
     #[test]
