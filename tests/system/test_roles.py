@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from host import wait_until
 from local import spec
 from served import ACCOUNT, KEY_ID, REGION, SECRET, Codebuild, Server, contexts, outcome
+from stores import s3_toml
 from test_environment import zipped
 
 AWS = f"{sys.prefix}/bin/aws"
@@ -428,3 +429,39 @@ def test_a_role_decides_over_what_is_fetched_from_aws_by_the_names_it_has_there(
     for kind, named, length in [("SECRETS_MANAGER", "db", 13), ("PARAMETER_STORE", "/app/a", 16)]:
         build = codebuild.run(name, **variable(kind, named), **as_role("but"))
         assert f"{length} characters" in codebuild.log(build), contexts(build)
+
+
+# SA-006, SA-116, SA-123
+def test_a_role_decides_over_objects_in_another_store_too(with_roles, make_server, tmp_path, name):
+    config = tmp_path / "buildyard.toml"
+    elsewhere = s3_toml(with_roles.server.endpoint, key_id=KEY_ID, secret=SECRET)
+    config.write_text(roles_of(tight=TIGHT, able=NEEDED, nothing=NEEDED[:1]) + "\n" + elsewhere)
+    codebuild = Codebuild(make_server("--config", str(config)))
+    artifacts = {"type": "S3", "location": "results", "name": name, "packaging": "ZIP"}
+    logs = {"s3Logs": {"status": "ENABLED", "location": f"results/{name}-logs"}}
+    made = spec(build=["mkdir made", "cp file made"]) | MAKES
+    codebuild.create_project(name, json.dumps(made), artifacts=artifacts, logsConfig=logs)
+    keys = lambda: [one["Key"] for one in with_roles.s3.list_objects_v2(Bucket="results", Prefix=name).get("Contents", [])]
+    for place in ("sources/app.zip", "sources/folder/"):
+        for role, phase, action in [("tight", "DOWNLOAD_SOURCE", "s3:GetObject"), ("nothing", "UPLOAD_ARTIFACTS", "s3:PutObject")]:
+            build = codebuild.run(name, **source_override(place), **as_role(role))
+            assert f"is not authorized to perform: {action} on resource: " in contexts(build)[phase][1], contexts(build)
+            assert "s3LogsArn" not in build["logs"] and keys() == []
+    build = codebuild.run(name, **source_override("sources/app.zip"), **as_role("able"))
+    assert outcome(build)[0] == "SUCCEEDED", contexts(build)
+    assert keys() == [name, f"{name}-logs/{build['id'].split(':')[1]}.gz"]
+
+
+# IN-111
+@pytest.mark.parametrize("packaging", ["ZIP", "NONE"])
+def test_reports_are_exported_with_the_role(with_roles, project, packaging):
+    destination = {"bucket": "results", "path": f"{project}-reports", "packaging": packaging}
+    export = {"exportConfigType": "S3", "s3Destination": destination}
+    group = with_roles.api.create_report_group(name=project, type="TEST", exportConfig=export)["reportGroup"]["arn"]
+    made = spec(build=["""echo '<testsuite name="s"><testcase name="a"/></testsuite>' > junit.xml"""])
+    with_roles.create_project(project, json.dumps(made | {"reports": {group: {"files": ["junit.xml"]}}}))
+    exported = lambda: with_roles.s3.list_objects_v2(Bucket="results", Prefix=f"{project}-reports")["KeyCount"]
+    log = with_roles.log(with_roles.run(project, **as_role("tight")))
+    assert exported() == 0 and "s3:PutObject on resource: arn:aws:s3:::results/" in log, log
+    log = with_roles.log(with_roles.run(project, **as_role("able")))
+    assert exported() == 1, log
