@@ -15,7 +15,7 @@ use api::publicbuilds;
 use engine::{Engine, FoundBuilds, Known};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::keys::Caller;
 use crate::reply::Members;
@@ -93,13 +93,27 @@ impl CodeBuild {
     }
 
     /// A build of this account as BatchGetBuilds shows it.
-    pub(crate) async fn document(&self, account: &str, build_id: &str) -> Option<Value> {
+    pub(crate) async fn build(&self, account: &str, id: &str) -> Option<Value> {
+        self.first(account, Operation::BatchGetBuilds, json!({ "ids": [id] }), "/builds/0").await
+    }
+
+    /// A project of this account as BatchGetProjects shows it.
+    pub(crate) async fn project(&self, account: &str, name: &str) -> Option<Value> {
+        self.first(account, Operation::BatchGetProjects, json!({ "names": [name] }), "/projects/0").await
+    }
+
+    async fn first(
+        &self,
+        account: &str,
+        operation: Operation,
+        request: Value,
+        place: &str,
+    ) -> Option<Value> {
         let arn = format!("arn:aws:iam::{account}:root");
         let principal = Principal { account: account.to_owned(), user_id: account.to_owned(), arn };
         let caller = Caller::of(Rights::everything(principal));
-        let request = serde_json::json!({ "ids": [build_id] });
-        let mut answer = self.call(Operation::BatchGetBuilds, caller, request).await.ok()?;
-        answer.value().pointer_mut("/builds/0").map(Value::take)
+        let mut answer = self.call(operation, caller, request).await.ok()?;
+        answer.value().pointer_mut(place).map(Value::take)
     }
 
     /// Answers what is asked about a public project; who asks does not matter.

@@ -90,25 +90,27 @@ impl Roles {
         Some(Rights::new(self.principal(account, build, &role), policies))
     }
 
-    /// The credentials that AWS's clients expect at such a path, if it is this build's. `document` is the build as the API shows it.
+    /// The credentials that AWS's clients expect at such a path, if it is this build's. `shown` is the build as the API shows it, and
+    /// `project` its project, or null if that is gone.
     pub(crate) fn credentials(
         &self,
         build: &OfBuild,
         path: &str,
-        document: &Value,
+        shown: &Value,
+        project: &Value,
         now: i64,
     ) -> Option<Value> {
         if !bool::from(self.path(&build.id).as_bytes().ct_eq(path.as_bytes())) {
             return None;
         }
-        let arn = document["serviceRole"].as_str().unwrap_or_default();
+        let arn = shown["serviceRole"].as_str().unwrap_or_default();
         let expires_at = (now + LIFE_SECONDS) / GRAIN_SECONDS * GRAIN_SECONDS;
         let grant = Grant {
             account: build.account.clone(),
             build: build.id.clone(),
             role: role_name(arn, &build.account),
             expires_at,
-            policy: default_policy(document),
+            policy: default_policy(shown, project),
         };
         let key = self.key(&grant, &self.token(&grant))?;
         let session = key.session.as_ref()?;
@@ -206,12 +208,13 @@ fn role_name(arn: &str, account: &str) -> String {
     }
 }
 
-/// What a project needs and no more: its log group, its report groups, the buckets it names; to write only where it writes itself.
-fn default_policy(build: &Value) -> String {
+/// What a project needs and no more: its log group, its report groups, the buckets it names; to write only where it writes itself. What
+/// the build was told to use instead gives its commands nothing: whoever may start builds could name any bucket.
+fn default_policy(build: &Value, project: &Value) -> String {
     let arn: Vec<&str> = build["arn"].as_str().unwrap_or_default().splitn(6, ':').collect();
     let [_, partition, _, region, account, _] = arn[..] else { return r#"{"Statement":[]}"#.to_owned() };
-    let project = build["projectName"].as_str().unwrap_or_default();
-    let logs = format!("arn:{partition}:logs:{region}:{account}:log-group:/aws/codebuild/{project}");
+    let name = build["projectName"].as_str().unwrap_or_default();
+    let logs = format!("arn:{partition}:logs:{region}:{account}:log-group:/aws/codebuild/{name}");
     let mut statements = vec![
         allow(
             &["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"],
@@ -225,11 +228,11 @@ fn default_policy(build: &Value) -> String {
                 "codebuild:BatchPutTestCases",
                 "codebuild:BatchPutCodeCoverages",
             ],
-            &[format!("arn:{partition}:codebuild:{region}:{account}:report-group/{project}-*")],
+            &[format!("arn:{partition}:codebuild:{region}:{account}:report-group/{name}-*")],
         ),
         allow(&["s3:ListAllMyBuckets"], &["*".to_owned()]),
     ];
-    let (read, written) = (buckets(build, &READ), buckets(build, &WRITTEN));
+    let (read, written) = (buckets(project, &READ), buckets(project, &WRITTEN));
     let named = |buckets: &[String]| -> Vec<String> {
         let both = |bucket: &String| {
             [format!("arn:{partition}:s3:::{bucket}"), format!("arn:{partition}:s3:::{bucket}/*")]
@@ -257,13 +260,13 @@ fn allow(actions: &[&str], resources: &[String]) -> Value {
     json!({ "Effect": "Allow", "Action": actions, "Resource": resources })
 }
 
-/// Members of a build that name places of S3.
+/// Members of a project that name places of S3.
 const READ: [&str; 2] = ["/source", "/secondarySources"];
-const WRITTEN: [&str; 4] = ["/artifacts", "/secondaryArtifacts", "/cache", "/logs/s3Logs"];
+const WRITTEN: [&str; 4] = ["/artifacts", "/secondaryArtifacts", "/cache", "/logsConfig/s3Logs"];
 
-fn buckets(build: &Value, members: &[&str]) -> Vec<String> {
+fn buckets(project: &Value, members: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
-    for member in members.iter().filter_map(|member| build.pointer(member)) {
+    for member in members.iter().filter_map(|member| project.pointer(member)) {
         let places: Vec<&Value> = member.as_array().map_or_else(|| vec![member], |all| all.iter().collect());
         for place in places {
             let in_s3 = place["type"].as_str().is_none_or(|kind| kind == "S3");
@@ -301,20 +304,32 @@ mod tests {
         OfBuild { account: "123456789012".into(), id: "app:0-1".into() }
     }
 
-    fn document(role: &str) -> Value {
+    /// It was told to use other places than its project's.
+    fn shown(role: &str) -> Value {
         json!({
             "arn": "arn:aws:codebuild:eu-west-1:123456789012:build/app:0-1",
             "projectName": "app",
             "serviceRole": format!("arn:aws:iam::123456789012:role/service-role/{role}"),
+            "source": { "type": "S3", "location": "others/x" },
+            "artifacts": { "location": "arn:aws:s3:::others/x" },
+            "logs": { "s3Logs": { "status": "ENABLED", "location": "others/x" } },
+            "logsConfig": { "s3Logs": { "status": "ENABLED", "location": "others/x" } },
+        })
+    }
+
+    fn project() -> Value {
+        json!({
             "source": { "type": "S3", "location": "sources/app.zip" },
             "secondarySources": [{ "type": "GITHUB", "location": "https://github.com/a/b" }],
-            "artifacts": { "location": "arn:aws:s3:::results/app" },
+            "artifacts": { "type": "S3", "location": "results" },
+            "cache": { "type": "S3", "location": "caches/app" },
+            "logsConfig": { "s3Logs": { "status": "ENABLED", "location": "s3logs/app" } },
         })
     }
 
     fn key(roles: &Roles, role: &str) -> (Keys, String, String) {
         let path = roles.path("app:0-1");
-        let made = roles.credentials(&build(), &path, &document(role), NOW).unwrap();
+        let made = roles.credentials(&build(), &path, &shown(role), &project(), NOW).unwrap();
         let keys = Keys::new();
         let token = made["Token"].as_str().unwrap().to_owned();
         roles.recognize(&token, NOW, &keys, |id| id == "app:0-1");
@@ -335,7 +350,10 @@ mod tests {
             ("s3:PutObject", "arn:aws:s3:::sources/app.zip", false),
             ("s3:PutObject", "arn:aws:s3:::results/app/x", true),
             ("s3:DeleteObject", "arn:aws:s3:::results/app/x", false),
+            ("s3:PutObject", "arn:aws:s3:::caches/app/x", true),
+            ("s3:PutObject", "arn:aws:s3:::s3logs/app/x.gz", true),
             ("s3:GetObject", "arn:aws:s3:::others/x", false),
+            ("s3:PutObject", "arn:aws:s3:::others/x", false),
             ("s3:GetObject", "arn:aws:s3:::https:/x", false),
             (
                 "logs:PutLogEvents",
@@ -392,9 +410,9 @@ mod tests {
         let path = roles.path("app:0-1");
         assert_eq!(path.len(), PATH.len() + 32);
         let other = OfBuild { id: "app:0-2".into(), ..build() };
-        assert!(roles.credentials(&other, &path, &document("builds"), NOW).is_none());
+        assert!(roles.credentials(&other, &path, &shown("builds"), &project(), NOW).is_none());
         let strange = Roles::new(&[8; 32], |_, _| None);
-        assert!(strange.credentials(&build(), &path, &document("builds"), NOW).is_none());
+        assert!(strange.credentials(&build(), &path, &shown("builds"), &project(), NOW).is_none());
     }
 
     #[test]

@@ -49,11 +49,7 @@ impl Endpoint {
         if parts.method != Method::GET || !path.starts_with(PATH) {
             return None;
         }
-        let document = self.build_under_way(build).await;
-        let roles = &self.settings.roles;
-        let made =
-            document.and_then(|document| roles.credentials(build, path, &document, self.now_seconds()));
-        let (status, body) = match made {
+        let (status, body) = match self.keys_of(build, path).await {
             Some(made) => (StatusCode::OK, made),
             None => (
                 StatusCode::NOT_FOUND,
@@ -66,11 +62,14 @@ impl Endpoint {
         Some(answer)
     }
 
-    async fn build_under_way(&self, build: &OfBuild) -> Option<Value> {
+    async fn keys_of(&self, build: &OfBuild, path: &str) -> Option<Value> {
         let codebuild = &self.services.codebuild;
         if !codebuild.is_under_way(&build.id) {
             return None;
         }
-        codebuild.document(&build.account, &build.id).await
+        let shown = codebuild.build(&build.account, &build.id).await?;
+        let name = shown["projectName"].as_str().unwrap_or_default();
+        let project = codebuild.project(&build.account, name).await.unwrap_or_default();
+        self.settings.roles.credentials(build, path, &shown, &project, self.now_seconds())
     }
 }
