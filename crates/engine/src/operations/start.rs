@@ -31,10 +31,12 @@ impl Engine {
         // A project's name and its ARN are one parameter.
         input.project_name = self.project_name(caller, &given).or_else(|| Some(given.clone()));
         let token = self.token(token, "StartBuild", &input)?;
-        let build = match self.earlier(caller, token.as_ref()).await? {
-            Some(build) => build,
-            None => self.accept(caller, self.project(caller, &given).await?, input, token).await?,
+        let accepted = token.clone();
+        let start = async {
+            let project = self.project(caller, &given).await?;
+            self.accept(caller, project, input, accepted).await
         };
+        let build = self.once(caller, token, start).await?;
         Ok(StartBuildOutput { build: Some(build) })
     }
 
@@ -48,10 +50,8 @@ impl Engine {
         let token = input.idempotency_token.take();
         input.id = Some(id.clone());
         let token = self.token(token, "RetryBuild", &input)?;
-        let build = match self.earlier(caller, token.as_ref()).await? {
-            Some(build) => build,
-            None => self.retry(caller, &given, &id, token).await?,
-        };
+        let retry = self.retry(caller, &given, &id, token.clone());
+        let build = self.once(caller, token, retry).await?;
         Ok(RetryBuildOutput { build: Some(build) })
     }
 
@@ -83,15 +83,27 @@ impl Engine {
         }))
     }
 
-    /// The build that the token has started. Nothing else counts then: neither what became of its project, nor who waits.
-    /// COMPAT: AP-008.
-    async fn earlier(&self, caller: &Caller, token: Option<&Token>) -> Result<Option<Build>> {
-        let Some(token) = token else { return Ok(None) };
+    /// What `start` starts, unless the token has started a build before. Nothing else counts then: neither what became of the
+    /// project, nor who waits. COMPAT: AP-008.
+    async fn once(
+        &self,
+        caller: &Caller,
+        token: Option<Token>,
+        start: impl Future<Output = Result<Build>>,
+    ) -> Result<Build> {
+        let Some(token) = token else { return start.await };
         let (scope, now_ms) = (self.scope(caller), self.shared.config.clock.now_ms());
-        match self.shared.records.earlier_acceptance(&scope, token, now_ms).await? {
-            Some(Acceptance::Replayed { document, .. }) => Ok(Some(serde_json::from_str(&document)?)),
-            Some(Acceptance::TokenMismatch) => Err(token_mismatch()),
-            _ => Ok(None),
+        let records = &self.shared.records;
+        if let Some(earlier) = records.earlier_acceptance(&scope, &token, now_ms).await? {
+            return replayed(earlier);
+        }
+        match start.await {
+            // Of the same request sent twice at once, the other may have taken the last place in the queue.
+            Err(refusal) => match records.earlier_acceptance_in_turn(&scope, &token, now_ms).await? {
+                Some(earlier) => replayed(earlier),
+                None => Err(refusal),
+            },
+            build => build,
         }
     }
 
@@ -149,14 +161,19 @@ async fn accept(shared: Arc<Shared>, scope: Scope, draft: Draft, token: Option<T
             shared.arrive(Box::new(live), mailbox);
             Ok(Accepted::Build(Box::new(build)))
         }
-        Acceptance::Replayed { document, .. } => Ok(Accepted::Build(serde_json::from_str(&document)?)),
-        Acceptance::TokenMismatch => Err(token_mismatch()),
+        earlier @ (Acceptance::Replayed { .. } | Acceptance::TokenMismatch) => {
+            replayed(earlier).map(|build| Accepted::Build(Box::new(build)))
+        }
         Acceptance::ProjectNotFound => Ok(Accepted::NoProject(project)),
     }
 }
 
-fn token_mismatch() -> Error {
-    Error::InvalidInput("The idempotency token was used before with other parameters".to_string())
+/// The build that a token has started before.
+fn replayed(earlier: Acceptance) -> Result<Build> {
+    match earlier {
+        Acceptance::Replayed { document, .. } => Ok(serde_json::from_str(&document)?),
+        _ => Error::invalid("The idempotency token was used before with other parameters"),
+    }
 }
 
 /// COMPAT: LC-065.

@@ -80,6 +80,26 @@ async fn a_token_means_its_build_whatever_became_of_queue_and_project() {
     assert_eq!(tester.listed().await, 2);
 }
 
+// AP-008
+#[tokio::test]
+async fn of_one_request_sent_many_times_at_once_all_get_the_build_that_takes_the_last_place() {
+    let tester = Tester::with(|config| (config.concurrent_builds, config.queued_builds) = (1, 1)).await;
+    tester.hold_all_in(Phase::Build);
+    let running = tester.start().await;
+    tester.in_phase(&running, "BUILD").await;
+    let sent = (0..16).map(|_| {
+        let (engine, caller) = (tester.engine.clone(), tester.caller.clone());
+        let (project_name, idempotency_token) = (Some("demo".to_string()), Some("once".to_string()));
+        let input = StartBuildInput { project_name, idempotency_token, ..StartBuildInput::default() };
+        tokio::spawn(async move { engine.start_build(&caller, input).await })
+    });
+    let mut ids = std::collections::BTreeSet::new();
+    for answer in sent.collect::<Vec<_>>() {
+        ids.insert(answer.await.unwrap().unwrap().build.unwrap().id);
+    }
+    assert_eq!((ids.len(), tester.listed().await), (1, 2));
+}
+
 // LC-011, LC-070
 #[tokio::test]
 async fn a_retry_is_a_new_build_with_the_same_settings() {

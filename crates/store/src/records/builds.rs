@@ -127,6 +127,17 @@ impl Records {
         self.read(move |sql| earlier(sql, &scope, &token, now_ms)).await
     }
 
+    /// As [`Records::earlier_acceptance`], once all is accepted that was to be accepted before this was asked.
+    pub async fn earlier_acceptance_in_turn(
+        &self,
+        scope: &Scope,
+        token: &Token,
+        now_ms: i64,
+    ) -> Result<Option<Acceptance>> {
+        let (scope, token) = (scope.clone(), token.clone());
+        self.write(move |sql| earlier(sql, &scope, &token, now_ms)).await
+    }
+
     /// Changes a build that is not complete. False, and nothing changed, if it is complete already or unknown.
     pub async fn update_build(&self, scope: &Scope, id: &str, change: BuildUpdate) -> Result<bool> {
         let (scope, id) = (scope.clone(), id.to_owned());
