@@ -145,6 +145,8 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         replays: opened.replays,
         metrics: watching.metrics.clone(),
     };
+    let s3 = services.s3.clone();
+    let clock_of_uploads = behind_the_door.clock.clone();
     let endpoint = Endpoint::new(behind_the_door, services);
     let url = format!("http://{address}");
     // Most of what has run so far is for starting alone. Where that is not possible, it stays.
@@ -166,6 +168,7 @@ async fn serve_until_stopped(settings: &Settings, users: Users, watching: &Watch
         () = server::serve(listener, Some(opened.for_builds), Arc::new(endpoint), stop) => {}
         () = keeper.answer(opened.admin) => {}
         () = logs.keep_retention() => {}
+        () = s3.abort_old_uploads(clock_of_uploads) => {}
         () = forward(forwarding.as_ref()) => {}
     }
     if lost.load(Ordering::Relaxed) {

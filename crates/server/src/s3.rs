@@ -5,7 +5,8 @@
 //! checksummed while they stream. Every operation that is not implemented in `buckets` answers `NotImplemented`.
 //!
 //! Below: `buckets` (the operations), `incoming` and `outgoing` (bytes between sockets and files), `conditions`
-//! (`If-Match` and its like), `rights` (which action on which resource), `shapes` (our types as S3's).
+//! (`If-Match` and its like), `rights` (which action on which resource), `shapes` (our types as S3's), `uploads`
+//! (those that nobody completes).
 
 mod buckets;
 mod conditions;
@@ -13,6 +14,7 @@ mod incoming;
 mod outgoing;
 mod rights;
 mod shapes;
+mod uploads;
 
 use std::fmt;
 use std::sync::Arc;
