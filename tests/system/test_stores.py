@@ -572,11 +572,14 @@ def test_transfers_under_faults_are_whole_or_not_at_all(proxy, transfers, store,
         done, failed = done + (answer == "Done"), failed + (answer != "Done")
         found = {key: now(transfers, bucket, key) for key in keys}
         if answer == "Done":
-            assert found == what, (number, keys, proxy.seen[-40:])
+            is_there = found == what
+            assert is_there, (number, keys, proxy.seen[-40:])
         else:
             # By the store or the way to it, and only where something was done to a request.
             assert list(answer["Failed"]) == ["Refused"] and len(proxy.made) > faults, (number, answer)
-            assert found == old or found == what, (number, answer, {key: (old[key] is None, found[key] is None) for key in keys})
+            is_whole_or_not_at_all = found in (old, what)
+            seen = {key: "new" if found[key] == what[key] else "old" if found[key] == old[key] else "neither" for key in keys}
+            assert is_whole_or_not_at_all, (number, bucket, seen, answer, proxy.made[faults:])
         before |= {(bucket, key): content for key, content in found.items()}
         proxy.at_random(chance.random(), rate)
         key = chance.choice(keys)

@@ -1,13 +1,14 @@
 //! `cargo xtask sabotage`: breaks the product on purpose, in a copy, and sees that the test which is there for it fails.
 //!
 //! A sabotage is a patch in `tests/sabotage` whose head says what it breaks and which test notices. Tests that notice nothing
-//! when something is broken show nothing when it is not. What does not live here: the tests.
+//! when something is broken show nothing when it is not. To notice is to run, to come to an end and to say what is wrong: a test that hangs, crashes or is not there
+//! has not. What does not live here: the tests.
 
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, at};
@@ -16,8 +17,8 @@ pub(crate) const USAGE: &str = "[NAME ...]    break the product on purpose and s
 
 const PATCHES: &str = "tests/sabotage";
 
-/// A test that hangs has noticed.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// A test that takes longer hangs, which is no way to notice something.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A patch and what its head says.
 #[derive(Debug)]
@@ -121,16 +122,21 @@ impl Copy {
 
     /// The test passes; with the patch it can still be compiled, and fails.
     fn try_out(&self, sabotage: &Sabotage) -> Result<&'static str, Error> {
-        if !self.compiles(sabotage)? || !self.passes(sabotage)? {
+        if !self.compiles(sabotage)? || self.outcome(sabotage)? != Outcome::Passed {
             return Ok("its test fails without it");
         }
         self.patch(sabotage, &[])?;
-        let outcome = match self.compiles(sabotage)? {
+        let told = match self.compiles(sabotage)? {
             false => Ok("cannot be compiled"),
-            true => self.passes(sabotage).map(|passes| if passes { "NOT NOTICED" } else { NOTICED }),
+            true => self.outcome(sabotage).map(|outcome| match outcome {
+                Outcome::Passed => "NOT NOTICED",
+                Outcome::Failed => NOTICED,
+                Outcome::Hung => "its test hangs",
+                Outcome::Crashed => "its test crashes",
+            }),
         };
         self.patch(sabotage, &["--reverse"])?;
-        outcome
+        told
     }
 
     fn patch(&self, sabotage: &Sabotage, how: &[&str]) -> Result<(), Error> {
@@ -145,11 +151,16 @@ impl Copy {
         Ok(status.success())
     }
 
-    fn passes(&self, sabotage: &Sabotage) -> Result<bool, Error> {
+    fn outcome(&self, sabotage: &Sabotage) -> Result<Outcome, Error> {
+        let log = self.tree.join("../said");
+        let file = fs::File::create(&log).map_err(at(&log))?;
+        let (out, err) = (file.try_clone().map_err(at(&log))?, file);
         let mut cargo = self.cargo(sabotage);
-        cargo.args(["--", "--exact", &sabotage.test]).stdout(Stdio::null()).stderr(Stdio::null());
+        cargo.args(["--", "--exact", &sabotage.test]).stdout(out).stderr(err);
         let child = cargo.process_group(0).spawn().map_err(at(Path::new("cargo")))?;
-        Ok(wait(child).map_err(at(Path::new("cargo")))?.is_some_and(|status| status.success()))
+        let status = wait(child).map_err(at(Path::new("cargo")))?;
+        let said = fs::read(&log).map_err(at(&log))?;
+        Ok(Outcome::of(status.map(|status| status.success()), &String::from_utf8_lossy(&said)))
     }
 
     fn cargo(&self, sabotage: &Sabotage) -> Command {
@@ -157,6 +168,30 @@ impl Copy {
         cargo.args(["test", "--quiet"]).args(&sabotage.target).current_dir(&self.tree);
         cargo.env("CARGO_TARGET_DIR", &self.target);
         cargo
+    }
+}
+
+/// What became of a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    /// It came to its end, and to the result that something is wrong.
+    Failed,
+    Hung,
+    /// It did not come to a result, or there is none of its name.
+    Crashed,
+}
+
+impl Outcome {
+    /// `is_success`: none if it was ended because it took too long. `said`: what cargo and the test wrote, in the words of any of our harnesses.
+    fn of(is_success: Option<bool>, said: &str) -> Outcome {
+        let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+        match is_success {
+            None => Outcome::Hung,
+            Some(true) if has(&["1 passed", " ... ok"]) => Outcome::Passed,
+            Some(false) if has(&["1 failed", " ... FAILED"]) && !has(&["(signal: "]) => Outcome::Failed,
+            Some(_) => Outcome::Crashed,
+        }
     }
 }
 
@@ -204,6 +239,23 @@ mod tests {
             let mut git = Command::new("git");
             git.args(["apply", "--check"]).arg(&path).current_dir(crate::root());
             assert!(git.status().unwrap().success(), "{name} applies no more");
+        }
+    }
+
+    #[test]
+    fn only_a_test_that_ends_with_a_result_has_noticed() {
+        let libtest = "test result: FAILED. 0 passed; 1 failed; 0 ignored";
+        for (is_success, said, outcome) in [
+            (Some(true), "test result: ok. 1 passed; 0 failed", Outcome::Passed),
+            (Some(true), "test no_history_breaks_a_promise ... ok", Outcome::Passed),
+            (Some(false), libtest, Outcome::Failed),
+            (Some(false), "0 passed, 1 failed", Outcome::Failed),
+            (None, libtest, Outcome::Hung),
+            (Some(true), "test result: ok. 0 passed; 0 failed", Outcome::Crashed),
+            (Some(false), "error: could not compile `store`", Outcome::Crashed),
+            (Some(false), "process didn't exit successfully: `store` (signal: 6, SIGABRT)", Outcome::Crashed),
+        ] {
+            assert_eq!(Outcome::of(is_success, said), outcome, "{said}");
         }
     }
 

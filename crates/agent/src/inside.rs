@@ -712,6 +712,9 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
             .unwrap();
         assert_eq!(collected(&selection(folder.path(), ".", &["**/*"], &[])).0, ["a"]);
-        assert!(open_regular(&fifo).is_err());
+        // Who waits for it waits for ever: for this long is enough to know.
+        let (told, opened) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(open_regular(&fifo).is_err()));
+        assert_eq!(opened.recv_timeout(std::time::Duration::from_secs(10)), Ok(true));
     }
 }
