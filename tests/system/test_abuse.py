@@ -71,6 +71,20 @@ ABUSERS = {
     "orphans that do not listen": "while :; do (trap '' TERM INT HUP; setsid sh -c 'trap \"\" TERM INT HUP; sleep 1000' &) 2>/dev/null; done",
     "log": "while :; do yes flood; done",
     "processors": "for n in 1 2 3 4 5 6 7 8; do (while :; do :; done) & done; wait",
+    "messages": "n = 0\nwhile True:\n  n += 1\n  if libc.mq_open(b'/%d' % n, os.O_CREAT | os.O_RDWR, 0o600, None) < 0: time.sleep(0.01)",
+    "semaphores": "while True:\n  if libc.semget(0, 200, 0o1600) < 0: time.sleep(0.01)",
+    "keyrings": "n = 0\nwhile True:\n  n += 1\n  libc.syscall(248, b'user', b'%d' % n, bytes(1000), ctypes.c_size_t(1000), -3)",
+    "connections": "l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(1000)\nkept = []\nwhile True:\n"
+    "  try: kept.append(socket.socket()); kept[-1].setblocking(False); kept[-1].connect_ex(l.getsockname())\n  except OSError: kept.clear()",
+    "questions for names": "u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.setblocking(False)\nwhile True:\n"
+    "  try: u.sendto(bytes(500), ('127.0.0.1', 53))\n  except OSError: pass",
+    "priorities": "for _ in range(3): os.fork()\nfor wish in (lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99)), lambda: os.nice(-20)):\n"
+    "  try: wish()\n  except OSError: pass\nwhile True: pass",
+    "the kernel's log": "while :; do echo spam > /dev/kmsg; dmesg; done >/dev/null 2>&1",
+    "locked memory": "while True:\n  try: m = mmap.mmap(-1, 50_000_000); libc.mlockall(3); m.write(bytes(50_000_000))\n  except OSError: time.sleep(0.01)",
+    "zombies": "while True:\n  try:\n    if os.fork() == 0: os._exit(0)\n  except OSError: time.sleep(0.01)",
+    "control groups": "while :; do for f in $(find /sys/fs/cgroup /proc/1/root/sys/fs/cgroup -name release_agent -o -name cgroup.procs); do echo 0 > $f; done; "
+    "mkdir /sys/fs/cgroup/x; unshare -C true; done 2>/dev/null",
     "cores and sparse files": "open('/tmp/sparse', 'w').truncate(1 << 40)\nwhile True:\n  if os.fork() == 0:\n    os.abort()\n  os.wait()",
 }
 # Memory that belongs to nobody's process: the kernel kills until there is nobody left.
@@ -86,6 +100,13 @@ def abuse(name):
     return json.dumps(commands | {"env": {"variables": variables | {"AGAIN": AGAIN}}})
 
 
+class Answers:
+    """Seconds that something of the host's took."""
+
+    def __init__(self):
+        self.spawns, self.api = [], []
+
+
 class Host:
     """A server for abusers, and what is measured beside them."""
 
@@ -94,13 +115,19 @@ class Host:
         self.codebuild.create_project("neighbour", json.dumps(spec(build=[WORK])))
         for number, name in enumerate(ABUSERS):
             self.codebuild.create_project(f"abuser-{number}", abuse(name))
-        self.honest, self.beside, self.spawns, self.answers, self.cleaned = [], [], [], [], []
+        self.honest, self.cleaned = [], []
+        # By number of the abuser.
+        self.beside = {number: [] for number in range(len(ABUSERS))}
+        # How long programs of the host take to start and answers to come, beside honest work and beside abusers.
+        self.calm, self.held = Answers(), Answers()
 
     def neighbour_of_honest_work(self):
         """Beside somebody who computes on one processor, as anybody may: where two processors share a core, that alone costs a lot."""
         with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as work:
             try:
-                return self.neighbour()
+                took = self.neighbour()
+                self.look(self.calm)
+                return took
             finally:
                 work.kill()
 
@@ -111,23 +138,23 @@ class Host:
         (took,) = (line for line in self.codebuild.log(build).splitlines() if line.startswith("took "))
         return float(took.split()[1])
 
-    def look(self):
+    def look(self, answers):
         """How long it takes to start a program of the host's, and to get an answer."""
-        for _ in range(5):
+        for _ in range(10):
             begun = time.perf_counter()
             subprocess.run(["/bin/true"], check=True)
-            self.spawns.append(time.perf_counter() - begun)
+            answers.spawns.append(time.perf_counter() - begun)
             begun = time.perf_counter()
             self.codebuild.api.list_projects()
-            self.answers.append(time.perf_counter() - begun)
+            answers.api.append(time.perf_counter() - begun)
 
     def abuse(self, number):
         self.honest.append(self.neighbour_of_honest_work())
         traces = self.server.traces()
         build = self.codebuild.start(f"abuser-{number}")["id"]
         wait_until(lambda: "abusing\n" in self.log_of(build), f"abuser {number} is at it")
-        self.beside.append(self.neighbour())
-        self.look()
+        self.beside[number].append(self.neighbour())
+        self.look(self.held)
         still = self.codebuild.build(build)
         assert not still["buildComplete"] or list(ABUSERS)[number] in DIE, self.log_of(build)
         begun = time.monotonic()
@@ -175,16 +202,28 @@ def test_abusers_are_held_and_their_neighbours_work_on(make_host, request):
     for _ in range(rounds):
         for number in range(len(ABUSERS)):
             host.abuse(number)
-    slower = statistics.median(host.beside) / statistics.median(host.honest) - 1
+    honest = statistics.median(host.honest)
+    slower = {name: statistics.median(host.beside[number]) / honest - 1 for number, name in enumerate(ABUSERS)}
+    every = statistics.median(took for kind in host.beside.values() for took in kind) / honest - 1
+    worst = max(slower, key=slower.get)
     print(
         f"\n{len(host.cleaned)} runs of {len(ABUSERS)} abusers: neighbour {median_ms(host.honest):.0f} ms beside honest work, "
-        f"{median_ms(host.beside):.0f} ms beside them ({slower:+.0%}); a program starts within {median_ms(host.spawns):.1f} ms, "
-        f"p99 {p99_ms(host.spawns):.1f}; an answer takes {median_ms(host.answers):.1f} ms, p99 {p99_ms(host.answers):.1f}; "
+        f"{every:+.0%} beside them, most beside {worst} ({slower[worst]:+.0%}); "
+        f"a program starts within {median_ms(host.held.spawns):.1f} ms, p99 {p99_ms(host.held.spawns):.1f} (without them {p99_ms(host.calm.spawns):.1f}); "
+        f"an answer takes {median_ms(host.held.api):.1f} ms, p99 {p99_ms(host.held.api):.1f} (without them {p99_ms(host.calm.api):.1f}); "
         f"gone after {median_ms(host.cleaned):.0f} ms, at most {max(host.cleaned) * 1000:.0f}"
     )
-    assert slower <= 0.25
-    # One of them may be the host's that was held up.
-    assert sorted(host.cleaned)[-2] <= 10
+    assert every <= 0.25
+    # One run is at the mercy of whatever else the host does; several have a median.
+    if rounds >= 5:
+        assert slower[worst] <= 0.25, slower
+    else:
+        too_slow = {name: host.beside[number] for number, name in enumerate(ABUSERS) if min(host.beside[number]) > 2 * max(host.honest)}
+        assert not too_slow, (too_slow, host.honest)
+    # What is allowed for is how long the host takes without them.
+    assert p99_ms(host.held.spawns) <= 50 + p99_ms(host.calm.spawns)
+    assert p99_ms(host.held.api) <= 200 + p99_ms(host.calm.api)
+    assert max(host.cleaned) <= 10
 
 
 class Kernel:

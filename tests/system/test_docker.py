@@ -205,7 +205,7 @@ def test_the_compute_type_limits_the_container(docker_builds, daemon, name):
 
 def test_commands_find_the_server_and_its_credentials(docker_builds, name):
     # EN-062
-    commands = ["wget -q -O - $AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+    commands = ['wget -q -O - --header "Authorization: $AWS_CONTAINER_AUTHORIZATION_TOKEN" $AWS_CONTAINER_CREDENTIALS_FULL_URI']
     docker_builds.create_project(name, json.dumps(spec(build=commands)), environment=TINY)
     build = docker_builds.run(name)
     assert build["buildStatus"] == "SUCCEEDED" and "AccessKeyId" in docker_builds.log(build), docker_builds.log(build)

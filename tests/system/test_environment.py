@@ -76,6 +76,22 @@ def test_a_build_finds_what_codebuild_sets(codebuild, name):
     assert later["CODEBUILD_BUILD_SUCCEEDING"] == "0"
 
 
+# EN-065, EN-085
+def test_a_build_finds_where_it_is_and_where_it_was(codebuild, name):
+    shown = ["echo was: $OLDPWD, $(env | grep ^OLDPWD=)", "echo called: $HOSTNAME $(uname -n)", "mkdir a b && cd a && cd ../b", "cd - && echo back: $OLDPWD"]
+    written = "touch /codebuild/readonly/x || echo kept; cat /codebuild/readonly/buildspec.yml | head -c 1; ls -d /codebuild/image/config"
+    codebuild.create_project(name, json.dumps(spec(build=[*shown, written, "echo $#"])))
+    build = codebuild.run(name)
+    log = codebuild.log(build)
+    assert outcome(build)[0] == "SUCCEEDED", log
+    assert "was: /codebuild/readonly, OLDPWD=/codebuild/readonly\n" in log
+    host = build["id"].split(":")[1].replace("-", "")[:12]
+    assert f"called: {host} {host}\n" in log
+    assert re.search(r"^(/codebuild/output/src\d+/src)/a\nback: \1/b$", log, re.MULTILINE), log
+    assert "Read-only file system\nkept\n{/codebuild/image/config\n" in log, log
+    assert "\n0\n" in log
+
+
 # EN-050, EN-051, EN-085, EN-087
 def test_an_archive_is_laid_out_with_its_paths(codebuild, name):
     codebuild.s3.create_bucket(Bucket=name)

@@ -5,7 +5,7 @@
 //! business (`server::roles`). While there is no server, connections are closed, and clients try again.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,22 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// How often one connection is attended to before it is another's turn.
 const ROUNDS: usize = 8;
 
+/// Cannot be guessed.
+fn token() -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     /// Of the server's socket, which the next server makes anew.
     folder: OwnedFd,
     socket: PathBuf,
-    introduction: Vec<u8>,
+    introduction: String,
     credentials: String,
+    /// What whoever asks for credentials has to show, where the host's other users can connect as well.
+    token: String,
     listener: Option<TcpListener>,
     relays: Vec<Relay>,
 }
@@ -57,8 +66,9 @@ impl Endpoint {
         Ok(Endpoint {
             folder: open(parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?,
             socket: name.into(),
-            introduction: format!("{} {build_id}\n", plan.account).into_bytes(),
+            introduction: format!("{} {build_id}", plan.account),
             credentials: plan.credentials.clone(),
+            token: token()?,
             listener: None,
             relays: Vec::new(),
         })
@@ -84,10 +94,9 @@ impl Endpoint {
 
     /// The variables by which AWS's clients find it.
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
-        let address = self.listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let Some(address) = address else { return Vec::new() };
+        let Some(address) = self.address() else { return Vec::new() };
         let credentials = &self.credentials;
-        if address.ip() == *ADDRESS.ip() {
+        if self.is_the_builds_alone() {
             return vec![
                 ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", credentials.clone()),
                 ("AWS_ENDPOINT_URL", format!("http://{}", ADDRESS.ip())),
@@ -95,8 +104,18 @@ impl Endpoint {
         }
         vec![
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{address}{credentials}")),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", self.token.clone()),
             ("AWS_ENDPOINT_URL", format!("http://{address}")),
         ]
+    }
+
+    fn address(&self) -> Option<SocketAddr> {
+        self.listener.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Nobody but the build has this address in its network.
+    fn is_the_builds_alone(&self) -> bool {
+        self.address().is_some_and(|address| address.ip() == *ADDRESS.ip())
     }
 
     /// What to wait for.
@@ -128,7 +147,8 @@ impl Endpoint {
         // A socket's address has room for little, however deep the folder is.
         let folder = PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()));
         connect(&server, &SocketAddrUnix::new(folder.join(&self.socket))?)?;
-        let up = Lane { bytes: self.introduction.clone(), ..Lane::default() };
+        let token = if self.is_the_builds_alone() { String::new() } else { format!(" {}", self.token) };
+        let up = Lane { bytes: format!("{}{token}\n", self.introduction).into_bytes(), ..Lane::default() };
         Ok(Relay { client, server: UnixStream::from(server), up, down: Lane::default() })
     }
 }
@@ -296,7 +316,7 @@ mod tests {
         });
         writing.join().unwrap();
         accepted.read_to_string(&mut heard).unwrap();
-        assert_eq!(heard, "123456789012 app:0\nask");
+        assert_eq!(heard, format!("123456789012 app:0 {}\nask", endpoint.token));
         assert!(told == answer);
         assert!(endpoint.relays.is_empty(), "both directions are over");
     }
@@ -325,9 +345,11 @@ mod tests {
         let address = endpoint.listener.as_ref().unwrap().local_addr().unwrap();
         let expect = [
             ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("http://{address}/v2/credentials/secret")),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", endpoint.token.clone()),
             ("AWS_ENDPOINT_URL", format!("http://{address}")),
         ];
         assert_eq!(endpoint.variables(), expect);
+        assert!(endpoint.token.len() == 32 && endpoint.token != token().unwrap());
         assert!(Endpoint::addresses(plan::Network::Host).is_empty());
         assert_eq!(Endpoint::addresses(plan::Network::None), [ADDRESS]);
     }

@@ -32,9 +32,10 @@ pub(crate) struct State {
 /// The shell text of a script, and on which line the command begins: the fourth, as in CodeBuild's error texts.
 pub(crate) fn script(command: &str, last_exit: i32, succeeding: bool) -> String {
     let succeeding = u8::from(succeeding);
-    // The saved PWD is a plain variable until `cd` makes it true; a folder that is gone leaves the command in `/`.
+    // The saved PWD is a plain variable until `cd` makes it true; a folder that is gone leaves the command in `/`. COMPAT: EN-065 where
+    // the command before it was is not for this `cd` to say.
     format!(
-        ". {RESTORE} 2>/dev/null; cd -- \"${{PWD:-/}}\" || cd /\n\
+        ". {RESTORE} 2>/dev/null; set -- \"${{OLDPWD-}}\"; cd -- \"${{PWD:-/}}\" || cd /; OLDPWD=$1; set --\n\
          export CODEBUILD_LAST_EXIT={last_exit} CODEBUILD_BUILD_SUCCEEDING={succeeding}\n\
          trap 'CODEBUILD_LAST_EXIT=$?; {{ {SAVE}; }} >{SAVED} 2>/dev/null; exit $CODEBUILD_LAST_EXIT' EXIT\n\
          {command}\n"

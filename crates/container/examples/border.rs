@@ -70,6 +70,7 @@ fn spec(folder: &Path, name: &str, beneath: &[PathBuf]) -> Result<Spec, Failure>
         masks: Vec::new(),
         folders: Vec::new(),
         files: Vec::new(),
+        read_only: Vec::new(),
         hostname: "border".into(),
         network: Network::Host,
         listen: Vec::new(),

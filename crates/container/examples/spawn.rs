@@ -50,6 +50,7 @@ fn once(
         masks: Vec::new(),
         folders: Vec::new(),
         files: Vec::new(),
+        read_only: Vec::new(),
         hostname: "spawn".into(),
         network,
         listen: Vec::new(),

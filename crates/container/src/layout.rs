@@ -283,6 +283,7 @@ mod tests {
             masks: Vec::new(),
             folders: Vec::new(),
             files: Vec::new(),
+            read_only: Vec::new(),
             hostname: "host".into(),
             network: Network::None,
             listen: Vec::new(),

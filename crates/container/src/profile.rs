@@ -20,6 +20,8 @@ pub struct Profile {
     pub capabilities: &'static [(&'static str, u32)],
     /// What of system calls is refused, whoever asks.
     pub calls: &'static [Calls],
+    /// The last call that is let through unread: newer ones are answered with `ENOSYS`, as by a kernel that does not have them.
+    pub newest_call: c_long,
     /// Namespaces that cannot be made within, whoever asks: flags of `clone` and `unshare`.
     pub refused_namespaces: &'static [(&'static str, c_int)],
     /// Families of sockets that can be made.
@@ -69,8 +71,10 @@ pub struct Resource {
     pub most: u64,
 }
 
-/// What Docker denies by default is denied here too, and more: nothing inside ever needs to mount, trace the kernel or load code
-/// into it.
+/// A list of what is refused, and of no more calls than are known. What Docker's list of what is allowed leaves out by default, for the
+/// capabilities that are left here, is refused here too, and more: nothing inside ever needs to mount, trace the kernel or load code into it. Two
+/// differences: `unshare` is refused by the kernel alone where it makes no user namespace, as that takes `SYS_ADMIN`; and calls that no kernel answers any
+/// more are left to it.
 pub const PROFILE: Profile = Profile {
     namespaces: &[
         ("user", libc::CLONE_NEWUSER),
@@ -108,8 +112,10 @@ pub const PROFILE: Profile = Profile {
             numbers: &[libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key],
         },
         Calls { family: "the machine", answer: libc::EPERM, numbers: MACHINE },
+        Calls { family: "what Docker leaves out besides", answer: libc::EPERM, numbers: LEFT_OUT },
         Calls { family: "what programs do without", answer: libc::ENOSYS, numbers: ABSENT },
     ],
+    newest_call: REMOVEXATTRAT,
     refused_namespaces: &[("user", libc::CLONE_NEWUSER)],
     socket_families: &[
         ("UNIX", libc::AF_UNIX),
@@ -292,6 +298,32 @@ const MACHINE: &[c_long] = &[
     libc::SYS_modify_ldt,
 ];
 
+const LEFT_OUT: &[c_long] = &[
+    // On which node of the machine memory lies.
+    libc::SYS_mbind,
+    libc::SYS_set_mempolicy,
+    libc::SYS_get_mempolicy,
+    SET_MEMPOLICY_HOME_NODE,
+    libc::SYS_migrate_pages,
+    libc::SYS_move_pages,
+    // Into other processes, beyond what tracing them allows.
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_fanotify_init,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    LSM_GET_SELF_ATTR,
+    LSM_SET_SELF_ATTR,
+    LSM_LIST_MODULES,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_uselib,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ustat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_sysfs,
+];
+
 const ABSENT: &[c_long] = &[
     // Its flags lie in memory, where a filter cannot look.
     libc::SYS_clone3,
@@ -306,8 +338,13 @@ const ABSENT: &[c_long] = &[
 ];
 
 // Newer than the C library's headers; the same number on every architecture.
+const SET_MEMPOLICY_HOME_NODE: c_long = 450;
 const STATMOUNT: c_long = 457;
 const LISTMOUNT: c_long = 458;
+const LSM_GET_SELF_ATTR: c_long = 459;
+const LSM_SET_SELF_ATTR: c_long = 460;
+const LSM_LIST_MODULES: c_long = 461;
+const REMOVEXATTRAT: c_long = 466;
 const OPEN_TREE_ATTR: c_long = 467;
 
 #[cfg(test)]
@@ -346,8 +383,11 @@ mod tests {
             libc::SYS_open_tree,
             libc::SYS_mount_setattr,
         ];
+        // Root of a user namespace in full has the capabilities for those, and engines name their containers.
+        mounts.extend(LEFT_OUT);
         mounts.sort_unstable();
         assert_eq!(spared, mounts);
+        assert_eq!(PROFILE.newest_call, PRIVILEGED.newest_call);
         assert_eq!(PROFILE.socket_families, PRIVILEGED.socket_families);
         assert_eq!(PROFILE.refused_ioctls, PRIVILEGED.refused_ioctls);
         assert_eq!(PROFILE.refused_namespaces, PRIVILEGED.refused_namespaces);

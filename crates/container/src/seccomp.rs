@@ -22,13 +22,11 @@ pub(crate) struct Filters {
 impl Filters {
     /// Compiles the profile for this architecture.
     pub(crate) fn compile(profile: &'static Profile) -> Result<Filters, Error> {
-        let mut programs = vec![
+        let programs = vec![
             program(forbidden(profile), libc::EPERM).map_err(uncompiled)?,
             program(answered(profile, libc::ENOSYS), libc::ENOSYS).map_err(uncompiled)?,
+            by_number(profile.newest_call),
         ];
-        if cfg!(target_arch = "x86_64") {
-            programs.push(kill_x32());
-        }
         Ok(Filters { programs, profile })
     }
 
@@ -104,17 +102,25 @@ fn rule(conditions: &[(u8, SeccompCmpOp, u64)]) -> SeccompRule {
     SeccompRule::new(conditions).expect("there is at least one condition")
 }
 
-/// x32 calls carry x86-64's architecture and a bit in their number, so they would slip past the other filters.
-fn kill_x32() -> BpfProgram {
+/// Newer calls than this one are not there. x32 calls kill: they carry x86-64's architecture and a bit in their number, so they would slip past the
+/// other filters.
+fn by_number(newest: c_long) -> BpfProgram {
     const LOAD: u16 = 0x20;
+    const JUMP_IF_GREATER: u16 = 0x25;
     const JUMP_IF_AT_LEAST: u16 = 0x35;
     const RETURN: u16 = 0x06;
     const X32_BIT: u32 = 0x4000_0000;
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
+    let foreign = match cfg!(target_arch = "x86_64") {
+        true => libc::SECCOMP_RET_KILL_PROCESS,
+        false => libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32,
+    };
     vec![
         step(LOAD, 0, 0, 0),
         step(JUMP_IF_AT_LEAST, 0, 1, X32_BIT),
-        step(RETURN, 0, 0, libc::SECCOMP_RET_KILL_PROCESS),
+        step(RETURN, 0, 0, foreign),
+        step(JUMP_IF_GREATER, 0, 1, newest as u32),
+        step(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
         step(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW),
     ]
 }

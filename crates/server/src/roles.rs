@@ -44,6 +44,16 @@ pub(crate) struct OfBuild {
     pub(crate) account: String,
     /// `project:uuid`.
     pub(crate) id: String,
+    /// What has to be shown for credentials, where others than the build can connect.
+    pub(crate) token: Option<String>,
+}
+
+impl OfBuild {
+    /// Whether what was sent as `Authorization`, if anything, is enough.
+    pub(crate) fn is_shown(&self, authorization: Option<&[u8]>) -> bool {
+        let Some(token) = &self.token else { return true };
+        authorization.is_some_and(|sent| bool::from(token.as_bytes().ct_eq(sent)))
+    }
 }
 
 /// What a session token says.
@@ -301,7 +311,7 @@ mod tests {
     }
 
     fn build() -> OfBuild {
-        OfBuild { account: "123456789012".into(), id: "app:0-1".into() }
+        OfBuild { account: "123456789012".into(), id: "app:0-1".into(), token: None }
     }
 
     /// It was told to use other places than its project's.
@@ -401,6 +411,16 @@ mod tests {
         assert_eq!(rights, keys.get(&id).unwrap().caller.rights);
         for nobody in ["arn:aws:iam::123456789012:role/builds", "arn:aws:iam::999999999999:role/deploy", ""] {
             assert_eq!(roles.rights("123456789012", &build().id, nobody), None, "{nobody}");
+        }
+    }
+
+    #[test]
+    fn a_token_has_to_be_shown_where_there_is_one() {
+        assert!(build().is_shown(None) && build().is_shown(Some(b"any")));
+        let guarded = OfBuild { token: Some("secret".into()), ..build() };
+        assert!(guarded.is_shown(Some(b"secret")));
+        for other in [None, Some(&b""[..]), Some(b"secre"), Some(b"secret "), Some(b"Bearer secret")] {
+            assert!(!guarded.is_shown(other));
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) const SCRIPTS: &str = "/codebuild/output/tmp";
 pub(crate) const SCRIPTS_BYTES: u64 = 64 << 20;
 pub(super) const READONLY: &str = "/codebuild/readonly";
 pub(super) const USER_BIN: &str = "/codebuild/user/bin";
+/// Where images say which runtimes they have.
+const IMAGE_CONFIG: &str = "/codebuild/image/config";
 /// COMPAT: BS-004 where an inline buildspec is to be found.
 pub(super) const INLINE_BUILDSPEC: &str = "/codebuild/readonly/buildspec.yml";
 
@@ -48,6 +50,11 @@ pub(super) fn secondary_folder(plan: &Plan, at: usize) -> PathBuf {
         // The same repository may be there twice.
         source => below(source_root(plan, at + 1), source),
     }
+}
+
+/// COMPAT: EN-065 of the container, as its variable tells it.
+pub(super) fn hostname(plan: &Plan) -> String {
+    plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect()
 }
 
 fn below(root: PathBuf, source: &Source) -> PathBuf {
@@ -102,10 +109,10 @@ impl Build<'_> {
 
     /// COMPAT: EN-085
     fn own_folders(&self) -> Vec<PathBuf> {
-        let own =
-            [self.source_folder.as_path(), Path::new(SCRIPTS), Path::new(READONLY), Path::new(USER_BIN)];
+        let own = [SCRIPTS, READONLY, USER_BIN, IMAGE_CONFIG].map(Path::new);
+        let own = own.into_iter().chain([self.source_folder.as_path()]);
         let secondary = (0..self.plan.secondary_sources.len()).map(|at| secondary_folder(self.plan, at));
-        own.map(Path::to_owned).into_iter().chain(secondary).collect()
+        own.map(Path::to_owned).chain(secondary).collect()
     }
 
     /// COMPAT: BS-004 a buildspec that is no file of the source is shown read-only.
@@ -156,7 +163,8 @@ impl Build<'_> {
             masks: Vec::new(),
             folders: self.own_folders(),
             files: self.own_files(),
-            hostname: self.plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect(),
+            read_only: vec![READONLY.into()],
+            hostname: hostname(self.plan),
             network: match environment.network {
                 plan::Network::None => container::Network::None,
                 plan::Network::Egress => container::Network::Egress,

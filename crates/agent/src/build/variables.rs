@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::layout::{DEFAULT_PATH, OUTPUT, READONLY, USER_BIN};
+use super::layout::{self, DEFAULT_PATH, OUTPUT, READONLY, USER_BIN};
 use super::{Build, git};
 use crate::endpoint::Endpoint;
 use crate::journal::Event;
@@ -31,7 +31,7 @@ impl Build<'_> {
         all.insert("CODEBUILD_SRC_DIR".into(), self.source_folder.display().to_string());
         // COMPAT: SA-042, EN-052.
         for (at, secondary) in self.plan.secondary_sources.iter().enumerate() {
-            let folder = super::layout::secondary_folder(self.plan, at).display().to_string();
+            let folder = layout::secondary_folder(self.plan, at).display().to_string();
             all.insert(format!("CODEBUILD_SRC_DIR_{}", secondary.identifier), folder);
         }
         if let Some(commit) = &self.resolved_version {
@@ -43,7 +43,9 @@ impl Build<'_> {
         all.entry("HOME".into()).or_insert_with(|| "/root".into()); // COMPAT: EN-058
         let path = all.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
         path.push_str(&format!(":{USER_BIN}")); // COMPAT: EN-064
-        all.insert("OLDPWD".into(), READONLY.into()); // COMPAT: EN-065
+        // COMPAT: EN-065.
+        all.insert("OLDPWD".into(), READONLY.into());
+        all.entry("HOSTNAME".into()).or_insert_with(|| layout::hostname(self.plan));
         // A project that names another endpoint means it. COMPAT: EN-062 the rest is the service's.
         for (name, value) in self.session.endpoint.iter().flat_map(Endpoint::variables) {
             match name {

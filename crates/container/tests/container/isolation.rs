@@ -271,6 +271,11 @@ pub(crate) fn profile_holds(profile: &Profile, mut tester: Tester) {
             assert_eq!(errno_of(&mut tester, &[*number]), calls.answer, "{}: {number}", calls.family);
         }
     }
+    // Attributes of files, which Linux has since 6.17; and what nobody has.
+    for number in [profile.newest_call + 1, 468, 469, 999] {
+        assert_eq!(errno_of(&mut tester, &[number]), libc::ENOSYS, "{number}");
+    }
+    assert_ne!(errno_of(&mut tester, &[profile.newest_call]), libc::ENOSYS);
     for family in 0..=45 {
         let is_allowed = profile.socket_families.iter().any(|(_, allowed)| i64::from(*allowed) == family);
         let errno = errno_of(&mut tester, &[libc::SYS_socket, family, i64::from(libc::SOCK_DGRAM)]);

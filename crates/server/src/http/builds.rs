@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hyper::Method;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, HeaderValue};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue};
 use hyper::http::request::Parts;
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -23,7 +23,7 @@ const LINE_MAX_BYTES: usize = 512;
 /// How long it may take.
 const LINE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads whose connection it is: `<account> <project:uuid>` and a line feed.
+/// Reads whose connection it is: `<account> <project:uuid>`, a token if one has to be shown for credentials, and a line feed.
 pub(super) async fn introduced(stream: &mut UnixStream) -> io::Result<OfBuild> {
     let mut read = async || -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
@@ -37,8 +37,11 @@ pub(super) async fn introduced(stream: &mut UnixStream) -> io::Result<OfBuild> {
     };
     let line = tokio::time::timeout(LINE_TIMEOUT, read()).await??;
     let line = String::from_utf8(line).map_err(io::Error::other)?;
-    let (account, id) = line.split_once(' ').ok_or(io::ErrorKind::InvalidData)?;
-    Ok(OfBuild { account: account.to_owned(), id: id.to_owned() })
+    let mut words = line.split(' ').map(str::to_owned);
+    let (Some(account), Some(id)) = (words.next(), words.next()) else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    Ok(OfBuild { account, id, token: words.next() })
 }
 
 impl Endpoint {
@@ -49,7 +52,12 @@ impl Endpoint {
         if parts.method != Method::GET || !path.starts_with(PATH) {
             return None;
         }
-        let (status, body) = match self.keys_of(build, path).await {
+        let sent = parts.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
+        let made = match build.is_shown(sent) {
+            true => self.keys_of(build, path).await,
+            false => None,
+        };
+        let (status, body) = match made {
             Some(made) => (StatusCode::OK, made),
             None => (
                 StatusCode::NOT_FOUND,
