@@ -432,38 +432,73 @@ def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_fa
     assert "it was removed before the build could use it" in contexts(build)["PROVISIONING"][1], build["phases"]
 
 
-def test_images_beyond_the_quota_go_when_another_comes_but_not_under_a_build(
-    archive, registry, make_server, tmp_path, monkeypatch
-):
+def test_images_keep_to_the_quota_but_not_under_a_build(layout, archive, registry, make_server, tmp_path, monkeypatch):
     monkeypatch.setenv("BUILDYARD_LOG", "info")
     config, root = tmp_path / "buildyard.toml", tmp_path / "root"
     busybox_root(root)
     third = layout_of(root, tmp_path / "third")
-    config.write_text(f'images_quota = "1KB"\n[images]\nthird = "{third}"\nsecond = "{archive}"\n')
+
+    def there(data):
+        listed = subprocess.run([BINARY, "image", "ls", "--json", "--data", data], capture_output=True, check=True)
+        return {one["digest"]: one for one in json.loads(listed.stdout)}
+
+    subprocess.run([BINARY, "image", "import", archive, "--data", tmp_path / "other"], capture_output=True, check=True)
+    ((_, known),) = there(tmp_path / "other").items()
+    quota = known["bytes"] * 5 // 2
+    config.write_text(
+        f'images_quota = "{quota}"\n[images]\nthird = "{third}"\nsecond = "{archive}"\n'
+    )
     server = make_server("--config", str(config))
     codebuild, used = Codebuild(server), ENVIRONMENT | {"image": f"{registry}/team/tools:1.2"}
-
-    def there():
-        listed = subprocess.run([BINARY, "image", "ls", "--json", "--data", server.data], capture_output=True, check=True)
-        return {one["digest"]: one for one in json.loads(listed.stdout)}
 
     waits = spec(build=["busybox sleep 100000"])
     codebuild.create_project("waits", json.dumps(waits), environment=used)
     codebuild.create_project("quick", json.dumps(spec(build=["cat /etc/mark"])), environment=used | {"image": "second"})
     started = codebuild.start("waits")
     codebuild.reached(started["id"])
-    (in_use,) = there()
+    (in_use,) = there(server.data)
     assert outcome(codebuild.run("quick"))[0] == "SUCCEEDED"
-    (other,) = set(there()) - {in_use}
-    # As if nobody had asked for either since yesterday.
-    for digest in (in_use, other):
-        os.utime(server.data / "images/configs" / digest.replace(":", "-"), (0, 0))
+    (other,) = set(there(server.data)) - {in_use}
+    wait_until(lambda: not there(server.data)[other]["inUse"], "nobody uses it any more")
     assert outcome(codebuild.run("quick", imageOverride="third"))[0] == "SUCCEEDED"
-    left = there()
+    left = there(server.data)
     assert in_use in left and other not in left and len(left) == 2
+    assert sum(one["bytes"] for one in left.values()) <= quota
     assert "unpacking layer 1 of 1" in server.log.read_text()
+
+    # What says that it is too large is not fetched at all.
+    large = Registry(layout, manifest=lambda text: re.sub(rb'("size":)\d+(}]})', rb"\g<1>10000000000\2", text))
+    build = codebuild.run("quick", imageOverride=f"{large.address}/large:1")
+    large.stop()
+    code, message = contexts(build)["PROVISIONING"]
+    assert code == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE" and f"of the {quota} that all images may take up (images_quota)" in message
+    assert large.blobs_asked() == [] and set(there(server.data)) == set(left)
     codebuild.api.stop_build(id=started["id"])
     codebuild.wait(started["id"])
+
+
+def test_what_did_not_come_of_an_image_is_listed_and_pruned(layout, make_server, tmp_path):
+    data = tmp_path / "data0"
+
+    def image(*arguments):
+        return subprocess.run([BINARY, "image", *arguments, "--data", data], capture_output=True, text=True)
+
+    # The second layer breaks off each time, the first came.
+    digests = [layer["digest"] for layer in manifest(layout)["layers"]]
+    broken = Registry(layout, lambda digest, whole: [whole[:-1] if digest == digests[1] else whole])
+    done = image("pull", f"{broken.address}/broken:1")
+    broken.stop()
+    assert done.returncode == 1 and "broke off a download" in done.stderr, done.stderr
+    (left,) = json.loads(image("ls", "--json").stdout)
+    assert left["unfinished"] and not left["inUse"] and left["bytes"] > 100_000
+    assert f"{left['digest'][7:19]}  " in image("ls").stdout and "unfinished" in image("ls").stdout
+    assert image("prune").returncode == 0 and json.loads(image("ls", "--json").stdout) == []
+    # What is wrong is not kept.
+    wrong = Registry(layout, lambda digest, whole: [whole if digest != digests[1] else whole[:-1] + b"?"])
+    done = image("pull", f"{wrong.address}/wrong:1")
+    wrong.stop()
+    assert done.returncode == 1 and digests[1][7:19] in done.stderr, done.stderr
+    assert json.loads(image("ls", "--json").stdout) == [] and list((data / "images/scratch").iterdir()) == []
 
 
 def image_removed(digest, listed):

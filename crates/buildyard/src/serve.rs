@@ -227,7 +227,7 @@ fn images_of_docker(docker: &Arc<Docker>, settings: &Settings) -> ResolveImage {
             let name = mapped.unwrap_or(name);
             let docker = docker.upgrade().ok_or("the server is about to end")?;
             let image = docker.image(&name).await.map_err(|e| e.to_string())?;
-            Ok(Image { rootfs: agent::plan::Rootfs::Image(image.id), variables: image.variables })
+            Ok(Image { rootfs: agent::plan::Rootfs::Image(image.id), variables: image.variables, held: None })
         }
     })
 }
@@ -422,8 +422,8 @@ fn resolve_image(settings: &Settings, secrets: &[String]) -> ResolveImage {
                 (None, _) if is_curated(&name) => return Err(not_there(&name)),
                 (None, puller) => Wanted { reference: images::only_remote(name)?, by: logins(puller) },
             };
-            let Pulled { rootfs, variables } = pulls.pull(wanted).await?;
-            Ok(Image { rootfs: agent::plan::Rootfs::Folder(rootfs), variables })
+            let Pulled { rootfs, variables, held } = pulls.pull(wanted).await?;
+            Ok(Image { rootfs: agent::plan::Rootfs::Folder(rootfs), variables, held: Some(held) })
         }
     })
 }

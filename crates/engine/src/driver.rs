@@ -91,6 +91,8 @@ pub(crate) struct Driver {
     /// Readers know where the log is.
     stream_made: bool,
     references: Arc<dyn References>,
+    /// The build's image stays.
+    image: Option<crate::config::KeptImage>,
 }
 
 impl Driver {
@@ -98,7 +100,7 @@ impl Driver {
         let closing = shared.closing.clone();
         let (config, vault) = (&shared.config, shared.vault.clone());
         let references = Arc::new(WithGit::new(config, vault, &live.order.settings));
-        Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references }
+        Driver { shared, live, mailbox, closing, killed: None, stream_made: false, references, image: None }
     }
 
     /// Drives the build to its end, or until we shut down.
@@ -257,6 +259,7 @@ impl Driver {
         let environment = &mut self.live.order.plan.environment;
         environment.rootfs = image.rootfs;
         environment.variables = image.variables;
+        self.image = image.held;
     }
 
     /// Ends a build that was stopped before any agent had it; answers after the end is stored.

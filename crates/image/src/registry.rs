@@ -252,6 +252,10 @@ impl Origin for Registry {
         }
     }
 
+    fn is_afar(&self) -> bool {
+        true
+    }
+
     fn blob(
         &mut self,
         descriptor: &Descriptor,
@@ -268,7 +272,7 @@ impl Origin for Registry {
             return Ok(blob);
         }
         let partial = path.with_extension("partial");
-        self.download(descriptor, &partial, progress)?;
+        self.download(descriptor, &partial, progress).inspect_err(|_| drop(fs::remove_file(&partial)))?;
         fs::rename(&partial, &path).map_err(Error::io("renaming", &partial))?;
         open(&path)
     }

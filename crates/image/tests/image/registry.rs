@@ -251,6 +251,40 @@ fn a_registry_that_is_too_slow_is_given_up() {
 }
 
 #[test]
+fn of_an_image_that_did_not_come_only_what_can_be_used_again_is_kept() {
+    let lies = Layer { diff_id: Digest::of(b"another"), ..big_layer().gzip() };
+    let left = |layers: &[Layer], lost: Option<Digest>, quota: Option<u64>| {
+        let (_, mut paths) = served(layers);
+        if let Some(lost) = lost {
+            paths.remove(&format!("/v2/app/blobs/{lost}")).unwrap();
+        }
+        let registry = OwnRegistry::start(|_| {
+            Box::new(move |path, _| match paths.get(path) {
+                Some(body) => response("200 OK", "", body),
+                None => response("503 Service Unavailable", "", b""),
+            })
+        });
+        let world = World::new();
+        let images = world.images.clone().with_quota(quota);
+        let error = images.resolve(&format!("{}/app", registry.address), &mut |_| ()).unwrap_err();
+        assert!(world.rootfs_folder().is_empty());
+        let blobs = registry.asked().iter().filter(|path| path.contains("/blobs/")).count();
+        (error, world.images.unfinished().unwrap(), blobs)
+    };
+    let (error, unfinished, _) = left(&[lies], None, None);
+    assert!(matches!(error, Error::Mismatch { .. }) && unfinished.is_empty(), "{error:?} {unfinished:?}");
+
+    let second = Tar::new().file("a", "").layer();
+    let (error, unfinished, _) = left(&[big_layer(), second.clone()], Some(second.diff_id), None);
+    assert!(matches!(error, Error::Registry { .. }), "{error:?}");
+    assert!(matches!(&unfinished[..], [one] if one.bytes > 600_000 && !one.under_way), "{unfinished:?}");
+
+    let (error, unfinished, blobs) = left(&[big_layer()], None, Some(500_000));
+    assert!(matches!(error, Error::Quota { bytes, quota: 500_000, .. } if bytes > 600_000), "{error:?}");
+    assert!(unfinished.is_empty() && blobs == 0);
+}
+
+#[test]
 fn many_builds_that_want_an_image_at_once_fetch_each_blob_once() {
     let layers = [big_layer(), Tar::new().file("a", "").layer().gzip()];
     let (digest, paths) = served(&layers);
