@@ -30,6 +30,17 @@ const SAID_BYTES: u64 = 16 << 20;
 pub(crate) struct Wanted {
     pub(crate) reference: String,
     pub(crate) by: Logins,
+    pub(crate) places: Places,
+}
+
+/// Which addresses a registry may be at.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Places {
+    Anywhere,
+    /// Public ones, `and` these blocks.
+    Public {
+        and: Vec<String>,
+    },
 }
 
 /// Whose logins open the registry.

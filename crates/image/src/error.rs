@@ -19,6 +19,9 @@ pub enum Error {
     /// The registry refused the credentials given, or wants some and none were given.
     #[error("registry {registry} refused access: {reason}")]
     Denied { registry: String, reason: String },
+    /// The registry, or where it sends us, is at an address that may not be connected to; nothing was sent there.
+    #[error("{host} is at {address}, which is no public address; the operator can allow it (images_allow)")]
+    Address { host: String, address: std::net::IpAddr },
     /// The registry could not be reached, broke off, or answered with something unexpected.
     #[error("registry {registry}: {reason}")]
     Registry { registry: String, reason: String },

@@ -28,6 +28,7 @@ mod layout;
 mod limits;
 mod manifest;
 mod origin;
+mod reach;
 mod reference;
 #[cfg(feature = "registry")]
 mod registry;
@@ -41,6 +42,7 @@ pub use crate::credentials::{Credentials, Login};
 pub use crate::digest::Digest;
 pub use crate::error::Error;
 pub use crate::limits::{Limits, Pace};
+pub use crate::reach::Reach;
 pub use crate::reference::{Reference, Repository, Select};
 pub use crate::stock::{Held, Stocked, Unfinished};
 
@@ -54,6 +56,8 @@ pub struct Images {
     quota: Option<u64>,
     #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "kept so that callers need not care"))]
     credentials: Credentials,
+    #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "kept so that callers need not care"))]
+    reach: Reach,
 }
 
 /// An image that is unpacked and ready to be mounted.
@@ -121,7 +125,13 @@ impl Images {
     /// Errors: [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Images, Error> {
         let folder = Folder::open(folder)?;
-        Ok(Images { folder, limits: Limits::default(), quota: None, credentials: Credentials::default() })
+        Ok(Images {
+            folder,
+            limits: Limits::default(),
+            quota: None,
+            credentials: Credentials::default(),
+            reach: Reach::default(),
+        })
     }
 
     /// The same with other limits.
@@ -133,6 +143,11 @@ impl Images {
     /// somebody holds or uses do not, and one that then does not fit is refused.
     pub fn with_quota(self, quota: Option<u64>) -> Images {
         Images { quota, ..self }
+    }
+
+    /// The same, and of registries only those addresses are connected to that `reach` allows.
+    pub fn with_reach(self, reach: Reach) -> Images {
+        Images { reach, ..self }
     }
 
     /// The same with logins for registries.
@@ -263,7 +278,7 @@ impl Images {
             return Ok(image);
         }
         let any_login = login.or_else(|| self.credentials.login(&repository.registry));
-        let mut registry = registry::Registry::open(repository, any_login, &self.limits)?;
+        let mut registry = registry::Registry::open(repository, any_login, &self.limits, &self.reach)?;
         let start = registry.start()?;
         let found = origin::follow(&mut registry, start, &self.limits)?;
         if login.is_some() && self.image(&found.digest).is_none() {

@@ -4,9 +4,9 @@
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
-use image::{Digest, Held};
+use image::{Digest, Held, Reach};
 
-use super::{Order, Said, Wanted};
+use super::{Order, Places, Said, Wanted};
 use crate::image_command::told;
 use crate::images;
 
@@ -43,13 +43,13 @@ pub(crate) fn pull() -> ExitCode {
 
 /// The image, which stays while it is held.
 fn carry_out(order: &Order) -> Result<(Digest, Held), String> {
-    let Order { images: folder, wanted: Wanted { reference, by }, quota_bytes } = order;
+    let Order { images: folder, wanted: Wanted { reference, by, places }, quota_bytes } = order;
     let mut tell = |progress| {
         if let Some(text) = images::said(progress) {
             say(&Said::Told(text));
         }
     };
-    let images = images::opened(folder, by)?.with_quota(*quota_bytes);
+    let images = images::opened(folder, by)?.with_quota(*quota_bytes).with_reach(reach(places)?);
     for _ in 0..ATTEMPTS {
         let image = images::resolve(&images, reference, by, &mut tell)?;
         if let Some(held) = images.hold(&image).map_err(|e| told(&e))? {
@@ -58,6 +58,13 @@ fn carry_out(order: &Order) -> Result<(Digest, Held), String> {
         }
     }
     Err("it is removed as often as it comes".into())
+}
+
+fn reach(places: &Places) -> Result<Reach, String> {
+    let Places::Public { and } = places else { return Ok(Reach::default()) };
+    let allowed = and.iter().map(|text| text.parse()).collect::<Result<_, source::Error>>();
+    let policy = source::Policy { anywhere: false, allowed: allowed.map_err(|e| e.to_string())? };
+    Ok(Reach::only(move |address| policy.allows(address)))
 }
 
 fn say(said: &Said) {
