@@ -1,6 +1,7 @@
 """`buildyard run --image`: an OCI layout, a docker archive, and a registry, all made here from busybox."""
 
 import base64
+import concurrent.futures
 import contextlib
 import fcntl
 import json
@@ -18,7 +19,7 @@ from host import files_below, processes, wait_until
 from local import BINARY, files, spec
 from oci import busybox_root, layout_of, tool
 from registries import Registry, dripping
-from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, contexts, free_port, outcome
+from served import ENVIRONMENT, KEY_ID, REGION, SECRET, Codebuild, Server, contexts, free_port, outcome
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,20 @@ def serving(layout, place, more="", *credentials):
 def registry(layout, tmp_path_factory):
     with serving(layout, tmp_path_factory.mktemp("registry")) as address:
         yield address
+
+
+@pytest.fixture
+def make_server(make_server, tmp_path):
+    """Its servers may fetch from this host."""
+
+    def make(*flags):
+        config = Path(flags[1]) if flags else tmp_path / "allowing.toml"
+        config.write_text("images_allow = ['127.0.0.0/8']\n" + (config.read_text() if flags else ""))
+        return servers("--config", str(config))
+
+    servers = make_server
+    make.servers = servers.servers
+    return make
 
 
 PASSWORD = "secret"
@@ -240,6 +255,27 @@ def test_a_stopped_build_ends_its_pull_and_a_slow_registry_holds_nobody_up(slow_
     assert server.stop() == 0
     assert time.monotonic() - begun < 15
     wait_until(lambda: pulls() == 0, "the pull ended with its server")
+
+
+def test_a_project_leads_the_server_to_no_address_of_its_own_network(layout, server, make_server, tmp_path):
+    registry, codebuild = Registry(layout), Codebuild(server)
+    closed, port = f"127.0.0.1:{free_port()}", registry.server.server_port
+    for place in [registry.address, closed, f"localhost:{port}", "10.1.2.3", "169.254.169.254", f"[::1]:{port}"]:
+        status, message = ended(codebuild, f"{place}/team/tools:1")
+        assert status == "FAILED" and "which is no public address; the operator can allow it (images_allow)" in message
+    # Whether anybody listens there is not told.
+    told = [ended(codebuild, f"{place}/x:1")[1].replace(place, "") for place in [registry.address, closed]]
+    assert told[0] == told[1] and registry.asked == []
+    # What the operator names may be anywhere, and what a setting allows.
+    config = tmp_path / "buildyard.toml"
+    config.write_text(f'[images]\ntools = "{registry.address}/team/tools:1"\n')
+    mapped = Server(tmp_path / "mapped", "--config", str(config))
+    mapped.start()
+    assert ended(Codebuild(mapped), "tools")[0] == "SUCCEEDED"
+    assert ended(Codebuild(mapped), f"{registry.address}/team/tools:2")[0] == "FAILED"
+    mapped.stop()
+    assert ended(Codebuild(make_server()), f"{registry.address}/team/tools:1")[0] == "SUCCEEDED"
+    registry.stop()
 
 
 def ended(codebuild, image, **more):
@@ -409,7 +445,7 @@ def is_waited_for(path):
     return any(waits.search(line) for line in Path("/proc/locks").read_text().splitlines())
 
 
-def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_fails_it(layout, make_server, tmp_path):
+def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_comes_again(layout, make_server, tmp_path):
     config = tmp_path / "buildyard.toml"
     config.write_text(f'[images]\ntools = "{layout}:test"\n')
     server = make_server("--config", str(config))
@@ -418,7 +454,7 @@ def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_fa
     codebuild.create_project("looked-at", json.dumps(spec(build=["cat /etc/mark"])), environment=environment)
     assert outcome(codebuild.run("looked-at"))[0] == "SUCCEEDED"
     (rootfs,) = (server.data / "images/rootfs").iterdir()
-    for removes, expect in [(False, "SUCCEEDED"), (True, "FAILED")]:
+    for removes in [False, True]:
         # As who looks whether it is used has it, or who begins to remove it.
         folder = os.open(rootfs, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -428,42 +464,94 @@ def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_fa
             rootfs.rename(tmp_path / "removed")
         os.close(folder)
         build = codebuild.wait(started)
-        assert build["buildStatus"] == expect, build["phases"]
-    assert "it was removed before the build could use it" in contexts(build)["PROVISIONING"][1], build["phases"]
+        assert build["buildStatus"] == "SUCCEEDED", build["phases"]
+    assert rootfs.exists()
 
 
-def test_images_beyond_the_quota_go_when_another_comes_but_not_under_a_build(
-    archive, registry, make_server, tmp_path, monkeypatch
-):
+def test_a_local_build_waits_for_who_looks_at_its_image_and_says_if_it_was_removed(project, layout, tmp_path):
+    project.buildspec(spec(build=["cat /etc/mark"]))
+    project.run("--image", layout).ended(0)
+    (rootfs,) = project.data.glob("images/rootfs/*")
+    for removes, code in [(False, 0), (True, 1)]:
+        folder = os.open(rootfs, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with concurrent.futures.ThreadPoolExecutor() as aside:
+            running = aside.submit(project.run, "--image", layout)
+            wait_until(lambda: is_waited_for(rootfs), "the build waits for its image")
+            if removes:
+                rootfs.rename(tmp_path / "removed")
+            os.close(folder)
+            ran = running.result().ended(code)
+    assert "it was removed before the build could use it" in ran.err, ran.err
+
+
+def test_images_keep_to_the_quota_but_not_under_a_build(layout, archive, registry, make_server, tmp_path, monkeypatch):
     monkeypatch.setenv("BUILDYARD_LOG", "info")
     config, root = tmp_path / "buildyard.toml", tmp_path / "root"
     busybox_root(root)
     third = layout_of(root, tmp_path / "third")
-    config.write_text(f'images_quota = "1KB"\n[images]\nthird = "{third}"\nsecond = "{archive}"\n')
+
+    def there(data):
+        listed = subprocess.run([BINARY, "image", "ls", "--json", "--data", data], capture_output=True, check=True)
+        return {one["digest"]: one for one in json.loads(listed.stdout)}
+
+    subprocess.run([BINARY, "image", "import", archive, "--data", tmp_path / "other"], capture_output=True, check=True)
+    ((_, known),) = there(tmp_path / "other").items()
+    quota = known["bytes"] * 5 // 2
+    config.write_text(
+        f'images_quota = "{quota}"\n[images]\nthird = "{third}"\nsecond = "{archive}"\n'
+    )
     server = make_server("--config", str(config))
     codebuild, used = Codebuild(server), ENVIRONMENT | {"image": f"{registry}/team/tools:1.2"}
-
-    def there():
-        listed = subprocess.run([BINARY, "image", "ls", "--json", "--data", server.data], capture_output=True, check=True)
-        return {one["digest"]: one for one in json.loads(listed.stdout)}
 
     waits = spec(build=["busybox sleep 100000"])
     codebuild.create_project("waits", json.dumps(waits), environment=used)
     codebuild.create_project("quick", json.dumps(spec(build=["cat /etc/mark"])), environment=used | {"image": "second"})
     started = codebuild.start("waits")
     codebuild.reached(started["id"])
-    (in_use,) = there()
+    (in_use,) = there(server.data)
     assert outcome(codebuild.run("quick"))[0] == "SUCCEEDED"
-    (other,) = set(there()) - {in_use}
-    # As if nobody had asked for either since yesterday.
-    for digest in (in_use, other):
-        os.utime(server.data / "images/configs" / digest.replace(":", "-"), (0, 0))
+    (other,) = set(there(server.data)) - {in_use}
+    wait_until(lambda: not there(server.data)[other]["inUse"], "nobody uses it any more")
     assert outcome(codebuild.run("quick", imageOverride="third"))[0] == "SUCCEEDED"
-    left = there()
+    left = there(server.data)
     assert in_use in left and other not in left and len(left) == 2
+    assert sum(one["bytes"] for one in left.values()) <= quota
     assert "unpacking layer 1 of 1" in server.log.read_text()
+
+    # What says that it is too large is not fetched at all.
+    large = Registry(layout, manifest=lambda text: re.sub(rb'("size":)\d+(}]})', rb"\g<1>10000000000\2", text))
+    build = codebuild.run("quick", imageOverride=f"{large.address}/large:1")
+    large.stop()
+    code, message = contexts(build)["PROVISIONING"]
+    assert code == "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE" and f"of the {quota} that all images may take up (images_quota)" in message
+    assert large.blobs_asked() == [] and set(there(server.data)) == set(left)
     codebuild.api.stop_build(id=started["id"])
     codebuild.wait(started["id"])
+
+
+def test_what_did_not_come_of_an_image_is_listed_and_pruned(layout, make_server, tmp_path):
+    data = tmp_path / "data0"
+
+    def image(*arguments):
+        return subprocess.run([BINARY, "image", *arguments, "--data", data], capture_output=True, text=True)
+
+    # The second layer breaks off each time, the first came.
+    digests = [layer["digest"] for layer in manifest(layout)["layers"]]
+    broken = Registry(layout, lambda digest, whole: [whole[:-1] if digest == digests[1] else whole])
+    done = image("pull", f"{broken.address}/broken:1")
+    broken.stop()
+    assert done.returncode == 1 and f"registry {broken.address}: " in done.stderr, done.stderr
+    (left,) = json.loads(image("ls", "--json").stdout)
+    assert left["unfinished"] and not left["inUse"] and left["bytes"] > 100_000
+    assert f"{left['digest'][7:19]}  " in image("ls").stdout and "unfinished" in image("ls").stdout
+    assert image("prune").returncode == 0 and json.loads(image("ls", "--json").stdout) == []
+    # What is wrong is not kept.
+    wrong = Registry(layout, lambda digest, whole: [whole if digest != digests[1] else whole[:-1] + b"?"])
+    done = image("pull", f"{wrong.address}/wrong:1")
+    wrong.stop()
+    assert done.returncode == 1 and digests[1][7:19] in done.stderr, done.stderr
+    assert json.loads(image("ls", "--json").stdout) == [] and list((data / "images/scratch").iterdir()) == []
 
 
 def image_removed(digest, listed):

@@ -80,6 +80,9 @@ pub(crate) struct File {
     images: BTreeMap<String, String>,
     /// What unpacked images may take up, such as `50GB`; those that were not asked for longest are removed for new ones.
     images_quota: Option<String>,
+    /// Addresses that are not public and that images which projects name may be fetched from.
+    #[serde(default)]
+    images_allow: Vec<String>,
 }
 
 /// A text that may hold a password, and is not shown.
@@ -445,6 +448,8 @@ pub(crate) struct Settings {
     pub(crate) images: BTreeMap<String, String>,
     /// Bytes.
     pub(crate) images_quota: Option<u64>,
+    /// Blocks of addresses.
+    pub(crate) images_allow: Vec<String>,
     pub(crate) secret_key: PathBuf,
     pub(crate) references: ReferencesSetting,
     pub(crate) fetching: Fetching,
@@ -548,6 +553,11 @@ impl Settings {
             host_images: file.host.images,
             host_shared: file.host.shared,
             host_variables: file.host.variables,
+            images_allow: {
+                let parsed = |text: &String| text.parse::<source::Network>().map(drop);
+                file.images_allow.iter().try_for_each(parsed).map_err(|e| format!("images_allow: {e}"))?;
+                file.images_allow
+            },
             images: file.images,
             images_quota: images_quota.transpose().map_err(|e| format!("images_quota: {e}"))?,
         })
@@ -655,6 +665,7 @@ mod tests {
             ("privileged = true\nvpc_network = 'host'", "other than \"host\""),
             ("executor = 'docker'\n[host]\nimages = []", "host.images"),
             ("images_quota = 'much'", "`much`"),
+            ("images_allow = ['localhost']", "images_allow"),
             ("[host]\nshare = []", "share"),
             ("[s3]\nbucket = 'b'", "bucket"),
             ("[s3]\naccess_key_id = 'a'", "s3.secret_access_key"),

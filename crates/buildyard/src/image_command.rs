@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use engine::clock::{Clock, SystemClock};
-use image::{Image, Images, Stocked};
+use image::{Image, Images, Stocked, Unfinished};
 use serde_json::json;
 
 use crate::{folders, images};
@@ -102,17 +101,18 @@ fn resolve(data: &Path, reference: &str) -> Result<(), String> {
 }
 
 /// Removes what goes beyond `keep_bytes`.
-pub(crate) fn prune(images: &Images, keep_bytes: u64) -> Result<Vec<Stocked>, String> {
-    let now_ms = u64::try_from(SystemClock::new().now_ms()).unwrap_or_default();
-    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms);
+fn prune(stock: &Images, keep_bytes: u64) -> Result<Vec<Stocked>, String> {
+    let now = images::now();
     let before = if keep_bytes == 0 { now } else { now - FRESH };
-    images.prune(keep_bytes, before).map_err(|e| told(&e))
+    stock.prune(keep_bytes, before).map_err(|e| told(&e))
 }
 
 fn list(images: &Images, as_json: bool) -> Result<(), String> {
     let stock = images.stock().map_err(|e| told(&e))?;
+    let unfinished = images.unfinished().map_err(|e| told(&e))?;
     if as_json {
-        println!("{:#}", stock.iter().map(document).collect::<serde_json::Value>());
+        let all = stock.iter().map(document).chain(unfinished.iter().map(document_of_unfinished));
+        println!("{:#}", all.collect::<serde_json::Value>());
         return Ok(());
     }
     for stocked in &stock {
@@ -120,6 +120,10 @@ fn list(images: &Images, as_json: bool) -> Result<(), String> {
         let in_use = if stocked.in_use { "in use" } else { "" };
         let size = megabytes(stocked.bytes);
         println!("{digits}  {size:>12}  {in_use:6}  {}", stocked.references.join(" "));
+    }
+    for one in &unfinished {
+        let what = if one.under_way { "is being fetched" } else { "unfinished" };
+        println!("{}  {:>12}  {what}", &one.digest.hex()[..12], megabytes(one.bytes));
     }
     Ok(())
 }
@@ -140,6 +144,18 @@ fn document(stocked: &Stocked) -> serde_json::Value {
         "workingFolder": config.workdir,
         "entrypoint": config.entrypoint,
         "command": config.cmd,
+    })
+}
+
+fn document_of_unfinished(one: &Unfinished) -> serde_json::Value {
+    let since = one.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    json!({
+        "digest": one.digest.to_string(),
+        "references": [],
+        "bytes": one.bytes,
+        "askedFor": since.as_secs(),
+        "inUse": one.under_way,
+        "unfinished": true,
     })
 }
 

@@ -1,7 +1,9 @@
 //! Opens the images folder as the operator has set it up: whose registry logins are used; and what is said of an image that comes.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
+use engine::clock::{Clock, SystemClock};
 use image::{Credentials, Image, Images, Login, Progress};
 
 use crate::image_command::told;
@@ -10,29 +12,50 @@ use crate::pulls::Logins;
 /// A smaller blob comes fast enough.
 const TOLD_BYTES: u64 = 20 << 20;
 
+/// What is left of an image that did not come is kept so long for the next attempt.
+const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// The images folder, for whoever has these logins.
+pub(crate) fn opened(folder: &Path, by: &Logins) -> Result<Images, String> {
+    let images = Images::open(folder).map_err(|e| told(&e))?;
+    match by {
+        Logins::Ours => Ok(images.with_credentials(our_logins().map_err(|e| told(&e))?)),
+        Logins::Project(_) => Ok(images),
+    }
+}
+
 /// Finds, fetches and unpacks an image; blocks. The error is for whoever named the image.
 pub(crate) fn resolve(
-    folder: &Path,
+    images: &Images,
     reference: &str,
     by: &Logins,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Image, String> {
-    let mut open = || -> Result<Image, image::Error> {
-        let images = Images::open(folder)?;
-        match by {
-            Logins::Ours => images.with_credentials(our_logins()?).resolve(reference, progress),
-            Logins::Project(login) => {
-                images.resolve_as(reference, login.as_ref().map(own).as_ref(), progress)
-            }
-        }
+    let resolved = match by {
+        Logins::Ours => images.resolve(reference, progress),
+        Logins::Project(login) => images.resolve_as(reference, login.as_ref().map(own).as_ref(), progress),
     };
-    open().map_err(|e| told(&e))
+    resolved.map_err(|e| told(&e))
 }
 
 /// The same for whoever runs this program, below the data folder `data`.
 pub(crate) fn resolve_here(data: &Path, reference: &str) -> Result<Image, String> {
-    resolve(&data.join("images"), reference, &Logins::Ours, &mut tell_progress)
-        .map_err(|why| format!("cannot use the image {reference}: {why}"))
+    let resolved = opened(&data.join("images"), &Logins::Ours).and_then(|images| {
+        let image = resolve(&images, reference, &Logins::Ours, &mut tell_progress)?;
+        forget_old(&images)?;
+        Ok(image)
+    });
+    resolved.map_err(|why| format!("cannot use the image {reference}: {why}"))
+}
+
+/// Removes what is left of images that nobody has tried to fetch again.
+pub(crate) fn forget_old(images: &Images) -> Result<(), String> {
+    images.remove_unfinished(now() - KEPT).map(drop).map_err(|e| told(&e))
+}
+
+pub(crate) fn now() -> SystemTime {
+    let now_ms = u64::try_from(SystemClock::new().now_ms()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_millis(now_ms)
 }
 
 /// As Docker keeps them for this user.
@@ -43,12 +66,6 @@ fn our_logins() -> Result<Credentials, image::Error> {
 
 fn own((username, password): &(String, String)) -> Login {
     Login::Password { username: username.clone(), password: password.clone() }
-}
-
-/// Removes images that nobody has asked for longest, as far as they are beyond this many bytes and not in use.
-pub(crate) fn keep_to(folder: &Path, quota_bytes: u64) -> Result<(), String> {
-    let images = Images::open(folder).map_err(|e| e.to_string())?;
-    crate::image_command::prune(&images, quota_bytes).map(drop)
 }
 
 /// For people who wait.

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::config::KeptImage;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use image::{Digest, Images};
@@ -29,6 +30,17 @@ const SAID_BYTES: u64 = 16 << 20;
 pub(crate) struct Wanted {
     pub(crate) reference: String,
     pub(crate) by: Logins,
+    pub(crate) places: Places,
+}
+
+/// Which addresses a registry may be at.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) enum Places {
+    Anywhere,
+    /// Public ones, `and` these blocks.
+    Public {
+        and: Vec<String>,
+    },
 }
 
 /// Whose logins open the registry.
@@ -64,6 +76,7 @@ enum Said {
 pub(crate) struct Pulled {
     pub(crate) rootfs: PathBuf,
     pub(crate) variables: BTreeMap<String, String>,
+    pub(crate) held: KeptImage,
 }
 
 type Pull = Shared<BoxFuture<'static, Result<Pulled, String>>>;
@@ -102,7 +115,10 @@ impl Pulls {
 
     async fn at_hand(&self, wanted: &Wanted) -> Option<Pulled> {
         let (folder, reference) = (self.0.folder.clone(), wanted.reference.clone());
-        let look = move || pulled(Images::open(&folder).ok()?.at_hand(&reference)?);
+        let look = move || {
+            let images = Images::open(&folder).ok()?;
+            hold(&images, images.at_hand(&reference)?)
+        };
         tokio::task::spawn_blocking(look).await.ok()?
     }
 
@@ -119,8 +135,10 @@ impl Pulls {
     }
 }
 
-fn pulled(image: image::Image) -> Option<Pulled> {
-    Some(Pulled { rootfs: image.rootfs, variables: image.config.env })
+/// None if it is removed just now.
+fn hold(images: &Images, image: image::Image) -> Option<Pulled> {
+    let held = KeptImage::new(images.hold(&image).ok()??);
+    Some(Pulled { rootfs: image.rootfs, variables: image.config.env, held })
 }
 
 /// Has a process fetch it. Whoever drops this kills the process.
@@ -134,8 +152,14 @@ async fn fetch(pulls: Arc<Inner>, wanted: Wanted) -> Result<Pulled, String> {
         return Err(format!("the process that fetches it ended: {ended}"));
     };
     let digest = said?;
-    let there = Images::open(&pulls.folder).ok().and_then(|images| pulled(images.image(&digest)?));
-    there.ok_or_else(|| "it was removed at once".to_owned())
+    let take_over = move || {
+        let images = Images::open(&pulls.folder).ok()?;
+        hold(&images, images.image(&digest)?)
+    };
+    // The process holds it until we do.
+    let held = tokio::task::spawn_blocking(take_over).await.ok().flatten();
+    drop(process);
+    held.ok_or_else(|| "it was removed at once".to_owned())
 }
 
 fn start(hidden: &[String]) -> std::io::Result<Child> {

@@ -23,7 +23,7 @@ use crate::config::{
 use crate::forwarding::{CloudWatch, Forwarding, OpenTelemetry, Sink};
 use crate::images;
 use crate::opening::{self, Opened};
-use crate::pulls::{Logins, Pulled, Pulls, Wanted};
+use crate::pulls::{Logins, Places, Pulled, Pulls, Wanted};
 use crate::users::Users;
 use crate::watching::{self, Watching};
 
@@ -230,7 +230,7 @@ fn images_of_docker(docker: &Arc<Docker>, settings: &Settings) -> ResolveImage {
             let name = mapped.unwrap_or(name);
             let docker = docker.upgrade().ok_or("the server is about to end")?;
             let image = docker.image(&name).await.map_err(|e| e.to_string())?;
-            Ok(Image { rootfs: agent::plan::Rootfs::Image(image.id), variables: image.variables })
+            Ok(Image { rootfs: agent::plan::Rootfs::Image(image.id), variables: image.variables, held: None })
         }
     })
 }
@@ -400,21 +400,28 @@ fn prepare_disks(settings: &Settings) -> Result<(), String> {
 /// Images are unpacked below the data folder, once each. Only the operator may name files of this host: what a
 /// project names itself is looked for in a registry.
 fn resolve_image(settings: &Settings, secrets: &[String]) -> ResolveImage {
-    let mapped = settings.images.clone();
+    let (mapped, allowed) = (settings.images.clone(), settings.images_allow.clone());
     let pulls = Pulls::new(&settings.data, settings.images_quota, secrets.to_vec());
     ResolveImage::new(move |WantedImage { name, puller }| {
         let mapped = meant(&name, mapped.keys()).map(|meant| mapped[meant].clone());
-        let pulls = pulls.clone();
+        let (pulls, allowed) = (pulls.clone(), allowed.clone());
         async move {
             let wanted = match (mapped, puller) {
-                (Some(reference), _) => {
-                    Wanted { reference: images::local_first(&reference), by: Logins::Ours }
-                }
+                // Where it is, the operator has said.
+                (Some(reference), _) => Wanted {
+                    reference: images::local_first(&reference),
+                    by: Logins::Ours,
+                    places: Places::Anywhere,
+                },
                 (None, _) if is_curated(&name) => return Err(not_there(&name)),
-                (None, puller) => Wanted { reference: images::only_remote(name)?, by: logins(puller) },
+                (None, puller) => Wanted {
+                    reference: images::only_remote(name)?,
+                    by: logins(puller),
+                    places: Places::Public { and: allowed },
+                },
             };
-            let Pulled { rootfs, variables } = pulls.pull(wanted).await?;
-            Ok(Image { rootfs: agent::plan::Rootfs::Folder(rootfs), variables })
+            let Pulled { rootfs, variables, held } = pulls.pull(wanted).await?;
+            Ok(Image { rootfs: agent::plan::Rootfs::Folder(rootfs), variables, held: Some(held) })
         }
     })
 }

@@ -1,5 +1,6 @@
 //! What the operator decides, complete: nothing here is read from files or variables by the engine itself.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
@@ -28,6 +29,24 @@ pub struct Image {
     pub rootfs: Rootfs,
     /// The variables the image sets.
     pub variables: BTreeMap<String, String>,
+    /// What keeps it from being removed before the build's agent has it, if anything could; kept until the build ends.
+    pub held: Option<KeptImage>,
+}
+
+/// Something that lasts as long as this does.
+#[derive(Clone)]
+pub struct KeptImage(#[allow(dead_code, reason = "dropped at its time")] Arc<dyn Any + Send + Sync>);
+
+impl KeptImage {
+    pub fn new(what: impl Any + Send + Sync) -> KeptImage {
+        KeptImage(Arc::new(what))
+    }
+}
+
+impl fmt::Debug for KeptImage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptImage")
+    }
 }
 
 /// An image that a build needs.

@@ -95,6 +95,8 @@ pub(crate) struct Driver {
     /// Readers know where the log is.
     stream_made: bool,
     references: Arc<dyn References>,
+    /// The build's image stays.
+    image: Option<crate::config::KeptImage>,
 }
 
 impl Driver {
@@ -103,7 +105,17 @@ impl Driver {
         let (config, vault) = (&shared.config, shared.vault.clone());
         let role = service_role(config, &live);
         let references = Arc::new(WithGit::new(config, vault, &live.order.settings, role));
-        Driver { shared, live, mailbox, closing, killed: None, damage: None, stream_made: false, references }
+        Driver {
+            shared,
+            live,
+            mailbox,
+            closing,
+            killed: None,
+            damage: None,
+            stream_made: false,
+            references,
+            image: None,
+        }
     }
 
     /// Drives the build to its end, or until we shut down.
@@ -260,6 +272,7 @@ impl Driver {
         let environment = &mut self.live.order.plan.environment;
         environment.rootfs = image.rootfs;
         environment.variables = image.variables;
+        self.image = image.held;
     }
 
     /// Ends a build that was stopped before any agent had it; answers after the end is stored.

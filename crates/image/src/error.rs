@@ -19,6 +19,9 @@ pub enum Error {
     /// The registry refused the credentials given, or wants some and none were given.
     #[error("registry {registry} refused access: {reason}")]
     Denied { registry: String, reason: String },
+    /// The registry, or where it sends us, is at an address that may not be connected to; nothing was sent there.
+    #[error("{host} is at {address}, which is no public address; the operator can allow it (images_allow)")]
+    Address { host: String, address: std::net::IpAddr },
     /// The registry could not be reached, broke off, or answered with something unexpected.
     #[error("registry {registry}: {reason}")]
     Registry { registry: String, reason: String },
@@ -34,6 +37,11 @@ pub enum Error {
     /// A limit with a name was exceeded (see [`crate::Limits`]).
     #[error("the image exceeds the limit on {name} ({limit})")]
     Limit { name: &'static str, limit: u64 },
+    /// There is no room for the image: it takes up `bytes` or more, and what others that are in use leave of the quota is less. All in bytes.
+    #[error(
+        "the image needs {bytes} bytes or more, and of the {quota} that all images may take up (images_quota) {in_use} are in use"
+    )]
+    Quota { bytes: u64, quota: u64, in_use: u64 },
     /// A layer entry tried to reach outside the image's root file system.
     #[error("layer entry {entry:?} refused: {reason}")]
     Unsafe { entry: String, reason: &'static str },

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use rustix::fs::XattrFlags;
 
 use crate::limits::Allowance;
+use crate::room::Room;
 use crate::tarball::{Entry, Input, Kind, Tarball};
 use crate::tree::{Attributes, Inside, Tree};
 use crate::{Error, Limits};
@@ -52,9 +53,14 @@ impl<'a> Layers<'a> {
     }
 
     /// Applies one layer, read to the end of its tar archive.
-    pub(crate) fn apply<R: Input>(&mut self, layer: &mut Tarball<R>) -> Result<(), Error> {
+    pub(crate) fn apply<R: Input>(
+        &mut self,
+        layer: &mut Tarball<R>,
+        room: &mut Room<'_>,
+    ) -> Result<(), Error> {
         while let Some(entry) = layer.next()? {
             self.tree.count_entry()?;
+            room.take(if entry.kind == Kind::Folder { 1 } else { entry.size })?;
             match asked(&entry.name, self.limits)? {
                 Asked::Entry(path) => self.put(&path, &entry, layer)?,
                 Asked::Whiteout(path) => self.tree.whiteout(&path)?,

@@ -15,6 +15,7 @@ use crate::archive::Archive;
 use crate::layout::Layout;
 use crate::manifest::{Config, Platform};
 use crate::origin::{Found, Origin};
+use crate::room::Room;
 use crate::unpack::{Folder, write_atomically};
 
 mod archive;
@@ -27,9 +28,11 @@ mod layout;
 mod limits;
 mod manifest;
 mod origin;
+mod reach;
 mod reference;
 #[cfg(feature = "registry")]
 mod registry;
+mod room;
 mod stock;
 mod tarball;
 mod tree;
@@ -39,8 +42,9 @@ pub use crate::credentials::{Credentials, Login};
 pub use crate::digest::Digest;
 pub use crate::error::Error;
 pub use crate::limits::{Limits, Pace};
+pub use crate::reach::Reach;
 pub use crate::reference::{Reference, Repository, Select};
-pub use crate::stock::Stocked;
+pub use crate::stock::{Held, Stocked, Unfinished};
 
 /// A folder of unpacked images, shared freely between threads and processes.
 ///
@@ -49,8 +53,11 @@ pub use crate::stock::Stocked;
 pub struct Images {
     folder: Folder,
     limits: Limits,
+    quota: Option<u64>,
     #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "kept so that callers need not care"))]
     credentials: Credentials,
+    #[cfg_attr(not(feature = "registry"), allow(dead_code, reason = "kept so that callers need not care"))]
+    reach: Reach,
 }
 
 /// An image that is unpacked and ready to be mounted.
@@ -118,12 +125,29 @@ impl Images {
     /// Errors: [`Error::Io`].
     pub fn open(folder: &Path) -> Result<Images, Error> {
         let folder = Folder::open(folder)?;
-        Ok(Images { folder, limits: Limits::default(), credentials: Credentials::default() })
+        Ok(Images {
+            folder,
+            limits: Limits::default(),
+            quota: None,
+            credentials: Credentials::default(),
+            reach: Reach::default(),
+        })
     }
 
     /// The same with other limits.
     pub fn with_limits(self, limits: Limits) -> Images {
         Images { limits, ..self }
+    }
+
+    /// The same, and all images together take up at most `quota` bytes: for one that comes, those go that were not asked for longest. Those that
+    /// somebody holds or uses do not, and one that then does not fit is refused.
+    pub fn with_quota(self, quota: Option<u64>) -> Images {
+        Images { quota, ..self }
+    }
+
+    /// The same, and of registries only those addresses are connected to that `reach` allows.
+    pub fn with_reach(self, reach: Reach) -> Images {
+        Images { reach, ..self }
     }
 
     /// The same with logins for registries.
@@ -254,7 +278,7 @@ impl Images {
             return Ok(image);
         }
         let any_login = login.or_else(|| self.credentials.login(&repository.registry));
-        let mut registry = registry::Registry::open(repository, any_login, &self.limits)?;
+        let mut registry = registry::Registry::open(repository, any_login, &self.limits, &self.reach)?;
         let start = registry.start()?;
         let found = origin::follow(&mut registry, start, &self.limits)?;
         if login.is_some() && self.image(&found.digest).is_none() {
@@ -291,7 +315,8 @@ impl Images {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Image, Error> {
         progress(Progress::Found { digest: found.digest });
-        self.folder.unpack(origin, found, &self.limits, progress)?;
+        let mut room = Room::new(self, found.digest);
+        self.folder.unpack(origin, found, &self.limits, &mut room, progress)?;
         self.remember(Record { reference: absolute(reference), digest: found.digest, stamp })?;
         let gone = || Error::NotFound(format!("{reference}: it was removed while it was being resolved"));
         self.image(&found.digest).ok_or_else(gone)

@@ -19,6 +19,11 @@ pub(crate) trait Origin {
     /// The index or manifest that `descriptor` names. The caller verifies it.
     fn document(&mut self, descriptor: &Descriptor) -> Result<Vec<u8>, Error>;
 
+    /// Whether its blobs have to be fetched first.
+    fn is_afar(&self) -> bool {
+        false
+    }
+
     /// Any other blob, as a file of this host. The caller verifies it.
     /// `keep` is a folder in which blobs from afar may stay until the image is unpacked.
     fn blob(

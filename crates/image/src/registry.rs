@@ -6,18 +6,20 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::StatusCode;
-use reqwest::blocking::{Client, Response};
+use reqwest::blocking::{Client, RequestBuilder, Response};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RANGE, WWW_AUTHENTICATE};
 use reqwest::redirect::Policy;
+use reqwest::{StatusCode, Url};
 
 use crate::manifest::{self, Descriptor};
 use crate::origin::{Blob, Origin, within_document_limit};
-use crate::{Digest, Error, Limits, Login, Pace, Progress, Repository};
+use crate::{Digest, Error, Limits, Login, Pace, Progress, Reach, Repository};
 
 const DOCUMENTS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
@@ -34,6 +36,7 @@ pub(crate) struct Registry {
     registry: String,
     /// `https://host/v2/name`
     base: String,
+    reach: Reach,
     name: String,
     wanted: String,
     pinned: Option<Digest>,
@@ -58,6 +61,7 @@ impl Registry {
         repository: &Repository,
         login: Option<&Login>,
         limits: &Limits,
+        reach: &Reach,
     ) -> Result<Registry, Error> {
         let host = match repository.registry.as_str() {
             "docker.io" => "registry-1.docker.io",
@@ -70,9 +74,10 @@ impl Registry {
             (None, tag) => tag.clone().unwrap_or_else(|| "latest".into()),
         };
         Ok(Registry {
-            client: client(plain).map_err(|error| failed(&repository.registry, error))?,
+            client: client(plain, reach).map_err(|error| failed(&repository.registry, error))?,
             registry: repository.registry.clone(),
             base: format!("{scheme}://{host}/v2/{}", repository.name),
+            reach: reach.clone(),
             name: repository.name.clone(),
             wanted,
             pinned: repository.digest,
@@ -126,8 +131,17 @@ impl Registry {
         if let Some(authorization) = &self.authorization {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
-        let request = self.client.get(format!("{}/{path}", self.base)).headers(headers);
-        request.send().map_err(|error| failed(&self.registry, error))
+        self.request(&format!("{}/{path}", self.base), |request| request.headers(headers))
+    }
+
+    fn request(
+        &self,
+        url: &str,
+        with: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Error> {
+        let url = Url::parse(url).map_err(|error| failed(&self.registry, error))?;
+        check_literal(&url, &self.reach)?;
+        with(self.client.get(url)).send().map_err(|error| failed(&self.registry, error))
     }
 
     fn succeeded(&self, path: &str, response: Response) -> Result<Response, Error> {
@@ -170,11 +184,9 @@ impl Registry {
         let scope = format!("repository:{}:pull", self.name);
         let mut query = vec![("scope", scope.as_str())];
         query.extend(service.map(|service| ("service", service)));
-        let mut request = self.client.get(realm).query(&query);
-        if let Some(basic) = self.basic() {
-            request = request.header(AUTHORIZATION, self.secret(basic)?);
-        }
-        let response = request.send().map_err(|error| failed(&self.registry, error))?;
+        let basic = self.basic().map(|basic| self.secret(basic)).transpose()?;
+        let headers = HeaderMap::from_iter(basic.map(|basic| (AUTHORIZATION, basic)));
+        let response = self.request(realm, |request| request.query(&query).headers(headers))?;
         if !response.status().is_success() {
             return Err(self.denied(response.status()));
         }
@@ -252,6 +264,10 @@ impl Origin for Registry {
         }
     }
 
+    fn is_afar(&self) -> bool {
+        true
+    }
+
     fn blob(
         &mut self,
         descriptor: &Descriptor,
@@ -268,7 +284,7 @@ impl Origin for Registry {
             return Ok(blob);
         }
         let partial = path.with_extension("partial");
-        self.download(descriptor, &partial, progress)?;
+        self.download(descriptor, &partial, progress).inspect_err(|_| drop(fs::remove_file(&partial)))?;
         fs::rename(&partial, &path).map_err(Error::io("renaming", &partial))?;
         open(&path)
     }
@@ -358,11 +374,15 @@ impl Challenge {
     }
 }
 
-fn client(plain: bool) -> reqwest::Result<Client> {
+fn client(plain: bool, reach: &Reach) -> reqwest::Result<Client> {
     // Fails when some provider is installed already, which is just as well.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder =
-        Client::builder().user_agent(concat!("buildyard/", env!("CARGO_PKG_VERSION"))).redirect(policy());
+    let mut builder = Client::builder()
+        .user_agent(concat!("buildyard/", env!("CARGO_PKG_VERSION")))
+        .redirect(policy(reach.clone()));
+    if reach.is_limited() {
+        builder = builder.no_proxy().dns_resolver(Arc::new(Checked(reach.clone())));
+    }
     match plain {
         // No certificates needed, so none on the host required.
         true => builder.tls_certs_only([]).no_proxy().build(),
@@ -371,16 +391,54 @@ fn client(plain: bool) -> reqwest::Result<Client> {
 }
 
 /// Blobs are often served from elsewhere; never from less protected places.
-fn policy() -> Policy {
-    Policy::custom(|attempt| {
+fn policy(reach: Reach) -> Policy {
+    Policy::custom(move |attempt| {
         let downgrade =
             attempt.url().scheme() == "http" && attempt.previous().iter().any(|u| u.scheme() == "https");
+        let refused = check_literal(attempt.url(), &reach);
         match attempt.previous().len() {
             _ if downgrade => attempt.error("redirected from HTTPS to HTTP"),
             REDIRECTS.. => attempt.error("redirected too often"),
-            _ => attempt.follow(),
+            _ => match refused {
+                Ok(()) => attempt.follow(),
+                Err(error) => attempt.error(error),
+            },
         }
     })
+}
+
+/// Looks up names, and gives only addresses that may be connected to: those that are connected to are those that were checked. One that is
+/// refused spoils the others, as of a repository's host.
+#[derive(Debug)]
+struct Checked(Reach);
+
+impl Resolve for Checked {
+    fn resolve(&self, name: Name) -> Resolving {
+        // It blocks the client's own thread, which has nothing else to do.
+        let found = (name.as_str(), 0).to_socket_addrs().map_err(Into::into);
+        let checked = found.and_then(|addresses| {
+            let addresses: Vec<SocketAddr> = addresses.collect();
+            addresses.iter().try_for_each(|address| check(name.as_str(), address.ip(), &self.0))?;
+            Ok(Box::new(addresses.into_iter()) as Addrs)
+        });
+        Box::pin(std::future::ready(checked))
+    }
+}
+
+fn check(host: &str, address: IpAddr, reach: &Reach) -> Result<(), Error> {
+    match reach.allows(address) {
+        true => Ok(()),
+        false => Err(Error::Address { host: host.into(), address }),
+    }
+}
+
+/// An address that stands in a URL is not looked up.
+fn check_literal(url: &Url, reach: &Reach) -> Result<(), Error> {
+    let host = url.host_str().unwrap_or_default();
+    match host.trim_start_matches('[').trim_end_matches(']').parse() {
+        Ok(address) => check(host, address, reach),
+        Err(_) => Ok(()),
+    }
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -404,6 +462,9 @@ fn failed(registry: &str, error: impl Into<Box<dyn std::error::Error + Send + Sy
     let mut reason = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
+        if let Some(Error::Address { host, address }) = error.downcast_ref() {
+            return Error::Address { host: host.clone(), address: *address };
+        }
         reason = format!("{reason}: {error}");
         cause = error.source();
     }

@@ -1,14 +1,15 @@
 //! What an images folder holds: how large it is, what is used, and what goes first when there is too much.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rustix::fs::{CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
 
-use crate::unpack::{Folder, write_atomically};
+use crate::room::taken_by;
+use crate::unpack::{Folder, discard, write_atomically};
 use crate::{Digest, Error, Image, Images, Record};
 
 /// An unpacked image, and what is known of it.
@@ -25,7 +26,95 @@ pub struct Stocked {
     pub in_use: bool,
 }
 
+/// What is there of an image that is not unpacked: one is being fetched, or was when its process ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub digest: Digest,
+    /// On this disk.
+    pub bytes: u64,
+    /// When something was last added.
+    pub since: SystemTime,
+    /// Somebody is at it.
+    pub under_way: bool,
+}
+
+/// Keeps an image from being removed, until it is dropped.
+#[derive(Debug)]
+pub struct Held(#[allow(dead_code, reason = "the lock lives as long as the open file")] File);
+
 impl Images {
+    /// The image, kept from being removed; none if it was already. Waits for who has it locked for a moment.
+    ///
+    /// Errors: [`Error::Io`].
+    pub fn hold(&self, image: &Image) -> Result<Option<Held>, Error> {
+        let rootfs = &image.rootfs;
+        let folder = match File::open(rootfs) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            folder => folder.map_err(Error::io("opening", rootfs))?,
+        };
+        folder.lock_shared().map_err(Error::io("locking", rootfs))?;
+        let ours = folder.metadata().map_err(Error::io("examining", rootfs))?;
+        let there =
+            rootfs.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+        Ok(there.then_some(Held(folder)))
+    }
+
+    /// What is there of images that are not unpacked.
+    ///
+    /// Errors: [`Error::Io`].
+    pub fn unfinished(&self) -> Result<Vec<Unfinished>, Error> {
+        let digests = self.folder.unfinished()?.into_iter();
+        let mut all: Vec<Unfinished> =
+            digests.filter_map(|digest| self.folder.look_at_unfinished(digest)).collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.since));
+        Ok(all)
+    }
+
+    /// Removes that to which nothing was added since `before`, unless somebody is at it. Gives what was removed.
+    ///
+    /// Errors: [`Error::Io`].
+    pub fn remove_unfinished(&self, before: SystemTime) -> Result<Vec<Unfinished>, Error> {
+        let mut removed = Vec::new();
+        for one in self.unfinished()? {
+            if !one.under_way && one.since < before && self.folder.remove_unfinished(&one.digest)? {
+                removed.push(one);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// What all other images take up.
+    pub(crate) fn taken_by_others(&self, digest: &Digest) -> Result<u64, Error> {
+        let images = self.list()?.into_iter().filter(|image| image.digest != *digest);
+        let images = images.map(|image| self.bytes(&image)).sum::<Result<u64, Error>>()?;
+        let unfinished = self.folder.unfinished()?.into_iter().filter(|other| other != digest);
+        Ok(images + unfinished.map(|other| self.folder.unfinished_bytes(&other)).sum::<u64>())
+    }
+
+    /// Removes what nobody uses until all but one image take up at most `keep_bytes`, if it can be; gives what they do.
+    pub(crate) fn make_room(&self, keep_bytes: u64, but: &Digest) -> Result<u64, Error> {
+        let mut taken = self.taken_by_others(but)?;
+        for one in self.unfinished()?.into_iter().rev() {
+            if taken > keep_bytes && one.digest != *but && self.folder.remove_unfinished(&one.digest)? {
+                taken = taken.saturating_sub(one.bytes);
+            }
+        }
+        for oldest in self.stock()?.into_iter().rev() {
+            if taken > keep_bytes && oldest.image.digest != *but && self.remove_unused(&oldest)? {
+                taken = taken.saturating_sub(oldest.bytes);
+            }
+        }
+        Ok(taken)
+    }
+
+    fn remove_unused(&self, stocked: &Stocked) -> Result<bool, Error> {
+        match self.folder.remove_at_once(&stocked.image.digest) {
+            Ok(()) => Ok(true),
+            Err(Error::InUse(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All unpacked images, those last asked for first.
     ///
     /// Errors: [`Error::Io`].
@@ -75,28 +164,23 @@ impl Images {
     }
 
     /// Removes images, those first that nobody has asked for longest, until what is left takes up at most `keep_bytes`. One that is in
-    /// use stays, and so does one that was asked for after `before`: whoever did may be about to use it. Gives what was removed.
+    /// use stays, and so does one that was asked for after `before`: whoever did may be about to use it. What is unfinished counts, and goes
+    /// before all others. Gives what was removed.
     ///
     /// Errors: [`Error::Io`]. What was removed before stays so.
     pub fn prune(&self, keep_bytes: u64, before: SystemTime) -> Result<Vec<Stocked>, Error> {
         let mut stock = self.stock()?;
-        let mut bytes: u64 = stock.iter().map(|stocked| stocked.bytes).sum();
+        let unfinished = || Ok::<_, Error>(self.unfinished()?.iter().map(|one| one.bytes).sum::<u64>());
+        let mut bytes = stock.iter().map(|stocked| stocked.bytes).sum::<u64>() + unfinished()?;
+        if bytes > keep_bytes {
+            let gone = self.remove_unfinished(before)?;
+            bytes = bytes.saturating_sub(gone.iter().map(|one| one.bytes).sum());
+        }
         let mut removed = Vec::new();
         while let Some(oldest) = stock.pop() {
-            if bytes <= keep_bytes {
-                break;
-            }
-            if oldest.in_use || oldest.asked_for >= before {
-                continue;
-            }
-            match self.remove(&oldest.image.digest) {
-                Ok(()) => {
-                    bytes -= oldest.bytes;
-                    removed.push(oldest);
-                }
-                // Since a moment ago.
-                Err(Error::InUse(_)) => {}
-                Err(error) => return Err(error),
+            if bytes > keep_bytes && oldest.asked_for < before && self.remove_unused(&oldest)? {
+                bytes = bytes.saturating_sub(oldest.bytes);
+                removed.push(oldest);
             }
         }
         Ok(removed)
@@ -117,7 +201,7 @@ impl Images {
         if let Some(bytes) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
             return Ok(bytes);
         }
-        let bytes = measure(&image.rootfs).map_err(Error::io("measuring", &image.rootfs))?;
+        let bytes = taken_by(&image.rootfs);
         write_atomically(&path, bytes.to_string().as_bytes())?;
         Ok(bytes)
     }
@@ -145,6 +229,53 @@ impl Folder {
         }
     }
 
+    /// Images of which something is there that is not unpacked.
+    fn unfinished(&self) -> Result<BTreeSet<Digest>, Error> {
+        let mut digests = BTreeSet::new();
+        for folder in [self.scratch(), self.rootfs_folder()] {
+            for entry in fs::read_dir(&folder).map_err(Error::io("reading", &folder))? {
+                let name = entry.map_err(Error::io("reading", &folder))?.file_name();
+                let Some(name) = name.to_str() else { continue };
+                let begun = match folder == self.scratch() {
+                    true => name.strip_prefix("sha256-"),
+                    false => name.strip_prefix(".sha256-").and_then(|name| name.split('.').next()),
+                };
+                digests.extend(begun.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Its blobs, its tree as far as it is unpacked, and what was put aside meanwhile.
+    fn parts_of_unfinished(&self, digest: &Digest) -> Vec<PathBuf> {
+        let name = format!(".{}.", digest.file_name());
+        let entries = fs::read_dir(self.rootfs_folder()).into_iter().flatten().flatten();
+        let trees = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name));
+        let blobs = Some(self.blobs(digest)).filter(|blobs| blobs.exists());
+        blobs.into_iter().chain(trees.map(|entry| entry.path())).collect()
+    }
+
+    pub(crate) fn unfinished_bytes(&self, digest: &Digest) -> u64 {
+        self.parts_of_unfinished(digest).iter().map(|part| taken_by(part)).sum()
+    }
+
+    /// None if it is gone by now.
+    fn look_at_unfinished(&self, digest: Digest) -> Option<Unfinished> {
+        let parts = self.parts_of_unfinished(&digest);
+        let begun = |part: &PathBuf| fs::symlink_metadata(part).ok()?.modified().ok();
+        let since = parts.iter().filter_map(begun).max()?;
+        let under_way = self.try_lock(&digest).ok()?.is_none();
+        Some(Unfinished { bytes: self.unfinished_bytes(&digest), digest, since, under_way })
+    }
+
+    /// False if somebody is at it.
+    fn remove_unfinished(&self, digest: &Digest) -> Result<bool, Error> {
+        let Some(_lock) = self.try_lock(digest)? else { return Ok(false) };
+        discard(&self.partial(digest))?;
+        self.forget_blobs(digest)?;
+        Ok(true)
+    }
+
     /// One looks at a time, so that who only looks is not taken for one who uses it. Those who use it wait that moment.
     fn is_used(&self, rootfs: &Path) -> Result<bool, Error> {
         let _turn = self.turn()?;
@@ -160,23 +291,4 @@ fn exclusively(rootfs: &Path) -> Result<Option<File>, Error> {
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
         Err(error) => Err(Error::io("locking", rootfs)(error)),
     }
-}
-
-/// What a tree takes up; a file with several names counts once.
-fn measure(root: &Path) -> std::io::Result<u64> {
-    let (mut bytes, mut seen, mut open) = (0, HashSet::new(), vec![root.to_owned()]);
-    while let Some(folder) = open.pop() {
-        for entry in fs::read_dir(&folder)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.nlink() > 1 && !metadata.is_dir() && !seen.insert(metadata.ino()) {
-                continue;
-            }
-            bytes += metadata.blocks() * 512;
-            if metadata.is_dir() {
-                open.push(entry.path());
-            }
-        }
-    }
-    Ok(bytes)
 }

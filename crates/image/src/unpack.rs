@@ -4,12 +4,13 @@
 //! another process waits rather than builds too, and whoever comes after a killed one starts afresh.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::digest::Hashing;
 use crate::layer::{Layers, Omitted};
 use crate::origin::{self, Found, Origin};
+use crate::room::Room;
 use crate::tarball::Tarball;
 use crate::tree::{self, Trash, Tree};
 use crate::{Digest, Error, Limits, Progress, compression};
@@ -76,13 +77,33 @@ impl Folder {
     }
 
     /// Blobs fetched for an image being unpacked.
-    fn blobs(&self, digest: &Digest) -> PathBuf {
+    pub(crate) fn blobs(&self, digest: &Digest) -> PathBuf {
         self.scratch().join(digest.file_name())
+    }
+
+    pub(crate) fn forget_blobs(&self, digest: &Digest) -> Result<(), Error> {
+        let blobs = self.blobs(digest);
+        match fs::remove_dir_all(&blobs) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("removing", &blobs)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn rootfs_folder(&self) -> PathBuf {
+        self.path.join("rootfs")
+    }
+
+    /// Where a root file system is until it is complete: beside the finished one, since an ordinary user cannot move an unwritable
+    /// folder anywhere else.
+    pub(crate) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.rootfs_folder().join(format!(".{}.partial", digest.file_name()))
     }
 
     /// The digests of all unpacked images.
     pub(crate) fn digests(&self) -> Result<Vec<Digest>, Error> {
-        let path = self.path.join("rootfs");
+        let path = self.rootfs_folder();
         let mut digests = Vec::new();
         for entry in fs::read_dir(&path).map_err(Error::io("reading", &path))? {
             let name = entry.map_err(Error::io("reading", &path))?.file_name();
@@ -95,9 +116,19 @@ impl Folder {
 
     /// Removes an unpacked image, unless it is in use.
     pub(crate) fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        let _lock = self.lock(digest, &mut |_| ())?;
+        let lock = self.lock(digest, &mut |_| ())?;
+        self.remove_locked(digest, &lock)
+    }
+
+    /// The same, unless somebody is at it: who holds the lock of another image must not wait for one.
+    pub(crate) fn remove_at_once(&self, digest: &Digest) -> Result<(), Error> {
+        let lock = self.try_lock(digest)?.ok_or(Error::InUse(*digest))?;
+        self.remove_locked(digest, &lock)
+    }
+
+    fn remove_locked(&self, digest: &Digest, _: &Lock) -> Result<(), Error> {
         let rootfs = self.rootfs(digest);
-        let partial = partial(&rootfs);
+        let partial = self.partial(digest);
         if let Some(unused) = self.nobody_uses(digest)? {
             discard(&partial)?;
             fs::rename(&rootfs, &partial).map_err(Error::io("removing", &rootfs))?;
@@ -109,11 +140,14 @@ impl Folder {
     }
 
     /// Unpacks the image unless that was done before.
+    ///
+    /// What came of an image that is not as it should be is removed at once; a registry that failed may be asked for the rest.
     pub(crate) fn unpack(
         &self,
         origin: &mut dyn Origin,
         found: &Found,
         limits: &Limits,
+        room: &mut Room<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), Error> {
         let rootfs = self.rootfs(&found.digest);
@@ -124,40 +158,50 @@ impl Folder {
         if rootfs.exists() {
             return Ok(());
         }
-        let blobs = self.blobs(&found.digest);
-        make_private(&blobs)?;
-        let partial = partial(&rootfs);
+        make_private(&self.blobs(&found.digest))?;
+        let partial = self.partial(&found.digest);
         discard(&partial)?;
-        let built = self.build(origin, found, &partial, limits, progress);
-        if built.is_err() {
+        let built = self.build(origin, found, limits, room, progress);
+        if let Err(error) = &built {
             // The disk may be full of it; that it could not be removed is the smaller news.
             let _ = discard(&partial);
+            if !matches!(error, Error::Registry { .. }) {
+                let _ = self.forget_blobs(&found.digest);
+            }
         }
         built?;
         fs::rename(&partial, &rootfs).map_err(Error::io("completing", &rootfs))?;
-        sync_folder(&self.path.join("rootfs"))?;
-        fs::remove_dir_all(&blobs).map_err(Error::io("removing", &blobs))
+        sync_folder(&self.rootfs_folder())?;
+        self.forget_blobs(&found.digest)
     }
 
     fn build(
         &self,
         origin: &mut dyn Origin,
         found: &Found,
-        partial: &Path,
         limits: &Limits,
+        room: &mut Room<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), Error> {
         let blobs = self.blobs(&found.digest);
+        if origin.is_afar() {
+            room.expect(found.manifest.layers.iter().map(|layer| layer.size).fold(0, u64::saturating_add))?;
+        }
         let (bytes, config) = origin::config(origin, &found.manifest, &blobs, limits)?;
-        let mut tree = Tree::create(partial, limits)?;
+        let mut tree = Tree::create(&self.partial(&found.digest), limits)?;
         let mut layers = Layers::new(&mut tree, limits);
         let count = found.manifest.layers.len();
         for (number, (descriptor, diff_id)) in found.manifest.layers.iter().zip(config.diff_ids()).enumerate()
         {
+            let kept = blobs.join(descriptor.digest.file_name());
+            if origin.is_afar() && !kept.exists() {
+                room.take(descriptor.size)?;
+            }
             let blob = origin.blob(descriptor, &blobs, progress)?;
+            room.unpacks(kept);
             progress(Progress::Unpacking { layer: number + 1, layers: count });
             blob.verify("layer", descriptor)?;
-            diff_id.verify("unpacked layer", apply(&mut layers, blob, limits)?)?;
+            diff_id.verify("unpacked layer", apply(&mut layers, blob, limits, room)?)?;
         }
         let omitted = layers.omitted();
         notes(omitted, tree.ids_replaced()).for_each(|note| progress(Progress::Note(note)));
@@ -176,6 +220,14 @@ impl Folder {
         Ok(Lock(file))
     }
 
+    /// None if somebody has it.
+    pub(crate) fn try_lock(&self, digest: &Digest) -> Result<Option<Lock>, Error> {
+        let path = self.path.join("locks").join(digest.file_name());
+        let file =
+            File::options().create(true).append(true).open(&path).map_err(Error::io("opening", &path))?;
+        Ok(file.try_lock().is_ok().then(|| Lock(file)))
+    }
+
     /// Held while it is looked whether an image is used; others wait a moment.
     pub(crate) fn turn(&self) -> Result<Lock, Error> {
         let path = self.path.join("locks/turn");
@@ -189,17 +241,22 @@ impl Folder {
 /// Removes a file that may be there.
 fn gone(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("removing", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("removing", path)(error)),
         _ => Ok(()),
     }
 }
 
 /// Applies one layer and gives the digest of its uncompressed bytes, all of them: also those behind the end of
 /// the archive.
-fn apply(layers: &mut Layers<'_>, blob: origin::Blob, limits: &Limits) -> Result<Digest, Error> {
+fn apply(
+    layers: &mut Layers<'_>,
+    blob: origin::Blob,
+    limits: &Limits,
+    room: &mut Room<'_>,
+) -> Result<Digest, Error> {
     let plain = compression::reader(blob, limits.compression_ratio).map_err(Error::reading("layer"))?;
     let mut tarball = Tarball::new(Hashing::new(plain), limits.entry_metadata_bytes);
-    layers.apply(&mut tarball)?;
+    layers.apply(&mut tarball, room)?;
     let mut rest = tarball.into_inner();
     let mut buffer = [0; 4096];
     while rest.read(&mut buffer).map_err(Error::reading("layer"))? > 0 {}
@@ -213,14 +270,8 @@ fn notes(omitted: Omitted, ids_replaced: bool) -> impl Iterator<Item = String> {
     [devices, xattrs, ids].into_iter().flatten()
 }
 
-/// Beside the finished one, since an ordinary user cannot move an unwritable folder anywhere else.
-fn partial(rootfs: &Path) -> PathBuf {
-    let name = rootfs.file_name().expect("a rootfs is named after its digest").to_string_lossy();
-    rootfs.with_file_name(format!(".{name}.partial"))
-}
-
 /// Removes a tree, and what earlier attempts to remove it left.
-fn discard(path: &Path) -> Result<(), Error> {
+pub(crate) fn discard(path: &Path) -> Result<(), Error> {
     let parent = path.parent().expect("a rootfs is below the images folder");
     let mut trash = Trash::open(parent, path)?;
     let folder = File::open(parent).map_err(Error::io("opening", parent))?;

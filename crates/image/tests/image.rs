@@ -15,5 +15,7 @@ mod places;
 #[cfg(feature = "registry")]
 #[path = "image/registry.rs"]
 mod registry;
+#[path = "image/room.rs"]
+mod room;
 #[path = "image/world.rs"]
 mod world;

@@ -57,7 +57,7 @@ fn same_start(one: u128, other: u128, bits: u32) -> bool {
     bits == 0 || (one ^ other) >> (128 - bits) == 0
 }
 
-/// Where git may connect to.
+/// Where the host may connect to for a project: git, and whoever fetches its image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     /// All addresses: whoever asks is the operator.
@@ -83,7 +83,9 @@ impl Policy {
         }
     }
 
-    fn allows(&self, address: IpAddr) -> bool {
+    /// Whether this address may be connected to.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.anywhere || is_public(address) || self.allowed.iter().any(|network| network.holds(address))
     }

@@ -4,8 +4,14 @@
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
 
-use super::{Order, Said, Wanted};
+use image::{Digest, Held, Reach};
+
+use super::{Order, Places, Said, Wanted};
+use crate::image_command::told;
 use crate::images;
+
+/// How often an image is fetched that is removed just when it is there.
+const ATTEMPTS: usize = 3;
 
 pub(crate) fn pull() -> ExitCode {
     let mut line = String::new();
@@ -25,30 +31,40 @@ pub(crate) fn pull() -> ExitCode {
         // Nobody waits for it any more; what is half done is for the next one to take up or remove.
         std::process::exit(1)
     });
-    say(&carry_out(&order));
-    // The image is used from now on by whoever asked, if it has heard us.
+    let (said, _held) = match carry_out(&order) {
+        Ok((digest, held)) => (Said::There(digest), Some(held)),
+        Err(why) => (Said::Failed(why), None),
+    };
+    say(&said);
+    // The image is held by whoever asked from now on, if it has heard us.
     let _ = asked.join();
     ExitCode::SUCCESS
 }
 
-fn carry_out(order: &Order) -> Said {
-    let Order { images: folder, wanted: Wanted { reference, by }, quota_bytes } = order;
+/// The image, which stays while it is held.
+fn carry_out(order: &Order) -> Result<(Digest, Held), String> {
+    let Order { images: folder, wanted: Wanted { reference, by, places }, quota_bytes } = order;
     let mut tell = |progress| {
         if let Some(text) = images::said(progress) {
             say(&Said::Told(text));
         }
     };
-    let resolved = images::resolve(folder, reference, by, &mut tell);
-    let image = match resolved {
-        Ok(image) => image,
-        Err(why) => return Said::Failed(why),
-    };
-    if let Some(quota_bytes) = quota_bytes
-        && let Err(why) = images::keep_to(folder, *quota_bytes)
-    {
-        say(&Said::Told(format!("images beyond images_quota could not be removed: {why}")));
+    let images = images::opened(folder, by)?.with_quota(*quota_bytes).with_reach(reach(places)?);
+    for _ in 0..ATTEMPTS {
+        let image = images::resolve(&images, reference, by, &mut tell)?;
+        if let Some(held) = images.hold(&image).map_err(|e| told(&e))? {
+            images::forget_old(&images)?;
+            return Ok((image.digest, held));
+        }
     }
-    Said::There(image.digest)
+    Err("it is removed as often as it comes".into())
+}
+
+fn reach(places: &Places) -> Result<Reach, String> {
+    let Places::Public { and } = places else { return Ok(Reach::default()) };
+    let allowed = and.iter().map(|text| text.parse()).collect::<Result<_, source::Error>>();
+    let policy = source::Policy { anywhere: false, allowed: allowed.map_err(|e| e.to_string())? };
+    Ok(Reach::only(move |address| policy.allows(address)))
 }
 
 fn say(said: &Said) {

@@ -51,7 +51,7 @@ async fn an_images_place_and_variables_reach_the_agent() {
     let tester = Tester::with(|config| {
         config.images = ResolveImage::new(|_| async {
             let variables = [("LANG".to_string(), "C".to_string())].into();
-            Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables })
+            Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables, held: None })
         });
     })
     .await;
@@ -122,7 +122,11 @@ async fn the_time_that_an_image_takes_is_not_the_commands() {
             let fetch = fetch.clone();
             async move {
                 fetch.notified().await;
-                Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables: Default::default() })
+                Ok(Image {
+                    rootfs: Rootfs::Folder("/images/x".into()),
+                    variables: Default::default(),
+                    held: None,
+                })
             }
         });
     })
@@ -176,7 +180,13 @@ async fn asked_for(
         config.references = Arc::new(OneSecret(secret));
         config.images = ResolveImage::new(move |image| {
             seen.send(image).unwrap();
-            async { Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables: Default::default() }) }
+            async {
+                Ok(Image {
+                    rootfs: Rootfs::Folder("/images/x".into()),
+                    variables: Default::default(),
+                    held: None,
+                })
+            }
         });
     })
     .await;

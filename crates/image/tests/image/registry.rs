@@ -7,7 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use image::{Credentials, Digest, Error, Images, Limits, Login, Pace, Progress};
+use image::{Credentials, Digest, Error, Images, Limits, Login, Pace, Progress, Reach};
 
 use crate::world::{Layer, Tar, World, has, names, run, tree, unpackings, world_layers};
 
@@ -248,6 +248,79 @@ fn a_registry_that_is_too_slow_is_given_up() {
         "{error:?}"
     );
     assert!(!registry.asked().contains(&layer));
+}
+
+#[test]
+fn of_an_image_that_did_not_come_only_what_can_be_used_again_is_kept() {
+    let lies = Layer { diff_id: Digest::of(b"another"), ..big_layer().gzip() };
+    let left = |layers: &[Layer], lost: Option<Digest>, quota: Option<u64>| {
+        let (_, mut paths) = served(layers);
+        if let Some(lost) = lost {
+            paths.remove(&format!("/v2/app/blobs/{lost}")).unwrap();
+        }
+        let registry = OwnRegistry::start(|_| {
+            Box::new(move |path, _| match paths.get(path) {
+                Some(body) => response("200 OK", "", body),
+                None => response("503 Service Unavailable", "", b""),
+            })
+        });
+        let world = World::new();
+        let images = world.images.clone().with_quota(quota);
+        let error = images.resolve(&format!("{}/app", registry.address), &mut |_| ()).unwrap_err();
+        assert!(world.rootfs_folder().is_empty());
+        let blobs = registry.asked().iter().filter(|path| path.contains("/blobs/")).count();
+        (error, world.images.unfinished().unwrap(), blobs)
+    };
+    let (error, unfinished, _) = left(&[lies], None, None);
+    assert!(matches!(error, Error::Mismatch { .. }) && unfinished.is_empty(), "{error:?} {unfinished:?}");
+
+    let second = Tar::new().file("a", "").layer();
+    let (error, unfinished, _) = left(&[big_layer(), second.clone()], Some(second.diff_id), None);
+    assert!(matches!(error, Error::Registry { .. }), "{error:?}");
+    assert!(matches!(&unfinished[..], [one] if one.bytes > 600_000 && !one.under_way), "{unfinished:?}");
+
+    let (error, unfinished, blobs) = left(&[big_layer()], None, Some(500_000));
+    assert!(matches!(error, Error::Quota { bytes, quota: 500_000, .. } if bytes > 600_000), "{error:?}");
+    assert!(unfinished.is_empty() && blobs == 0);
+}
+
+#[test]
+fn an_address_out_of_reach_is_never_connected_to_by_whichever_way() {
+    let (_, paths) = served(&[big_layer()]);
+    let elsewhere = TcpListener::bind("127.0.0.2:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let away = format!("http://{}/layer", elsewhere.local_addr().unwrap());
+    let layer = format!("/v2/app/blobs/{}", big_layer().diff_id);
+    let location = format!("Location: {away}\r\n");
+    let challenge = format!("WWW-Authenticate: Bearer realm=\"{away}\"\r\n");
+    let registry = OwnRegistry::start(|_| {
+        Box::new(move |path, _| match path {
+            _ if path == layer => response("307 Temporary Redirect", &location, b""),
+            "/v2/locked/manifests/latest" => response("401 Unauthorized", &challenge, b""),
+            _ => response("200 OK", "", &paths[path]),
+        })
+    });
+    let port = registry.address.rsplit_once(':').unwrap().1;
+    let world = World::new();
+    let only = |allowed: &'static str| {
+        let reach = Reach::only(move |address| address.to_string() == allowed);
+        let images = world.images.clone().with_reach(reach);
+        move |reference: &str| match images.resolve(reference, &mut |_| ()) {
+            Err(Error::Address { host, address }) => (host, address.to_string()),
+            other => panic!("{reference}: {other:?}"),
+        }
+    };
+    let refused = |host: &str, address: &str| (host.to_owned(), address.to_owned());
+    let nowhere = only("nothing");
+    assert_eq!(nowhere(&format!("{}/app", registry.address)), refused("127.0.0.1", "127.0.0.1"));
+    assert_eq!(nowhere(&format!("[::1]:{port}/app")), refused("[::1]", "::1"));
+    assert_eq!(nowhere(&format!("localhost:{port}/app")).0, "localhost");
+    assert!(registry.asked().is_empty(), "nothing was sent");
+    let here = only("127.0.0.1");
+    assert_eq!(here(&format!("{}/app", registry.address)), refused("127.0.0.2", "127.0.0.2"));
+    assert_eq!(here(&format!("{}/locked", registry.address)), refused("127.0.0.2", "127.0.0.2"));
+    let connected = elsewhere.accept().unwrap_err();
+    assert_eq!(connected.kind(), std::io::ErrorKind::WouldBlock, "nobody connected there");
 }
 
 #[test]
