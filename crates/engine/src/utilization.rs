@@ -41,8 +41,7 @@ pub(crate) fn of(state: &State, limits: &Limits) -> Option<Utilization> {
         memory_bytes: memory,
         memory_percent: memory.zip(limits.memory_bytes).map(|(part, whole)| percent(part, whole)),
         storage_read_bytes_per_second: total(|used| used.disk_read_bytes).map(|bytes| bytes / seconds),
-        storage_written_bytes_per_second: total(|used| used.disk_written_bytes)
-            .map(|bytes| bytes / seconds),
+        storage_written_bytes_per_second: total(|used| used.disk_written_bytes).map(|bytes| bytes / seconds),
     })
 }
 

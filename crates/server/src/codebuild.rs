@@ -102,13 +102,7 @@ impl CodeBuild {
         self.first(account, Operation::BatchGetProjects, json!({ "names": [name] }), "/projects/0").await
     }
 
-    async fn first(
-        &self,
-        account: &str,
-        operation: Operation,
-        request: Value,
-        place: &str,
-    ) -> Option<Value> {
+    async fn first(&self, account: &str, operation: Operation, request: Value, place: &str) -> Option<Value> {
         let arn = format!("arn:aws:iam::{account}:root");
         let principal = Principal { account: account.to_owned(), user_id: account.to_owned(), arn };
         let caller = Caller::of(Rights::everything(principal));
