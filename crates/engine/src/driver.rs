@@ -41,8 +41,8 @@ const OVERDUE_MS: i64 = 30_000;
 const STOPPING_MS: i64 = 8_000;
 /// How long an image may take to be found until somebody who looks should see that the build waits for it.
 const AT_ONCE_MS: i64 = 20;
-/// How long to wait before trying to store a state again.
-const RETRY_MS: i64 = 1000;
+/// How long to wait before what could not be stored, or read, is tried again.
+pub(crate) const RETRY_MS: i64 = 1000;
 
 /// A build in memory.
 #[derive(Debug)]

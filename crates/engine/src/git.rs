@@ -14,7 +14,8 @@ use store::records::{Scope, Vault};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::credentials::{self, Opener};
-use crate::error::Result;
+use crate::driver::RETRY_MS;
+use crate::error::{Error, Result};
 use crate::references::{Asked, References, Resolving};
 
 /// A credential that cannot be had fails the build as a secret does (BS-051).
@@ -46,6 +47,19 @@ impl WithGit {
             sources: settings.source.iter().chain(secondary).cloned().collect(),
             role,
             clock: config.clock.clone(),
+        }
+    }
+
+    /// What is away comes back: until then the build waits, as long as its own time allows.
+    async fn answer_in_time(&self, scope: &Scope, asked: &Asked) -> Result<Answer> {
+        loop {
+            match self.answer(scope, asked).await {
+                Err(Error::Unavailable(reason)) => {
+                    tracing::warn!(%reason, "what a build refers to cannot be read; trying on");
+                    self.clock.sleep_until(self.clock.uptime_ms().saturating_add(RETRY_MS)).await;
+                }
+                answer => return answer,
+            }
         }
     }
 
@@ -159,7 +173,7 @@ impl WithGit {
 
 impl References for WithGit {
     fn resolve<'a>(&'a self, scope: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
-        Box::pin(self.answer(scope, asked))
+        Box::pin(self.answer_in_time(scope, asked))
     }
 }
 

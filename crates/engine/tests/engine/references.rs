@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use agent::answer::Answer;
 use agent::journal::{Phase, Secret};
@@ -79,6 +80,31 @@ async fn what_cannot_be_fetched_fails_download_source_with_the_reason() {
     let (code, message) = context_of(&build, "DOWNLOAD_SOURCE");
     assert_eq!(code, "Decrypted Variables Error");
     assert_eq!(message, "cannot fetch parameter /app/key, secret db: set it up");
+}
+
+/// Is away when it is first asked.
+#[derive(Debug, Default)]
+struct Away(AtomicUsize);
+
+impl References for Away {
+    fn resolve<'a>(&'a self, scope: &'a Scope, asked: &'a Asked) -> Resolving<'a> {
+        Box::pin(async move {
+            match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(engine::Error::Unavailable("The database is unavailable".to_string())),
+                _ => Ok(values(scope, asked)),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_when_an_agent_asks_is_asked_again() {
+    let place = Arc::new(Away::default());
+    let tester = tester(place.clone()).await;
+    let id = tester.start().await;
+    assert_eq!(status(&tester.done_in_time(&id, Duration::from_millis(100)).await), "SUCCEEDED");
+    assert_eq!(tester.agents.answers(uuid(&id)), [values(&tester.scope(), &asked())]);
+    assert_eq!(place.0.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test]
