@@ -43,12 +43,10 @@ fn spread_apart(builds: &Path) {
     }
 }
 
-/// Removes every attempt's folder.
+/// Removes every attempt's folder. The first one goes last: by it the others are found if we are killed meanwhile.
 pub(super) fn remove_all(builds: &Path, uuid: &str) -> Result<()> {
-    let mut attempts = 1;
-    while let Some(folder) = BuildFolder::existing(builds, uuid, attempts)? {
+    while let Some(folder) = BuildFolder::latest(builds, uuid)? {
         folder.remove()?;
-        attempts += 1;
     }
     Ok(())
 }
@@ -175,4 +173,24 @@ fn gone(removal: io::Result<()>) -> io::Result<()> {
 
 fn attempt_path(builds: &Path, uuid: &str, attempt: u32) -> PathBuf {
     if attempt == 1 { builds.join(uuid) } else { builds.join(format!("{uuid}.{attempt}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_attempts_folder_is_removed_last() {
+        let builds = tempfile::tempdir().unwrap();
+        let path = |attempt| attempt_path(builds.path(), "uuid", attempt);
+        fs::create_dir(path(1)).unwrap();
+        fs::create_dir(path(2)).unwrap();
+        // As if it ended there: this one cannot be removed as a folder.
+        fs::write(path(3), "").unwrap();
+        assert!(remove_all(builds.path(), "uuid").is_err());
+        assert!(path(1).exists() && path(2).exists());
+        fs::remove_file(path(3)).unwrap();
+        remove_all(builds.path(), "uuid").unwrap();
+        assert_eq!(remaining(builds.path()).unwrap(), [""; 0]);
+    }
 }
