@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use hyper::HeaderMap;
+use rustix::fs::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
 
 /// How long after its first use a signature may be seen again, of another call, seconds.
@@ -32,6 +33,10 @@ const CLOCK_JUMP_SECONDS: i64 = 24 * 3_600;
 
 /// Most signatures remembered; beyond it the oldest are forgotten first.
 const CAPACITY: usize = 65_536;
+
+/// Room on the disk that the file has ahead of its end, and how often it is made, in lines: on a full disk builds can still be stopped.
+const ROOM_BYTES: u64 = 64 * 1024;
+const ROOM_EVERY: usize = 256;
 
 /// Lines of the file before it is written anew, with what is still remembered.
 const LINES_MAX: usize = 4 * CAPACITY;
@@ -156,6 +161,7 @@ impl Kept {
     fn open(path: &Path, text: &str) -> io::Result<Kept> {
         let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
         let is_torn = !text.is_empty() && !text.ends_with('\n');
+        make_room(&file);
         Ok(Kept { path: path.to_owned(), file, lines: text.lines().count(), is_torn })
     }
 
@@ -166,6 +172,9 @@ impl Kept {
         self.file.write_all(format!("{end}{line}").as_bytes())?;
         self.is_torn = false;
         self.lines += 1;
+        if self.lines.is_multiple_of(ROOM_EVERY) {
+            make_room(&self.file);
+        }
         Ok(())
     }
 }
@@ -218,8 +227,16 @@ impl Seen {
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
+        make_room(&file);
         fs::rename(&temporary, path)?;
         Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len(), is_torn: false })
+    }
+}
+
+/// As far as the file system does that, and has it.
+fn make_room(file: &File) {
+    if let Ok(metadata) = file.metadata() {
+        let _ = fallocate(file, FallocateFlags::KEEP_SIZE, metadata.len(), ROOM_BYTES);
     }
 }
 
@@ -269,6 +286,22 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("100300 100000 {new}\n"));
         assert!(second.plain(&old, 100_010, 100_310));
         assert!(!Replays::kept(&path, 100_050).unwrap().plain(&old, 100_050, 100_310));
+    }
+
+    #[test]
+    fn the_file_has_room_ahead_of_its_end() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("replays");
+        let replays = Replays::kept(&path, 100).unwrap();
+        for number in 0..2 * ROOM_EVERY {
+            assert!(replays.plain(&format!("{number:064}"), 100, 400));
+        }
+        let ahead = |path: &Path| {
+            let metadata = fs::metadata(path).unwrap();
+            metadata.blocks() * 512 - metadata.len()
+        };
+        assert!(ahead(&path) >= ROOM_BYTES / 2, "{}", ahead(&path));
     }
 
     #[test]
