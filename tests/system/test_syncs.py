@@ -2,12 +2,14 @@
 
 import json
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from host import processes, wait_until
 from local import spec
-from served import Codebuild, Server
+from served import Codebuild, Server, contexts
 
 CALLS = "fsync,fdatasync,syncfs,rename,renameat,renameat2,write,writev,pwrite64,recvfrom,sendto"
 CREATED, STARTED = 2, 1
@@ -37,13 +39,14 @@ def synced(path, call="f(data)?sync"):
 
 
 @pytest.fixture(scope="module")
-def traced(tmp_path_factory):
+def traced(request, tmp_path_factory):
     """A trace of two projects made, a build of each, and the ids of the builds."""
     place = tmp_path_factory.mktemp("syncs")
     server = Server(place / "data")
     trace = Trace(place / "trace", server.data)
     server.wrap = ["strace", "-D", "-f", "-qq", "-yy", "-s", "16", "--seccomp-bpf", "-o", str(trace.path)]
     server.wrap += ["-e", f"trace={CALLS}", "-e", "signal=none"]
+    request.addfinalizer(server.stop)
     server.start()
     codebuild = Codebuild(server)
     codebuild.s3.create_bucket(Bucket="made")
@@ -118,3 +121,24 @@ def test_a_set_of_objects_can_be_taken_back_until_all_have_their_names(traced):
     durable = trace.at(synced(f"/s3/.tmp/{objects}", "syncfs"), named[-1])
     assert durable, "the names"
     assert trace.at(synced("/s3/.batches"), durable[0]), "that nothing is to be taken back"
+
+
+# P5, P12
+def test_a_log_whose_last_sync_failed_is_not_taken_for_kept(server, codebuild, tmp_path):
+    """Only the first sync fails: the kernel tells of what it could not write once, and takes it for written from then on."""
+    codebuild.create_project("unkept", json.dumps(spec(build=["sleep 1000 || true"])))
+    build = codebuild.start("unkept")["id"]
+    codebuild.reached(build)
+    journal = server.data / "builds" / build.split(":")[1] / "journal"
+    agent = re.search(rb'"process":(\d+)', journal.read_bytes())[1].decode()
+    trace = tmp_path / "trace"
+    # One thread of it, which is the one that ends the log.
+    strace = ["strace", "-qq", "-o", str(trace), "-p", agent, "-e", "trace=fdatasync", "-e", "signal=none"]
+    failing = subprocess.Popen([*strace, "-e", "inject=fdatasync:error=EIO:when=1"])
+    status = Path(f"/proc/{agent}/status")
+    wait_until(lambda: f"TracerPid:\t{failing.pid}\n" in status.read_text(), "somebody makes its syncs fail")
+    codebuild.wake(build)
+    ended = codebuild.wait(build)
+    failing.wait(timeout=60)
+    assert trace.read_text().count("EIO") == 1
+    assert ended["buildStatus"] == "FAULT", contexts(ended)

@@ -114,8 +114,7 @@ fn logs_in_full(percent: &[String]) -> Result<(), Error> {
         [percent] if percent.parse::<u32>().is_ok() => percent,
         _ => return Err(usage()),
     };
-    let python = crate::root().join("target/python/bin/python3");
-    let python = if python.is_file() { python } else { PathBuf::from("python3") };
+    let python = crate::python();
     let test = ["-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "tests/system/test_log_volume.py"];
     let mut command = std::process::Command::new(&python);
     command.args(test).args(["--log-percent", percent]).current_dir(crate::root());

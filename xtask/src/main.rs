@@ -73,3 +73,9 @@ fn usage() -> Error {
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies below the root").to_path_buf()
 }
+
+/// What runs the system tests: with their packages, where `./test` has put them.
+fn python() -> PathBuf {
+    let python = root().join("target/python/bin/python3");
+    if python.is_file() { python } else { PathBuf::from("python3") }
+}

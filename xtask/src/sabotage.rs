@@ -2,7 +2,7 @@
 //!
 //! A sabotage is a patch in `tests/sabotage` whose head says what it breaks and which test notices. Tests that notice nothing
 //! when something is broken show nothing when it is not. To notice is to run, to come to an end and to say what is wrong: a test that hangs, crashes or is not there
-//! has not. What does not live here: the tests.
+//! has not. A test is one of cargo's, or a system test, to which the broken binary is given. What does not live here: the tests.
 
 use std::fs;
 use std::io;
@@ -27,10 +27,16 @@ struct Sabotage {
     path: PathBuf,
     /// What the patch takes away, in words.
     breaks: String,
-    /// Which cargo target has the test, in cargo's words.
-    target: Vec<String>,
-    /// Its name within that target.
-    test: String,
+    test: Test,
+}
+
+/// Who is to notice.
+#[derive(Debug)]
+enum Test {
+    /// `target`: which of cargo's targets has it, in cargo's words. `name`: what it is called there.
+    Cargo { target: Vec<String>, name: String },
+    /// The file and the name of a system test, in pytest's words.
+    System { id: String },
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Error> {
@@ -76,13 +82,11 @@ impl Sabotage {
             line.map(|line| line.trim().to_owned()).ok_or_else(missing)
         };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Sabotage {
-            name,
-            path: path.to_owned(),
-            breaks: said("Breaks:")?,
-            target: said("Target:")?.split(' ').map(str::to_owned).collect(),
-            test: said("Test:")?,
-        })
+        let test = match said("Test:")? {
+            id if id.contains(".py::") => Test::System { id },
+            name => Test::Cargo { target: said("Target:")?.split(' ').map(str::to_owned).collect(), name },
+        };
+        Ok(Sabotage { name, path: path.to_owned(), breaks: said("Breaks:")?, test })
     }
 }
 
@@ -146,8 +150,11 @@ impl Copy {
     }
 
     fn compiles(&self, sabotage: &Sabotage) -> Result<bool, Error> {
-        let mut cargo = self.cargo(sabotage);
-        let status = cargo.arg("--no-run").status().map_err(at(Path::new("cargo")))?;
+        let mut cargo = match &sabotage.test {
+            Test::Cargo { target, .. } => self.cargo("test", target, &["--no-run"]),
+            Test::System { .. } => self.cargo("build", &[], &["--package", "buildyard"]),
+        };
+        let status = cargo.status().map_err(at(Path::new("cargo")))?;
         Ok(status.success())
     }
 
@@ -155,19 +162,29 @@ impl Copy {
         let log = self.tree.join("../said");
         let file = fs::File::create(&log).map_err(at(&log))?;
         let (out, err) = (file.try_clone().map_err(at(&log))?, file);
-        let mut cargo = self.cargo(sabotage);
-        cargo.args(["--", "--exact", &sabotage.test]).stdout(out).stderr(err);
-        let child = cargo.process_group(0).spawn().map_err(at(Path::new("cargo")))?;
-        let status = wait(child).map_err(at(Path::new("cargo")))?;
+        let mut test = match &sabotage.test {
+            Test::Cargo { target, name } => self.cargo("test", target, &["--", "--exact", name]),
+            Test::System { id } => self.pytest(id),
+        };
+        let child = test.stdout(out).stderr(err).process_group(0).spawn();
+        let program = PathBuf::from(test.get_program());
+        let status = wait(child.map_err(at(&program))?).map_err(at(&program))?;
         let said = fs::read(&log).map_err(at(&log))?;
         Ok(Outcome::of(status.map(|status| status.success()), &String::from_utf8_lossy(&said)))
     }
 
-    fn cargo(&self, sabotage: &Sabotage) -> Command {
+    fn cargo(&self, command: &str, target: &[String], arguments: &[&str]) -> Command {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["test", "--quiet"]).args(&sabotage.target).current_dir(&self.tree);
+        cargo.args([command, "--quiet"]).args(target).args(arguments).current_dir(&self.tree);
         cargo.env("CARGO_TARGET_DIR", &self.target);
         cargo
+    }
+
+    fn pytest(&self, id: &str) -> Command {
+        let mut pytest = Command::new(crate::python());
+        pytest.args(["-m", "pytest", "-q", "-p", "no:cacheprovider", id]).current_dir(&self.tree);
+        pytest.env("BUILDYARD", self.target.join("debug/buildyard"));
+        pytest
     }
 }
 
@@ -233,7 +250,7 @@ mod tests {
     #[test]
     fn every_patch_still_applies_and_says_what_it_breaks() {
         let all = all(&crate::root()).unwrap();
-        assert!(all.len() >= 12, "{} sabotages", all.len());
+        assert!(all.len() >= 22, "{} sabotages", all.len());
         for Sabotage { name, path, breaks, .. } in all {
             assert!(!breaks.is_empty(), "{name}");
             let mut git = Command::new("git");
@@ -250,6 +267,10 @@ mod tests {
             (Some(true), "test no_history_breaks_a_promise ... ok", Outcome::Passed),
             (Some(false), libtest, Outcome::Failed),
             (Some(false), "0 passed, 1 failed", Outcome::Failed),
+            (Some(true), "1 passed in 9.97s", Outcome::Passed),
+            (Some(false), "1 failed in 10.12s", Outcome::Failed),
+            (Some(false), "1 error in 61.20s", Outcome::Crashed),
+            (Some(true), "1 skipped in 0.01s", Outcome::Crashed),
             (None, libtest, Outcome::Hung),
             (Some(true), "test result: ok. 0 passed; 0 failed", Outcome::Crashed),
             (Some(false), "error: could not compile `store`", Outcome::Crashed),
@@ -261,15 +282,23 @@ mod tests {
 
     #[test]
     fn every_patch_names_a_test_that_there_is() {
-        for Sabotage { name, target, test, .. } in all(&crate::root()).unwrap() {
-            let package = target.iter().skip_while(|word| *word != "-p").nth(1).unwrap();
-            let function = format!("fn {}(", test.rsplit("::").next().unwrap());
-            let quoted = format!("\"{test}\"");
-            let files = crate::tree::text_files(&crate::root()).unwrap();
-            let below = format!("crates/{package}/");
+        let files = crate::tree::text_files(&crate::root()).unwrap();
+        for Sabotage { name, test, .. } in all(&crate::root()).unwrap() {
+            let (below, function, quoted) = match &test {
+                Test::Cargo { target, name } => {
+                    let package = target.iter().skip_while(|word| *word != "-p").nth(1).unwrap();
+                    let function = format!("fn {}(", name.rsplit("::").next().unwrap());
+                    (format!("crates/{package}/"), function, format!("\"{name}\""))
+                }
+                Test::System { id } => {
+                    let (file, function) = id.split_once("::").unwrap();
+                    let function = format!("def {}(", function.split('[').next().unwrap());
+                    (file.to_owned(), function.clone(), function)
+                }
+            };
             let has = |text: &str| text.contains(&function) || text.contains(&quoted);
             let found = files.iter().any(|file| file.path.starts_with(&below) && has(&file.text));
-            assert!(found, "{name} names {test}, which {package} does not have");
+            assert!(found, "{name} names {test:?}, which {below} does not have");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! T09 and T12: faults of an object store, and long logs. Their clients and the proxy between are system tests in Python; here they are run at scale, and what they
 //! say is told.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::Setting;
@@ -24,8 +23,7 @@ pub(super) fn logs(setting: &Setting, percent: usize) -> Result<Figures, String>
 }
 
 fn pytest(setting: &Setting, family: &str, arguments: &[&str]) -> Result<Figures, String> {
-    let python = crate::root().join("target/python/bin/python3");
-    let python = if python.is_file() { python } else { PathBuf::from("python3") };
+    let python = crate::python();
     let output = Command::new(&python)
         .args(["-m", "pytest", "-q", "-s", "-p", "no:cacheprovider"])
         .args(arguments)
