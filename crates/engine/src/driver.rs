@@ -298,11 +298,14 @@ impl Driver {
     /// Follows the build through its agent to the end. If we cannot, nobody can: the agent is ended.
     async fn follow(&mut self, mut link: Link) -> Result<End> {
         self.leave_queue();
-        let followed = self.follow_link(&mut link).await;
-        if followed.is_err() {
-            self.bury(link).await;
+        match self.follow_link(&mut link).await {
+            Err(error) => match self.bury(link).await {
+                // What cannot be read on of an agent that lives was damaged as much as a dead one's.
+                Some(remains) if remains.damage.is_some() => self.inherit(remains).await,
+                _ => Err(error),
+            },
+            followed => followed,
         }
-        followed
     }
 
     async fn follow_link(&mut self, link: &mut Link) -> Result<End> {
@@ -438,12 +441,17 @@ impl Driver {
         }
     }
 
-    /// Removes what a killed agent leaves, once it has gone.
-    async fn bury(&self, mut link: Link) {
+    /// Kills the agent, and removes what it leaves but for what it has written.
+    async fn bury(&self, mut link: Link) -> Option<Remains> {
         link.kill();
         while link.signal().await != Signal::Lost {}
-        if let Err(error) = self.shared.executor.adopt(self.uuid()).await {
-            tracing::warn!(build = %self.live.id, %error, "what a killed agent left could not be removed");
+        match self.shared.executor.adopt(self.uuid()).await {
+            Ok(Adopted::Dead(remains)) => Some(remains),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::warn!(build = %self.live.id, %error, "what a killed agent left could not be removed");
+                None
+            }
         }
     }
 

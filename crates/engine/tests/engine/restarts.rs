@@ -79,15 +79,35 @@ async fn a_build_whose_dead_agents_journal_is_damaged_is_a_fault_that_says_so() 
     tester.in_phase(&id, "BUILD").await;
     tester.engine.shut_down().await;
     tester.agents.kill(uuid(&id));
-    let journal = tester.folder.path().join("builds").join(uuid(&id)).join("journal");
-    let length = std::fs::metadata(&journal).unwrap().len();
-    let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
-    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 20], length - 20).unwrap();
+    damage(&tester, &id);
     tester.start_again().await;
     let build = tester.done(&id).await;
     assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("FAULT", 1));
     let told = format!("{:?}", build.phases);
     assert!(told.contains("the journal is damaged at byte"), "{told}");
+}
+
+#[tokio::test]
+async fn a_build_whose_living_agents_journal_is_damaged_is_a_fault_that_says_so() {
+    let mut tester = Tester::new().await;
+    tester.hold_all_in(Phase::Build);
+    let id = tester.start().await;
+    tester.in_phase(&id, "BUILD").await;
+    tester.engine.shut_down().await;
+    damage(&tester, &id);
+    tester.start_again().await;
+    let build = tester.done(&id).await;
+    assert_eq!((status(&build), tester.agents.starts(uuid(&id))), ("FAULT", 1));
+    let told = format!("{:?}", build.phases);
+    assert!(told.contains("the journal is damaged at byte"), "{told}");
+    assert!(tester.agents.agents().is_empty());
+}
+
+fn damage(tester: &Tester, id: &str) {
+    let journal = tester.folder.path().join("builds").join(uuid(id)).join("journal");
+    let length = std::fs::metadata(&journal).unwrap().len();
+    let file = std::fs::OpenOptions::new().write(true).open(&journal).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0; 20], length - 20).unwrap();
 }
 
 #[tokio::test]
