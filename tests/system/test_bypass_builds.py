@@ -1,13 +1,15 @@
 """Ways in by the back doors: as a build, as the machine a build runs on, as a git host that tells of a push, as a browser.
 
-The classes 48 to 50 of the list that `test_bypass` has the first of, as far as there is such a door. Builds of this server come in by a
+The classes 44 and 48 to 50 of the list that `test_bypass` has the first of, as far as there is such a door. Builds of this server come in by a
 socket; a webhook and a console are not there, so nothing may be taken for one.
 """
 
 import base64
+import datetime
 import hashlib
 import hmac
 import json
+import math
 import re
 import socket
 import stat
@@ -20,7 +22,7 @@ from botocore.exceptions import ClientError
 from host import wait_until
 from local import spec
 from served import ACCOUNT, ENVIRONMENT, REGION, Codebuild, Server
-from test_bypass import VARIANTS, Door
+from test_bypass import TERMINATOR, VARIANTS, Door, Request, basic, clock, now, sha256  # noqa: F401
 
 PATH = re.compile(r"/v2/credentials/[0-9a-f]{32}")
 # Says where its credentials are, and goes on until it is stopped.
@@ -310,3 +312,55 @@ def test_credentials_that_were_kept_are_nothing_once_their_build_is_over(served,
             getattr(clients[service], operation)(**arguments)
         refusals.add(refused.value.response["Error"]["Code"])
     assert refusals <= {"InvalidClientTokenId", "InvalidSignatureException", "SignatureDoesNotMatch", "UnrecognizedClientException", "InvalidAccessKeyId"}, refusals
+
+
+def asking(door, kind, build, keys, token, at):
+    """Something that this build may ask, with these keys and this token, signed at this time."""
+    if kind in ("json", "cbor"):
+        text = build.encode()
+        body = {"json": json.dumps({"ids": [build]}).encode(), "cbor": b"\xa1\x63ids\x81\x78" + bytes([len(text)]) + text}[kind]
+        service, request = "codebuild", door.plain(["json", "cbor"].index(kind), "BatchGetBuilds", body)
+    else:
+        body = b"" if kind == "s3" else b"Action=GetCallerIdentity&Version=2011-06-15"
+        headers = [("Host", door.host), ("Content-Length", str(len(body))), ("Connection", "close")]
+        headers += [("X-Amz-Content-Sha256", sha256(body))] if kind == "s3" else [("Content-Type", "application/x-www-form-urlencoded")]
+        service, request = kind, Request("GET" if kind == "s3" else "POST", "/", "", tuple(headers), body)
+    date = basic(at)
+    scope = (date[:8], REGION, service, TERMINATOR)
+    signed = request.plus("X-Amz-Security-Token", token).signed(
+        date=date, key=keys["AccessKeyId"], secret=keys["SecretAccessKey"], scope=scope
+    )
+    return signed.wire()
+
+
+# Seconds from the token's end to the server's time, and to the time of the signature; whether the key and the token are those that are over.
+OVER = [(0, 0, True, True), (60, -1, True, True), (30 * 86_400, 30 * 86_400, True, True), (5, 5, False, True), (5, 5, True, False)]
+
+
+# AP-004, EN-062; class 44
+def test_a_token_that_has_expired_lets_nobody_in(clock):  # noqa: F811
+    codebuild, door = Codebuild(clock), Door(clock)
+    codebuild.create_project("one", json.dumps(spec(build=TELLS)))
+    build = Knocking(codebuild, "one")
+    old = build.keys()
+    end = datetime.datetime.fromisoformat(old["Expiration"])
+    variants = [(kind, *over) for kind in ("json", "cbor", "s3", "sts") for over in OVER]
+    assert len(variants) >= VARIANTS
+    for kind, server, signature, is_old_key, is_old_token in variants:
+        # The same is let in until the token ends.
+        before = end - datetime.timedelta(seconds=30)
+        clock.ahead(math.ceil((before - now()).total_seconds()))
+        status, answer = door.send(asking(door, kind, build.id, old, old["Token"], before))
+        assert status == 200, (kind, answer)
+        clock.ahead(math.ceil((end - now()).total_seconds()) + server)
+        at = end + datetime.timedelta(seconds=signature)
+        fresh = build.keys()
+        key, token = (old if is_old_key else fresh), (old if is_old_token else fresh)["Token"]
+        status, answer = door.send(asking(door, kind, build.id, key, token, at))
+        assert 400 <= status < 500, (kind, server, signature, answer)
+        assert b"ExpiredToken" in answer or not (is_old_key and is_old_token), (kind, server, signature, answer)
+        # And those that the build has fetched since are let in at the same time.
+        status, answer = door.send(asking(door, kind, build.id, fresh, fresh["Token"], at))
+        assert status == 200, (kind, server, signature, answer)
+    clock.ahead(0)
+    build.stop()

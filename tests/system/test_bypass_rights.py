@@ -1,6 +1,6 @@
 """Ways around what a known caller may do: what others own, keys that were withdrawn, and names that look alike.
 
-The classes 43 to 47 of the list that `test_bypass` has the first of; 48 to 50 are in `test_bypass_builds`.
+The classes 43 and 45 to 47 of the list that `test_bypass` has the first of; 44 and 48 to 50 are in `test_bypass_builds`.
 """
 
 import json

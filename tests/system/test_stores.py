@@ -542,6 +542,48 @@ def test_faults_that_stay_are_told_and_leave_no_object(proxy, transfers, store):
         assert kind in answer["Failed"], (fault, answer)
 
 
+# P6: what was made without being heard of is made nonetheless, however often it is denied to be there, and is taken back with the set that fails.
+@pytest.mark.parametrize("denial", ["absent", "wrong-etag"])
+def test_an_object_whose_completion_was_not_heard_of_is_found_or_taken_back(tmp_path, proxy, ours, denial):
+    client, bucket = s3_client(ours.endpoint, OUR_KEY_ID, OUR_SECRET), f"unheard-{denial}"
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    # Patient: an upload that was begun twice, as the first answer was late, would be one more.
+    transfers = Transfers(tmp_path, proxy.endpoint, OUR_KEY_ID, OUR_SECRET, patience=60)
+    # The second is what it was: of two that look the same the older is not taken for the newer.
+    old = {"s/a": b"old", "s/b": b"same", "s/c": b"old"}
+    new = {"s/a": b"new", "s/b": b"same", "s/c": b"new"}
+
+    def choosing(is_refused):
+        left = {"lost-answer": 1, denial: 2}
+
+        def choose(method, path):
+            completes, key = method == "POST" and "uploadId" in path, path.partition("?")[0][-3:]
+            if is_refused and completes and key != "s/a":
+                return DENIED
+            fault = "lost-answer" if completes else denial if method == "HEAD" else None
+            if key == "s/a" and left.get(fault):
+                left[fault] -= 1
+                return fault
+
+        return choose
+
+    assert transfers.put(bucket, old) == "Done"
+    versions = {each["Key"]: each["VersionId"] for each in client.list_object_versions(Bucket=bucket)["Versions"]}
+    proxy.choose = choosing(is_refused=True)
+    answer = transfers.put(bucket, new)
+    assert "Failed" in answer and {"lost-answer", denial, DENIED} <= set(proxy.made), (answer, proxy.made)
+    listed = client.list_object_versions(Bucket=bucket)
+    assert sorted((each["Key"], each["VersionId"]) for each in listed["Versions"]) == sorted(versions.items())
+    assert contents(client, bucket) == old and "DeleteMarkers" not in listed
+    assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
+    proxy.made.clear()
+    proxy.choose = choosing(is_refused=False)
+    assert transfers.put(bucket, new) == "Done" and {"lost-answer", denial} <= set(proxy.made), proxy.made
+    assert contents(client, bucket) == new
+    assert transfers.stop() == 0
+
+
 def now(transfers, bucket, key):
     """What is there, if anything is."""
     answered, content = transfers.get(bucket, key)

@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use md5::{Digest, Md5};
+use reqwest::header::HeaderMap;
 use tokio::task::JoinSet;
 
-use super::call::Call;
+use super::call::{Answer, Call};
 use super::sums::bytes_of_hex;
 use super::{
-    At, Encryption, Headers, Object, PARALLEL, PART_BYTES, Store, Upload, answer, is_md5, part_size, text,
+    At, Encryption, Headers, Object, PARALLEL, PART_BYTES, Store, Upload, answer, described, is_md5,
+    part_size, text,
 };
 use crate::client::pause;
 use crate::error::{Error, Result};
@@ -41,7 +43,11 @@ impl Store {
     pub async fn put(&self, upload: &Upload, from: &Arc<File>) -> Result<Object> {
         if upload.size > PART_BYTES {
             let begun = self.staged(upload.clone(), from).await?;
-            return self.completed(&begun).await;
+            let completed = self.completed(&begun).await;
+            if completed.is_err() {
+                self.abort(&begun).await;
+            }
+            return completed;
         }
         let _place = self.places.acquire().await;
         let bytes = read(from, upload.offset, upload.size)?;
@@ -84,21 +90,35 @@ impl Store {
             self.abort_all(begun).await;
             return Err(error);
         }
-        let all = begun.clone();
-        let completing = begun.into_iter().map(|begun| {
+        let completing = begun.clone().into_iter().map(|begun| {
             let store = self.clone();
-            async move { store.completed(&begun).await.map(|object| (begun, object)) }
+            async move { store.completed(&begun).await.map(|object| (begun.id, object)) }
         });
         let (made, failed) = each(completing).await;
         let Some(error) = failed else { return Ok(()) };
-        let is_made = |id: &str| made.iter().any(|(begun, _)| begun.id == id);
-        self.abort_all(all.into_iter().filter(|begun| !is_made(&begun.id)).collect()).await;
-        let deleting = made.into_iter().map(|(begun, object)| {
-            let store = self.clone();
-            async move { store.delete(&begun.upload.at, object.version.as_deref()).await }
+        let mut made: BTreeMap<_, _> = made.into_iter().collect();
+        let undoing = begun.into_iter().map(|begun| {
+            let (store, object) = (self.clone(), made.remove(&begun.id));
+            async move {
+                store.undone(&begun, object).await;
+                Ok(())
+            }
         });
-        each(deleting).await;
+        each(undoing).await;
         Err(error)
+    }
+
+    /// Takes back what came of an upload: the object, known or not, or what there is of its parts.
+    async fn undone(&self, begun: &Begun, known: Option<Object>) {
+        let made = match known {
+            Some(object) => Some(object),
+            None => self.made(begun).await.ok().flatten(),
+        };
+        match made {
+            // More than tried again cannot be done about it.
+            Some(object) => drop(self.delete(&begun.upload.at, object.version.as_deref()).await),
+            None => self.abort(begun).await,
+        }
     }
 
     /// Takes back what somebody who is gone has begun with [`Store::put_all`]: objects that have each name these were to be given
@@ -125,10 +145,7 @@ impl Store {
             Err(error) => return Err(error),
         };
         let names = &upload.headers.user;
-        let has = |(name, value): (&String, &String)| {
-            text(&headers, &format!("x-amz-meta-{name}")) == Some(value.as_str())
-        };
-        match !names.is_empty() && names.iter().all(has) {
+        match !names.is_empty() && has_names(&headers, names) {
             true => self.delete(&upload.at, text(&headers, "x-amz-version-id")).await,
             false => Ok(()),
         }
@@ -189,9 +206,32 @@ impl Store {
         }
     }
 
-    /// Makes an object of its parts.
+    /// Makes an object of its parts. What is there of them when it fails is the caller's to abort.
     async fn completed(&self, begun: &Begun) -> Result<Object> {
-        let etag = etag_of(&begun.parts);
+        let completed = match self.complete(begun).await {
+            Ok(answer) => {
+                let said = answer::element(&answer.body, "CompleteMultipartUploadResult/ETag");
+                match said.as_deref().map(|said| said.trim_matches('"')) {
+                    Some(said) => self.seen(&begun.upload, said, said).await.map(|object| Object {
+                        // That of ours, whoever has been there since.
+                        version: text(&answer.headers, "x-amz-version-id")
+                            .map(str::to_owned)
+                            .or(object.version),
+                        ..object
+                    }),
+                    None => Err(damaged(&begun.upload.at, "the answer has no sign of the object")),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match completed {
+            Ok(object) => Ok(object),
+            // The answer may have been lost, and the object be there.
+            Err(error) => self.made(begun).await.ok().flatten().ok_or(error),
+        }
+    }
+
+    async fn complete(&self, begun: &Begun) -> Result<Answer> {
         let parts = begun.parts.iter().enumerate().map(|(at, etag)| {
             format!("<Part><PartNumber>{}</PartNumber><ETag>\"{etag}\"</ETag></Part>", at + 1)
         });
@@ -204,34 +244,48 @@ impl Store {
             .header("content-type", Some("application/xml".into()))
             .header("if-none-match", begun.upload.headers.only_new.then(|| "*".to_owned()))
             .body(body.into());
-        let mut sent = self.send(&call).await;
-        if sent.as_ref().is_err_and(|error| error.is("NotImplemented")) {
+        let sent = self.send(&call).await;
+        match sent {
             // A store that knows no conditions here. Whoever has one has looked before.
-            sent = self.send(&call.without("if-none-match")).await;
+            Err(error) if error.is("NotImplemented") => self.send(&call.without("if-none-match")).await,
+            sent => sent,
         }
-        let completed = match sent {
-            Ok(answer) => {
-                let said = answer::element(&answer.body, "CompleteMultipartUploadResult/ETag");
-                match said {
-                    Some(said) => {
-                        self.seen(&begun.upload, said.trim_matches('"'), said.trim_matches('"')).await
-                    }
-                    None => Err(damaged(&begun.upload.at, "the answer has no sign of the object")),
-                }
+    }
+
+    /// What an upload became whose completion was not heard to succeed, and that was not aborted: as long as the store knows it, it
+    /// became nothing; when it does not any more, it became the object that has the names and the ETag.
+    ///
+    /// # Errors
+    /// It is over, or that cannot be told, and the object is not to be seen.
+    async fn made(&self, begun: &Begun) -> Result<Option<Object>> {
+        let asked = Call::new("GET", &begun.upload.at).query("uploadId", Some(&begun.id)).tidies_up();
+        match self.send(&asked).await {
+            Ok(_) => Ok(None),
+            Err(_) => self.looked_for(begun).await.map(Some),
+        }
+    }
+
+    /// One look is not enough: stores have been seen to deny for a while what they have.
+    async fn looked_for(&self, begun: &Begun) -> Result<Object> {
+        let mut look = 1;
+        loop {
+            match self.ours(begun).await {
+                Err(_) if look < LOOKS => tokio::time::sleep(pause(look)).await,
+                found => return found,
             }
-            Err(error) => Err(error),
-        };
-        // The answer may have been lost, and the upload be over: then the object is there.
-        match completed {
-            Ok(object) => Ok(object),
-            Err(error) => match self.found(&begun.upload, &etag).await {
-                Ok(Some(object)) => Ok(object),
-                _ => {
-                    self.abort(begun).await;
-                    Err(error)
-                }
-            },
+            look += 1;
         }
+    }
+
+    async fn ours(&self, begun: &Begun) -> Result<Object> {
+        let Upload { at, size, headers, .. } = &begun.upload;
+        let call = Call::new("HEAD", at).tidies_up();
+        let answer = self.send(&call).await?;
+        let object = described(&answer.headers, &self.url(&call)?)?;
+        let is_ours = object.etag == etag_of(&begun.parts)
+            && object.size == *size
+            && has_names(&answer.headers, &headers.user);
+        is_ours.then_some(object).ok_or_else(|| damaged(at, "the object is another one there"))
     }
 
     /// The object that was put, as whoever reads it sees it. `said` is the store's own word for what `wanted` is ours.
@@ -317,6 +371,11 @@ fn read(from: &File, offset: u64, size: u64) -> Result<Bytes> {
     let mut bytes = vec![0; usize::try_from(size).unwrap_or(usize::MAX)];
     from.read_exact_at(&mut bytes, offset)?;
     Ok(bytes.into())
+}
+
+/// Whether an object's headers have each of these names (`x-amz-meta-*`) with its value.
+fn has_names(headers: &HeaderMap, names: &BTreeMap<String, String>) -> bool {
+    names.iter().all(|(name, value)| text(headers, &format!("x-amz-meta-{name}")) == Some(value.as_str()))
 }
 
 fn damaged(at: &At, reason: &str) -> Error {
