@@ -1,11 +1,15 @@
 """What a power cut must not take is synced, and in this order (P1, P5, P6): seen call by call by strace, in which a sync that is missing is missing."""
 
+import contextlib
 import json
+import os
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from host import processes, wait_until
 from local import spec
@@ -130,15 +134,45 @@ def test_a_log_whose_last_sync_failed_is_not_taken_for_kept(server, codebuild, t
     build = codebuild.start("unkept")["id"]
     codebuild.reached(build)
     journal = server.data / "builds" / build.split(":")[1] / "journal"
-    agent = re.search(rb'"process":(\d+)', journal.read_bytes())[1].decode()
-    trace = tmp_path / "trace"
+    agent = int(re.search(rb'"process":(\d+)', journal.read_bytes())[1])
     # One thread of it, which is the one that ends the log.
-    strace = ["strace", "-qq", "-o", str(trace), "-p", agent, "-e", "trace=fdatasync", "-e", "signal=none"]
-    failing = subprocess.Popen([*strace, "-e", "inject=fdatasync:error=EIO:when=1"])
-    status = Path(f"/proc/{agent}/status")
-    wait_until(lambda: f"TracerPid:\t{failing.pid}\n" in status.read_text(), "somebody makes its syncs fail")
-    codebuild.wake(build)
-    ended = codebuild.wait(build)
-    failing.wait(timeout=60)
-    assert trace.read_text().count("EIO") == 1
+    with failing(agent, tmp_path / "trace", when="1") as strace:
+        codebuild.wake(build)
+        ended = codebuild.wait(build)
+        strace.wait(timeout=60)
+    assert (tmp_path / "trace").read_text().count("EIO") == 1
     assert ended["buildStatus"] == "FAULT", contexts(ended)
+
+
+# P12
+def test_events_whose_sync_failed_are_refused_and_no_later_ones_lie_behind_them(server, codebuild, tmp_path):
+    stream = {"logGroupName": "unkept", "logStreamName": "unkept"}
+    codebuild.logs.create_log_group(logGroupName="unkept")
+    codebuild.logs.create_log_stream(**stream)
+    put = lambda *texts: codebuild.logs.put_log_events(**stream, logEvents=[{"timestamp": now, "message": text} for text in texts])
+    now = int(time.time() * 1000)
+    before = {*(server.data / "logs").glob("*")}
+    put("a")
+    [segment] = {*(server.data / "logs").glob("*")} - before
+    with failing(server.process.pid, tmp_path / "trace", "-f", "-P", str(segment)), pytest.raises(ClientError):
+        put("b", "c")
+    assert "EIO" in (tmp_path / "trace").read_text()
+    put("d")
+    events = codebuild.logs.get_log_events(**stream, startFromHead=True)["events"]
+    assert [event["message"] for event in events] == ["a", "d"]
+
+
+@contextlib.contextmanager
+def failing(process, trace, *what, when="1+"):
+    """The `when`th syncs of a process's data fail, in each of its threads."""
+    strace = ["strace", "-qq", "-o", str(trace), *what, "-p", str(process), "-e", "trace=fdatasync", "-e", "signal=none"]
+    tracer = subprocess.Popen([*strace, "-e", f"inject=fdatasync:error=EIO:when={when}"])
+    threads = "*" if "-f" in what else str(process)
+    statuses = Path(f"/proc/{process}/task").glob
+    is_traced = lambda: all(f"TracerPid:\t{tracer.pid}\n" in status.read_text() for status in statuses(f"{threads}/status"))
+    try:
+        wait_until(is_traced, "somebody makes syncs fail")
+        yield tracer
+    finally:
+        tracer.terminate()
+        tracer.wait(timeout=60)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::ServiceError;
 use api::logs::{InputLogEvent, PutLogEventsRequest, PutLogEventsResponse, RejectedLogEventsInfo};
-use store::logs::{FrameKind, Position, SegmentReader, SegmentWriter};
+use store::logs::{Position, SegmentReader, SegmentWriter};
 
 use super::retention::kept_since;
 use super::{Call, blocking, error, required};
@@ -67,7 +67,7 @@ impl Writers {
         open.entry(path.to_owned()).or_default().clone()
     }
 
-    /// Appends events to a segment, creating it with the first, and syncs them to the disk.
+    /// Appends events to a segment, creating it with the first: all of them are on the disk then, or none.
     fn write(&self, path: &Path, events: &[InputLogEvent]) -> store::Result<Written> {
         let slot = self.slot(path);
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,11 +76,10 @@ impl Writers {
             closed => closed.insert(open(path)?),
         };
         let from = SegmentReader::open(path)?.end()?;
-        for event in events {
+        writer.write_durably(events.iter().map(|event| {
             let text = event.message.as_deref().unwrap_or_default();
-            writer.write(event.timestamp.unwrap_or_default(), FrameKind::Event, text.as_bytes())?;
-        }
-        writer.sync()?;
+            (event.timestamp.unwrap_or_default(), text.as_bytes())
+        }))?;
         Ok(Written { from, stored_bytes: writer.total().payload_bytes })
     }
 }

@@ -171,6 +171,19 @@ impl SegmentWriter {
         written
     }
 
+    /// Appends events, whose times are in milliseconds since the epoch. They survive a power cut when this returns; after an
+    /// error none of them is kept, so that what comes next does not lie behind bytes of which the kernel believes, since it
+    /// has told us of the failure, that they are on the disk.
+    pub fn write_durably<'a>(&mut self, mut events: impl Iterator<Item = (i64, &'a [u8])>) -> Result<()> {
+        let before = (self.end, self.total);
+        let written = events.try_for_each(|(time_ms, bytes)| self.write(time_ms, FrameKind::Event, bytes));
+        let kept = written.and_then(|()| self.sync());
+        if kept.is_err() {
+            self.roll_back(before)?;
+        }
+        kept
+    }
+
     fn write_frames(&mut self, time_ms: i64, kind: u8, payloads: &[&[u8]]) -> Result<()> {
         if self.sealed {
             return Err(Error::Sealed(self.path.clone()));
