@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -61,12 +61,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy)]
 struct Peer(SocketAddr);
 
+/// How long an address that is taken is tried again. A process that a killed server was just starting has the server's files
+/// until it executes its program, for which it may have to wait where others have the processors.
+const LISTEN_PATIENCE: Duration = Duration::from_secs(3);
+const LISTEN_PAUSE: Duration = Duration::from_millis(5);
+
 /// Listens on `address`; port 0 takes a free one.
 ///
 /// # Errors
-/// [`Error::Listen`] when the address is taken or not ours.
+/// [`Error::Listen`] when the address is taken, for longer than a killed server's could be, or not ours.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
-    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(address).await {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < LISTEN_PATIENCE => {
+                tokio::time::sleep(LISTEN_PAUSE).await;
+            }
+            listening => return listening.map_err(|source| Error::Listen { address, source }),
+        }
+    }
 }
 
 /// Listens at a path for builds, which agents bring in. The folder it is in must be closed to everybody else.

@@ -899,6 +899,19 @@ fn requests_that_are_too_large_or_ambiguous_are_refused() {
 }
 
 #[test]
+fn an_address_that_a_killed_servers_process_still_has_is_waited_for() {
+    let runtime = Runtime::new().unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let release = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(held);
+    });
+    assert_eq!(runtime.block_on(server::listen(address)).unwrap().local_addr().unwrap(), address);
+    release.join().unwrap();
+}
+
+#[test]
 fn a_client_that_stalls_before_its_request_is_complete_is_cut_off() {
     let server = Server::start();
     let started = Instant::now();
