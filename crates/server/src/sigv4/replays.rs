@@ -3,8 +3,8 @@
 //! SDKs sign with whole seconds, and some leave their invocation id unsigned: two identical calls made within one
 //! second carry one signature, and both are meant. So a use is known by its signature and by the two headers in which
 //! SDKs number their calls and attempts. The same three again are a request that was recorded, and refused at once;
-//! the same signature of another call is taken at its word for a few seconds after it was first seen, and refused from
-//! then on.
+//! the same signature of another call, or of one that has no such headers, is taken at its word for a few seconds after it was
+//! first seen, and refused from then on.
 //!
 //! Kept in a file as well, so that the next server knows them: a line is written before its request is done. Which
 //! calls a signature came with is not kept: the next server refuses them all.
@@ -60,19 +60,24 @@ struct Seen {
 struct Use {
     /// Seconds since 1970.
     first: i64,
-    /// Empty as soon as no other is accepted.
-    calls: HashSet<SdkCall>,
+    /// The calls that were told apart; none as soon as no other is accepted.
+    calls: Option<HashSet<SdkCall>>,
 }
 
 /// What an SDK says of a call and of its attempts, hashed: the headers `amz-sdk-invocation-id` and `amz-sdk-request`
-/// as they were sent, or that they were not.
+/// as they were sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SdkCall([u8; 16]);
 
 impl SdkCall {
-    pub fn of(headers: &HeaderMap) -> SdkCall {
+    /// None, if there is neither: so it is with older clients, such as AWS CLI 2.9, whose calls cannot be told apart.
+    pub fn of(headers: &HeaderMap) -> Option<SdkCall> {
+        const NAMES: [&str; 2] = ["amz-sdk-invocation-id", "amz-sdk-request"];
+        if NAMES.iter().all(|name| !headers.contains_key(*name)) {
+            return None;
+        }
         let mut hash = Sha256::new();
-        for name in ["amz-sdk-invocation-id", "amz-sdk-request"] {
+        for name in NAMES {
             let values = headers.get_all(name);
             hash.update((values.iter().count() as u64).to_be_bytes());
             for value in values {
@@ -81,20 +86,20 @@ impl SdkCall {
             }
         }
         let hash: [u8; 32] = hash.finalize().into();
-        SdkCall(hash[..16].try_into().expect("SHA-256 is longer"))
+        Some(SdkCall(hash[..16].try_into().expect("SHA-256 is longer")))
     }
 }
 
 impl Use {
     /// Known from its first use on, but not in which calls: no other is accepted.
     fn closed(first: i64) -> Use {
-        Use { first, calls: HashSet::new() }
+        Use { first, calls: None }
     }
 
-    /// Whether this is another call, soon enough.
-    fn again(&mut self, call: SdkCall, now: i64) -> bool {
-        let open = is_soon(self.first, now) && !self.calls.is_empty() && self.calls.len() < CALLS_MAX;
-        open && self.calls.insert(call)
+    /// Whether this is another call, or may be one, soon enough.
+    fn again(&mut self, call: Option<SdkCall>, now: i64) -> bool {
+        let Some(calls) = self.calls.as_mut().filter(|_| is_soon(self.first, now)) else { return false };
+        call.is_none_or(|call| calls.len() < CALLS_MAX && calls.insert(call))
     }
 }
 
@@ -142,7 +147,7 @@ impl Replays {
     ///
     /// # Errors
     /// It cannot be kept, and so must not go on: the next server would let it through again. It is as if it had not come.
-    pub fn admit(&self, signature: &str, call: SdkCall, now: i64, until: i64) -> io::Result<bool> {
+    pub fn admit(&self, signature: &str, call: Option<SdkCall>, now: i64, until: i64) -> io::Result<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_before(now);
         match seen.used.get_mut(signature) {
@@ -191,13 +196,13 @@ impl Seen {
         }
         while let Some((_, signature)) = self.open.pop_front_if(|(first, _)| !is_soon(*first, now)) {
             if let Some(used) = self.used.get_mut(&signature) {
-                used.calls = HashSet::new();
+                used.calls = None;
             }
         }
     }
 
-    fn open(&mut self, signature: &str, call: SdkCall, now: i64, until: i64) {
-        self.remember(signature, Use { first: now, calls: HashSet::from([call]) }, until);
+    fn open(&mut self, signature: &str, call: Option<SdkCall>, now: i64, until: i64) {
+        self.remember(signature, Use { first: now, calls: Some(call.into_iter().collect()) }, until);
         self.open.push_back((now, signature.to_owned()));
     }
 
@@ -255,7 +260,7 @@ fn parse(line: &str) -> Option<(i64, i64, &str)> {
 mod tests {
     use super::*;
 
-    fn call(id: &str) -> SdkCall {
+    fn call(id: &str) -> Option<SdkCall> {
         let mut headers = HeaderMap::new();
         headers.insert("amz-sdk-invocation-id", id.parse().unwrap());
         SdkCall::of(&headers)
@@ -281,7 +286,7 @@ mod tests {
         // As after a kill in the middle of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"100300 100000 cccc").unwrap();
         let second = Replays::kept(&path, 100_010).unwrap();
-        assert!(!second.plain(&new, 100_010, 100_300));
+        assert!(!second.plain(&new, 100_001, 100_300));
         assert!(!second.plain(&new, 100_100, 100_300));
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("100300 100000 {new}\n"));
         assert!(second.plain(&old, 100_010, 100_310));
@@ -336,7 +341,8 @@ mod tests {
     fn the_same_bytes_again_are_refused_at_once() {
         let replays = Replays::default();
         assert!(replays.plain("a", 100, 400));
-        assert!(!replays.plain("a", 100, 400), "without headers of an SDK");
+        assert!(replays.plain("a", 105, 400), "without headers of an SDK");
+        assert!(!replays.plain("a", 106, 400));
         assert!(replays.admit("b", call("1"), 100, 400).unwrap());
         assert!(!replays.admit("b", call("1"), 100, 400).unwrap());
         assert!(!replays.admit("b", call("1"), 400, 400).unwrap());
@@ -386,7 +392,7 @@ mod tests {
         assert!(!replays.admit("a", call("one more"), 100, 400).unwrap());
         assert!(replays.plain("b", 106, 400));
         let seen = replays.seen.lock().unwrap();
-        assert_eq!((seen.used["a"].calls.len(), seen.open.len()), (0, 1));
+        assert_eq!((seen.used["a"].calls.is_none(), seen.open.len()), (true, 1));
     }
 
     // AP-004
