@@ -79,7 +79,7 @@ def test_a_build_finds_what_codebuild_sets(codebuild, name):
 # EN-065, EN-085
 def test_a_build_finds_where_it_is_and_where_it_was(codebuild, name):
     shown = ["echo was: $OLDPWD, $(env | grep ^OLDPWD=)", "echo called: $HOSTNAME $(uname -n)", "mkdir a b && cd a && cd ../b", "cd - && echo back: $OLDPWD"]
-    written = "touch /codebuild/readonly/x || echo kept; cat /codebuild/readonly/buildspec.yml | head -c 1; ls -d /codebuild/image/config"
+    written = "cat /codebuild/readonly/buildspec.yml | head -c 1; ls -d /codebuild/image/config"
     codebuild.create_project(name, json.dumps(spec(build=[*shown, written, "echo $#"])))
     build = codebuild.run(name)
     log = codebuild.log(build)
@@ -88,7 +88,7 @@ def test_a_build_finds_where_it_is_and_where_it_was(codebuild, name):
     host = build["id"].split(":")[1].replace("-", "")[:12]
     assert f"called: {host} {host}\n" in log
     assert re.search(r"^(/codebuild/output/src\d+/src)/a\nback: \1/b$", log, re.MULTILINE), log
-    assert "Read-only file system\nkept\n{/codebuild/image/config\n" in log, log
+    assert "\n{/codebuild/image/config\n" in log, log
     assert "\n0\n" in log
 
 

@@ -70,7 +70,6 @@ fn spec(folder: &Path, name: &str, beneath: &[PathBuf]) -> Result<Spec, Failure>
         masks: Vec::new(),
         folders: Vec::new(),
         files: Vec::new(),
-        read_only: Vec::new(),
         hostname: "border".into(),
         network: Network::Host,
         listen: Vec::new(),

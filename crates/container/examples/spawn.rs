@@ -50,7 +50,6 @@ fn once(
         masks: Vec::new(),
         folders: Vec::new(),
         files: Vec::new(),
-        read_only: Vec::new(),
         hostname: "spawn".into(),
         network,
         listen: Vec::new(),

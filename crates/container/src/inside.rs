@@ -216,9 +216,6 @@ fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     for (mount, inside) in plain.iter().zip(profile.plain_folders) {
         mount_inside(mount, Path::new(inside)).doing(format!("mount {inside}"))?;
     }
-    for folder in setup.spec.read_only.iter().filter(|_| !setup.spec.is_privileged) {
-        protect(folder).doing(format!("make {} read-only", folder.display()))?;
-    }
     kernel.mount()?;
     if setup.spec.is_privileged && !late_masks.is_empty() {
         let hidden: Vec<_> = late_masks.iter().map(|path| path.display().to_string()).collect();
@@ -227,13 +224,6 @@ fn make_root(setup: &Setup<'_>) -> Result<OwnedFd, Error> {
     }
     late_masks.iter().try_for_each(|path| kernel.hide(path))?;
     kernel.open_null()
-}
-
-/// Lays a folder over itself, read-only.
-fn protect(folder: &Path) -> io::Result<()> {
-    let tree = detached(folder)?;
-    sys::make_read_only(tree.as_fd())?;
-    attach(&tree, folder)
 }
 
 /// A folder of the scratch folder as a detached mount, empty.

@@ -283,7 +283,6 @@ mod tests {
             masks: Vec::new(),
             folders: Vec::new(),
             files: Vec::new(),
-            read_only: Vec::new(),
             hostname: "host".into(),
             network: Network::None,
             listen: Vec::new(),

@@ -30,8 +30,6 @@ pub struct Spec {
     pub folders: Vec<PathBuf>,
     /// Files that are there from the start, root's.
     pub files: Vec<File>,
-    /// Folders of the container's own that nobody inside can write to: what was laid in them stays. Not for who [`Spec::is_privileged`].
-    pub read_only: Vec<PathBuf>,
     /// At most 64 bytes.
     pub hostname: String,
     pub network: Network,

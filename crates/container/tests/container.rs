@@ -303,7 +303,6 @@ impl Place {
             masks: Vec::new(),
             folders: Vec::new(),
             files: Vec::new(),
-            read_only: Vec::new(),
             hostname: "inside".into(),
             network: Network::None,
             listen: Vec::new(),

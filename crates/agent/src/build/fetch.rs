@@ -172,7 +172,6 @@ impl Build<'_> {
             beneath: Vec::new(),
             mounts: mounts.into_iter().collect(),
             masks: Vec::new(),
-            read_only: Vec::new(),
             folders: vec!["/fetch".into()],
             files: certificates.into_iter().chain(ssh.file()).collect(),
             hostname: "fetch".into(),

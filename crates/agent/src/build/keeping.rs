@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use container::Prepared;
 
 use super::context::client_error;
-use super::layout::SCRIPTS;
+use super::layout::{self, SCRIPTS};
 use super::{Build, Ended};
 use crate::journal::Phase;
 use crate::plan::{Entry, Source};
@@ -95,9 +95,14 @@ impl Build<'_> {
             .filter(|(name, _)| fetched.contains_key(*name) || keeping.has_changed(&record, name))
             .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
-        let is_news =
-            |name: &&str| !fetched.contains_key(*name) && !self.plan.service_variables.contains_key(*name);
-        let told: Vec<&str> = changed.iter().map(|(name, _)| *name).filter(is_news).collect();
+        // Each build has a host of its own.
+        let hostname = layout::hostname(self.plan);
+        let is_ours = |name: &str, value: &str| {
+            self.plan.service_variables.contains_key(name) || (name == "HOSTNAME" && value == hostname)
+        };
+        let news =
+            changed.iter().filter(|(name, value)| !fetched.contains_key(*name) && !is_ours(name, value));
+        let told: Vec<&str> = news.map(|(name, _)| *name).collect();
         if !told.is_empty() {
             said.push(format!(
                 "Warning: {} changed since the snapshot: what ran before had other values",

@@ -163,7 +163,6 @@ impl Build<'_> {
             masks: Vec::new(),
             folders: self.own_folders(),
             files: self.own_files(),
-            read_only: vec![READONLY.into()],
             hostname: hostname(self.plan),
             network: match environment.network {
                 plan::Network::None => container::Network::None,

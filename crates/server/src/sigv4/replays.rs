@@ -6,8 +6,7 @@
 //! the same signature of another call, or of one that has no such headers, is taken at its word for a few seconds after it was
 //! first seen, and refused from then on.
 //!
-//! Kept in a file as well, so that the next server knows them: a line is written before its request is done. Which
-//! calls a signature came with is not kept: the next server refuses them all.
+//! Kept in a file as well, so that the next server knows them: a line is written before its request is done.
 //! It is not forced to the disk, since a host does not crash and start again while a recorded request waits to be played.
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -91,15 +90,10 @@ impl SdkCall {
 }
 
 impl Use {
-    /// Known from its first use on, but not in which calls: no other is accepted.
-    fn closed(first: i64) -> Use {
-        Use { first, calls: None }
-    }
-
     /// Whether this is another call, or may be one, soon enough.
-    fn again(&mut self, call: Option<SdkCall>, now: i64) -> bool {
-        let Some(calls) = self.calls.as_mut().filter(|_| is_soon(self.first, now)) else { return false };
-        call.is_none_or(|call| calls.len() < CALLS_MAX && calls.insert(call))
+    fn may_come_again(&self, call: Option<SdkCall>, now: i64) -> bool {
+        let Some(calls) = self.calls.as_ref().filter(|_| is_soon(self.first, now)) else { return false };
+        call.is_none_or(|call| calls.len() < CALLS_MAX && !calls.contains(&call))
     }
 }
 
@@ -131,10 +125,8 @@ impl Replays {
         };
         let mut seen = Seen::default();
         // A line that was cut off was of a request that was not done.
-        for (until, first, signature) in text.lines().filter_map(parse) {
-            if !seen.used.contains_key(signature) {
-                seen.remember(signature, Use::closed(first), until);
-            }
+        for (until, first, signature, call) in text.lines().filter_map(parse) {
+            seen.open(signature, call, first, until);
         }
         seen.forget_before(now);
         // A disk that is full has no room for another file; the one that is there is good still.
@@ -150,14 +142,13 @@ impl Replays {
     pub fn admit(&self, signature: &str, call: Option<SdkCall>, now: i64, until: i64) -> io::Result<bool> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.forget_before(now);
-        match seen.used.get_mut(signature) {
-            Some(used) => Ok(used.again(call, now)),
-            None => {
-                seen.write(signature, now, until)?;
-                seen.open(signature, call, now, until);
-                Ok(true)
-            }
+        if seen.used.get(signature).is_some_and(|used| !used.may_come_again(call, now)) {
+            return Ok(false);
         }
+        let first = seen.used.get(signature).map_or(now, |used| used.first);
+        seen.write(signature, call, first, until)?;
+        seen.open(signature, call, first, until);
+        Ok(true)
     }
 }
 
@@ -201,40 +192,51 @@ impl Seen {
         }
     }
 
-    fn open(&mut self, signature: &str, call: Option<SdkCall>, now: i64, until: i64) {
-        self.remember(signature, Use { first: now, calls: Some(call.into_iter().collect()) }, until);
-        self.open.push_back((now, signature.to_owned()));
+    /// Remembers a call of a signature, which may be known.
+    fn open(&mut self, signature: &str, call: Option<SdkCall>, first: i64, until: i64) {
+        if !self.used.contains_key(signature) {
+            self.used.insert(signature.to_owned(), Use { first, calls: Some(HashSet::new()) });
+            self.by_age.push_back((until, signature.to_owned()));
+            self.open.push_back((first, signature.to_owned()));
+        }
+        let calls = self.used.get_mut(signature).and_then(|used| used.calls.as_mut());
+        if let (Some(calls), Some(call)) = (calls, call) {
+            calls.insert(call);
+        }
     }
 
-    fn remember(&mut self, signature: &str, used: Use, until: i64) {
-        self.used.insert(signature.to_owned(), used);
-        self.by_age.push_back((until, signature.to_owned()));
-    }
-
-    /// Adds the line of a signature that is to be remembered.
-    fn write(&mut self, signature: &str, now: i64, until: i64) -> io::Result<()> {
+    /// Adds the line of a call that is to be remembered.
+    fn write(&mut self, signature: &str, call: Option<SdkCall>, first: i64, until: i64) -> io::Result<()> {
         if let Some(kept) = &self.kept
             && kept.lines >= LINES_MAX
         {
             self.kept = Some(self.write_all(&kept.path)?);
         }
-        self.kept.as_mut().map_or(Ok(()), |kept| kept.add(&line(until, now, signature)))
+        self.kept.as_mut().map_or(Ok(()), |kept| kept.add(&line(until, first, signature, call)))
     }
 
     /// The file with what is remembered, and nothing else.
     fn write_all(&self, path: &Path) -> io::Result<Kept> {
-        let lines = self.by_age.iter().map(|(until, signature)| {
-            let first = self.used.get(signature).map_or(*until, |used| used.first);
-            line(*until, first, signature)
+        let lines = self.by_age.iter().flat_map(|(until, signature)| {
+            let used = self.used.get(signature);
+            let first = used.map_or(*until, |used| used.first);
+            let calls = used.and_then(|used| used.calls.as_ref()).into_iter().flatten();
+            let mut lines: Vec<String> =
+                calls.map(|call| line(*until, first, signature, Some(*call))).collect();
+            if lines.is_empty() {
+                lines.push(line(*until, first, signature, None));
+            }
+            lines
         });
-        let text: String = lines.collect();
+        let lines: Vec<String> = lines.collect();
+        let text = lines.concat();
         let temporary = path.with_extension("new");
         let mut file =
             OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         make_room(&file);
         fs::rename(&temporary, path)?;
-        Ok(Kept { path: path.to_owned(), file, lines: self.by_age.len(), is_torn: false })
+        Ok(Kept { path: path.to_owned(), file, lines: lines.len(), is_torn: false })
     }
 }
 
@@ -245,15 +247,23 @@ fn make_room(file: &File) {
     }
 }
 
-fn line(until: i64, first: i64, signature: &str) -> String {
-    format!("{until} {first} {signature}\n")
+fn line(until: i64, first: i64, signature: &str, call: Option<SdkCall>) -> String {
+    let call = call.map(|call| format!(" {:032x}", u128::from_be_bytes(call.0)));
+    format!("{until} {first} {signature}{}\n", call.unwrap_or_default())
 }
 
-fn parse(line: &str) -> Option<(i64, i64, &str)> {
+fn parse(line: &str) -> Option<(i64, i64, &str, Option<SdkCall>)> {
     let mut parts = line.split(' ');
     let (until, first, signature) = (parts.next()?, parts.next()?, parts.next()?);
+    let call = match parts.next() {
+        Some(digits) if digits.len() == 32 => {
+            Some(SdkCall(u128::from_str_radix(digits, 16).ok()?.to_be_bytes()))
+        }
+        Some(_) => return None,
+        None => None,
+    };
     let whole = signature.len() == 64 && parts.next().is_none();
-    Some((until.parse().ok()?, first.parse().ok()?, signature)).filter(|_| whole)
+    Some((until.parse().ok()?, first.parse().ok()?, signature, call)).filter(|_| whole)
 }
 
 #[cfg(test)]
@@ -286,7 +296,7 @@ mod tests {
         // As after a kill in the middle of a line.
         OpenOptions::new().append(true).open(&path).unwrap().write_all(b"100300 100000 cccc").unwrap();
         let second = Replays::kept(&path, 100_010).unwrap();
-        assert!(!second.plain(&new, 100_001, 100_300));
+        assert!(!second.plain(&new, 100_010, 100_300));
         assert!(!second.plain(&new, 100_100, 100_300));
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("100300 100000 {new}\n"));
         assert!(second.plain(&old, 100_010, 100_310));
@@ -397,14 +407,24 @@ mod tests {
 
     // AP-004
     #[test]
-    fn the_next_server_refuses_every_call_of_a_signature_it_knows() {
+    fn the_next_server_knows_the_calls_of_a_signature_too() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("replays");
         let signature = "a".repeat(64);
-        assert!(Replays::kept(&path, 100).unwrap().admit(&signature, call("1"), 100, 400).unwrap());
-        let next = Replays::kept(&path, 101).unwrap();
-        assert!(!next.admit(&signature, call("1"), 101, 400).unwrap());
-        assert!(!next.admit(&signature, call("2"), 101, 400).unwrap());
+        let first = Replays::kept(&path, 100).unwrap();
+        assert!(first.admit(&signature, call("1"), 100, 400).unwrap());
+        assert!(first.admit(&signature, call("2"), 101, 400).unwrap());
+        // As it is written, and as it is written anew.
+        for (now, number) in [(101, "3"), (102, "4")] {
+            let next = Replays::kept(&path, now).unwrap();
+            for used in ["1", "2"] {
+                assert!(!next.admit(&signature, call(used), now, 400).unwrap());
+            }
+            assert!(next.admit(&signature, call(number), now, 400).unwrap());
+            assert!(!next.admit(&signature, call(number), now, 400).unwrap());
+        }
+        let last = Replays::kept(&path, 106).unwrap();
+        assert!(!last.admit(&signature, call("5"), 106, 400).unwrap());
     }
 
     #[test]
