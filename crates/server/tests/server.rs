@@ -749,9 +749,12 @@ for target in ['StartBuild', 'ListProjects']:
     };
     let (another, retried) = (told("amz-sdk-invocation-id: 1"), told("amz-sdk-request: attempt=2; max=3"));
     assert!(server.raw(change).starts_with("HTTP/1.1 200"));
-    assert!(server.raw(change).contains("InvalidSignatureException"), "the same bytes, at once");
     // So that it is no later, however long this host may be held up.
     server.clock_offset_ms.store(-4_000, Ordering::SeqCst);
+    assert!(
+        server.raw(change).starts_with("HTTP/1.1 200"),
+        "who does not number his calls may mean it again"
+    );
     for call in [&another, &retried] {
         assert!(
             server.raw(call).starts_with("HTTP/1.1 200"),
