@@ -118,6 +118,8 @@ fn reserve_index(data: &Path) {
     // Where that is not possible, it grows when it has to.
     if let Ok(index) = File::options().write(true).open(data.join(INDEX)) {
         let _ = rustix::fs::fallocate(&index, FallocateFlags::empty(), 0, INDEX_BYTES);
+        // Closing it would give up SQLite's own locks on it, which are the process's: another process would take the index for nobody's.
+        std::mem::forget(index);
     }
 }
 
