@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import threading
 import time
+import uuid
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,51 @@ def test_an_ordinary_user_builds_in_an_image(ordinary_project, archive, tmp_path
     check(ordinary_project, copy)
 
 
+def cousin(layout, place):
+    """Another image over the first layer of the layout's."""
+    oci, bundle = place / "cousin", place / "bundle"
+    shutil.copytree(layout, oci)
+    tool("umoci", "unpack", "--image", f"{oci}:test", bundle)
+    (bundle / "rootfs/etc/second").write_text("from the cousin's layer\n")
+    (bundle / "rootfs/etc/mark").unlink()
+    tool("umoci", "repack", "--image", f"{oci}:test", bundle)
+    assert len(manifest(oci)["layers"]) == 3
+    return oci
+
+
+def test_images_of_one_base_share_its_layers_for_root_and_for_an_ordinary_user(project, ordinary_project, layout, tmp_path):
+    other = cousin(layout, tmp_path)
+    script = spec(build=["cat /etc/second; ls /etc/mark 2>/dev/null || echo gone; ls /etc/removed 2>/dev/null || echo removed"])
+    for who in [project, ordinary_project]:
+        who.buildspec(script)
+        both = []
+        for name, image in [("one", layout), ("other", other)]:
+            at = Path(who.home or who.folder.parent) / name
+            shutil.copytree(image, at)
+            subprocess.run(["chmod", "-R", "a+rX", at], check=True)
+            both.append(who.run("--image", at).ended(0).output)
+        assert both == [
+            ["from the second layer", "/etc/mark", "removed"],
+            ["from the cousin's layer", "gone", "removed"],
+        ]
+        assert len(list(who.data.glob("images/layers/*"))) == 3, "a layer each, two of them for both"
+        assert all(path.name.startswith("sha256-") and len(path.name) == 71 for path in who.data.glob("images/layers/*"))
+
+
+def test_a_layer_that_is_here_is_not_fetched_for_another_image(layout, make_server, tmp_path):
+    other, data = cousin(layout, tmp_path), tmp_path / "data0"
+    for image, fetched in [(layout, 2), (other, 1)]:
+        origin = Registry(image)
+        done = subprocess.run([BINARY, "image", "pull", f"{origin.address}/{image.name}:1", "--data", data], capture_output=True, text=True)
+        origin.stop()
+        assert done.returncode == 0, done.stderr
+        layers = {layer["digest"] for layer in manifest(image)["layers"]}
+        asked = [path.rsplit("/", 1)[1] for path in origin.blobs_asked()]
+        assert len([digest for digest in asked if digest in layers]) == fetched, asked
+    listed = json.loads(subprocess.run([BINARY, "image", "ls", "--json", "--data", data], capture_output=True).stdout)
+    assert len(listed) == 2 and len({folder for one in listed for folder in one["rootfs"]}) == 3
+
+
 # BS-043
 def test_a_variable_of_the_buildspec_replaces_the_images(project, layout):
     project.buildspec({"env": {"variables": {"IMAGE_SAYS": "nothing"}}} | spec(build=["echo $IMAGE_SAYS"]))
@@ -285,7 +331,8 @@ def ended(codebuild, image, **more):
         codebuild.api.update_project(name="pulls", environment=environment)
     else:
         codebuild.create_project("pulls", json.dumps(spec(build=["cat /etc/mark"])), environment=environment)
-    build = codebuild.run("pulls")
+    # Two calls of one second are two signatures only if they differ, and a server that was started anew takes none twice.
+    build = codebuild.run("pulls", idempotencyToken=uuid.uuid4().hex)
     context = next(phase for phase in build["phases"] if phase["phaseType"] == "PROVISIONING")["contexts"][0]
     assert context.get("statusCode", "") in ("", "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE")
     return build["buildStatus"], context.get("message", "")
@@ -453,53 +500,55 @@ def test_a_look_at_images_disturbs_no_build_and_one_that_is_removed_meanwhile_co
     environment = ENVIRONMENT | {"image": "tools"}
     codebuild.create_project("looked-at", json.dumps(spec(build=["cat /etc/mark"])), environment=environment)
     assert outcome(codebuild.run("looked-at"))[0] == "SUCCEEDED"
-    (rootfs,) = (server.data / "images/rootfs").iterdir()
+    (stack,) = (server.data / "images/stacks").iterdir()
     for removes in [False, True]:
         # As who looks whether it is used has it, or who begins to remove it.
-        folder = os.open(rootfs, os.O_RDONLY)
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        held = os.open(stack, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
         started = codebuild.start("looked-at")["id"]
-        wait_until(lambda: is_waited_for(rootfs), "the build waits for its image")
+        wait_until(lambda: is_waited_for(stack), "the build waits for its image")
         if removes:
-            rootfs.rename(tmp_path / "removed")
-        os.close(folder)
+            stack.rename(tmp_path / "removed")
+        os.close(held)
         build = codebuild.wait(started)
         assert build["buildStatus"] == "SUCCEEDED", build["phases"]
-    assert rootfs.exists()
+    assert stack.exists()
 
 
 def test_a_local_build_waits_for_who_looks_at_its_image_and_says_if_it_was_removed(project, layout, tmp_path):
     project.buildspec(spec(build=["cat /etc/mark"]))
     project.run("--image", layout).ended(0)
-    (rootfs,) = project.data.glob("images/rootfs/*")
+    (stack,) = project.data.glob("images/stacks/*")
     for removes, code in [(False, 0), (True, 1)]:
-        folder = os.open(rootfs, os.O_RDONLY)
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        held = os.open(stack, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
         with concurrent.futures.ThreadPoolExecutor() as aside:
             running = aside.submit(project.run, "--image", layout)
-            wait_until(lambda: is_waited_for(rootfs), "the build waits for its image")
+            wait_until(lambda: is_waited_for(stack), "the build waits for its image")
             if removes:
-                rootfs.rename(tmp_path / "removed")
-            os.close(folder)
+                stack.rename(tmp_path / "removed")
+            os.close(held)
             ran = running.result().ended(code)
     assert "it was removed before the build could use it" in ran.err, ran.err
 
 
-def test_images_keep_to_the_quota_but_not_under_a_build(layout, archive, registry, make_server, tmp_path, monkeypatch):
+def test_images_keep_to_the_quota_but_not_under_a_build(layout, registry, make_server, tmp_path, monkeypatch):
     monkeypatch.setenv("BUILDYARD_LOG", "info")
     config, root = tmp_path / "buildyard.toml", tmp_path / "root"
     busybox_root(root)
     third = layout_of(root, tmp_path / "third")
+    (root / "etc/mark").write_text("of another image, with layers of its own\n")
+    second = layout_of(root, tmp_path / "second")
 
     def there(data):
         listed = subprocess.run([BINARY, "image", "ls", "--json", "--data", data], capture_output=True, check=True)
         return {one["digest"]: one for one in json.loads(listed.stdout)}
 
-    subprocess.run([BINARY, "image", "import", archive, "--data", tmp_path / "other"], capture_output=True, check=True)
+    subprocess.run([BINARY, "image", "import", second, "--data", tmp_path / "other"], capture_output=True, check=True)
     ((_, known),) = there(tmp_path / "other").items()
     quota = known["bytes"] * 5 // 2
     config.write_text(
-        f'images_quota = "{quota}"\n[images]\nthird = "{third}"\nsecond = "{archive}"\n'
+        f'images_quota = "{quota}"\n[images]\nthird = "{third}"\nsecond = "{second}"\n'
     )
     server = make_server("--config", str(config))
     codebuild, used = Codebuild(server), ENVIRONMENT | {"image": f"{registry}/team/tools:1.2"}

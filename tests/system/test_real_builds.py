@@ -104,11 +104,11 @@ def image(request, tmp_path_factory):
     return archive
 
 
-def bare(image_root, source, commands, folder):
+def bare(image_roots, source, commands, folder):
     """What the same commands make in the same root file system, with nothing but chroot around them."""
     for name in ["upper", "work", "root"]:
         (folder / name).mkdir(parents=True)
-    layers = f"lowerdir={image_root},upperdir={folder}/upper,workdir={folder}/work"
+    layers = f"lowerdir={image_roots},upperdir={folder}/upper,workdir={folder}/work,userxattr"
     script = "\n".join(["set -e", "cd /src", *commands])
     around = f"""set -e
 mount -t overlay overlay -o {layers} {folder}/root
@@ -164,5 +164,5 @@ def test_a_package_is_built_in_the_example_image_as_without_buildyard(language, 
     archive = zipfile.ZipFile(io.BytesIO(codebuild.s3.get_object(Bucket="real", Key=key)["Body"].read()))
     built = {name: digest(archive.read(name)) for name in archive.namelist()}
     listed = json.loads(subprocess.run([BINARY, "image", "ls", "--json", "--data", server.data], capture_output=True).stdout)
-    assert built == bare(listed[0]["rootfs"], source, [*BEGIN, *commands], tmp_path / "bare")
+    assert built == bare(":".join(listed[0]["rootfs"]), source, [*BEGIN, *commands], tmp_path / "bare")
     assert set(built) == {made}

@@ -33,7 +33,7 @@ use crate::answer::GitCredential;
 use crate::clock;
 use crate::hash_files;
 use crate::journal::{Context, Event, Hold, Outcome, Phase};
-use crate::plan::{Plan, Rootfs};
+use crate::plan::{Plan, Rootfs, Unpacked};
 use crate::session::{Halt, Session};
 use crate::shell::State;
 use crate::transfer::Transfers;
@@ -267,8 +267,8 @@ impl<'a> Build<'a> {
     }
 
     fn provision(&mut self, place: Place<'_>) -> Result<Ended, Halt> {
-        if let Rootfs::Folder(folder) = &self.plan.environment.rootfs {
-            self.image = locked(folder)?;
+        if let Rootfs::Unpacked(image) = &self.plan.environment.rootfs {
+            self.image = locked(image)?;
             if self.image.is_none() {
                 return Ok(Err(image_removed()));
             }
@@ -368,13 +368,14 @@ impl<'a> Build<'a> {
 }
 
 /// An image that is used; none if it was removed. Whoever looks whether it is used, or begins to remove it, has it locked for a moment.
-fn locked(image: &Path) -> io::Result<Option<File>> {
-    let folder = match File::open(image) {
+fn locked(image: &Unpacked) -> io::Result<Option<File>> {
+    let lock = match File::open(&image.lock) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        folder => folder?,
+        lock => lock?,
     };
-    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockShared)?;
-    let ours = folder.metadata()?;
-    let there = image.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-    Ok(there.then_some(folder))
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared)?;
+    let ours = lock.metadata()?;
+    let there =
+        image.lock.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
+    Ok((there && image.layers.iter().all(|layer| layer.exists())).then_some(lock))
 }

@@ -16,6 +16,7 @@ mod clock;
 mod endpoint;
 mod fetching;
 mod hash_files;
+mod image_tree;
 mod inside;
 pub mod journal;
 mod log;

@@ -202,12 +202,49 @@ pub struct Environment {
     pub starts_docker: bool,
 }
 
+/// An unpacked image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Written")]
+pub struct Unpacked {
+    /// The folders of its layers, the topmost first, with overlay's marks (`userxattr`) for what a layer takes away.
+    pub layers: Vec<PathBuf>,
+    /// Who uses the image holds a shared lock (`flock`) on this file or folder.
+    pub lock: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    /// As earlier versions wrote it.
+    One(PathBuf),
+    Layers {
+        layers: Vec<PathBuf>,
+        lock: PathBuf,
+    },
+}
+
+impl From<Written> for Unpacked {
+    fn from(written: Written) -> Unpacked {
+        match written {
+            Written::One(folder) => folder.into(),
+            Written::Layers { layers, lock } => Unpacked { layers, lock },
+        }
+    }
+}
+
+/// An image that is one folder, and locked by it.
+impl From<PathBuf> for Unpacked {
+    fn from(folder: PathBuf) -> Unpacked {
+        Unpacked { layers: vec![folder.clone()], lock: folder }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rootfs {
     /// The host's own root file system, with homes, secrets and other builds hidden.
     Host,
-    /// An unpacked image.
-    Folder(PathBuf),
+    #[serde(alias = "Folder")]
+    Unpacked(Unpacked),
     /// An image that somebody else keeps, by the name they know it by; the executor has the container made there. Folders of this
     /// host are copied into it, nothing is kept of it, and `shared` and `limits` are up to the executor.
     Image(String),
@@ -372,6 +409,15 @@ pub struct ArtifactTarget {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_that_an_earlier_version_wrote_is_one_folder() {
+        let one = Rootfs::Unpacked(PathBuf::from("/images/x").into());
+        assert_eq!(serde_json::from_str::<Rootfs>(r#"{"Folder":"/images/x"}"#).unwrap(), one);
+        let two = Rootfs::Unpacked(Unpacked { layers: vec!["/b".into(), "/a".into()], lock: "/l".into() });
+        let written = serde_json::to_string(&two).unwrap();
+        assert_eq!(serde_json::from_str::<Rootfs>(&written).unwrap(), two);
+    }
 
     /// A plan that asks for nothing.
     pub(crate) fn plan() -> Plan {

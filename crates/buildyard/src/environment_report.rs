@@ -41,7 +41,9 @@ fn environment(plan: &Plan, data: &Path) -> Value {
     let environment = &plan.environment;
     let image = match &environment.rootfs {
         Rootfs::Host => "host".to_owned(),
-        Rootfs::Folder(folder) => folder.display().to_string(),
+        Rootfs::Unpacked(image) => {
+            image.layers.first().map(|topmost| topmost.display().to_string()).unwrap_or_default()
+        }
         Rootfs::Image(name) => name.clone(),
     };
     let network = match environment.network {

@@ -59,6 +59,7 @@ enum Command {
 
 pub(crate) fn image(arguments: &Arguments) -> Result<(), String> {
     let data = arguments.data.clone().unwrap_or_else(folders::default_data);
+    images::take_own_mounts();
     let opened = || Images::open(&data.join("images")).map_err(|e| told(&e));
     match &arguments.command {
         Command::Pull { references } => references.iter().try_for_each(|reference| {
@@ -129,7 +130,7 @@ fn list(images: &Images, as_json: bool) -> Result<(), String> {
 }
 
 fn document(stocked: &Stocked) -> serde_json::Value {
-    let Image { digest, rootfs, config } = &stocked.image;
+    let Image { digest, rootfs, config, .. } = &stocked.image;
     let since = stocked.asked_for.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     json!({
         "digest": digest.to_string(),

@@ -1,10 +1,11 @@
 //! Opens the images folder as the operator has set it up: whose registry logins are used; and what is said of an image that comes.
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use engine::clock::{Clock, SystemClock};
-use image::{Credentials, Image, Images, Login, Progress};
+use image::{Credentials, Digest, Image, Images, Login, Progress};
 
 use crate::image_command::told;
 use crate::pulls::Logins;
@@ -14,6 +15,14 @@ const TOLD_BYTES: u64 = 20 << 20;
 
 /// What is left of an image that did not come is kept so long for the next attempt.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// So that layers of images can lie over each other, for a process that only has to do with images. Where the host does not let its users do that, all
+/// layers of an image share one folder.
+pub(crate) fn take_own_mounts() {
+    if let Err(error) = container::take_own_mounts() {
+        tracing::debug!("no mounts of our own: {error}");
+    }
+}
 
 /// The images folder, for whoever has these logins.
 pub(crate) fn opened(folder: &Path, by: &Logins) -> Result<Images, String> {
@@ -46,6 +55,30 @@ pub(crate) fn resolve_here(data: &Path, reference: &str) -> Result<Image, String
         Ok(image)
     });
     resolved.map_err(|why| format!("cannot use the image {reference}: {why}"))
+}
+
+/// The same for a process that is about to make containers: an ordinary user's has a process of its own do it, with mounts of its own.
+pub(crate) fn resolve_before_build(data: &Path, reference: &str) -> Result<Image, String> {
+    if container::rules_the_host() {
+        return resolve_here(data, reference);
+    }
+    let images = Images::open(&data.join("images")).map_err(|e| told(&e))?;
+    if let Some(image) = images.at_hand(reference) {
+        return Ok(image);
+    }
+    let verb = if only_remote(reference.to_owned()).is_ok() { "pull" } else { "import" };
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .args(["image", verb, "--data"])
+        .arg(data)
+        .arg(reference)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    let output =
+        command.output().map_err(|e| format!("cannot start a process for the image {reference}: {e}"))?;
+    let digest = String::from_utf8_lossy(&output.stdout).trim().parse::<Digest>();
+    let image = digest.ok().filter(|_| output.status.success()).and_then(|digest| images.image(&digest));
+    image.ok_or_else(|| format!("without the image {reference} there is no build"))
 }
 
 /// Removes what is left of images that nobody has tried to fetch again.
@@ -86,7 +119,9 @@ pub(crate) fn said(progress: Progress) -> Option<String> {
             Some(format!("fetching {digest} ({:.1} of {:.1} MB)", megabytes(bytes), megabytes(total)))
         }
         Progress::Unpacking { layer, layers } => Some(format!("unpacking layer {layer} of {layers}")),
-        Progress::Waiting => Some("waiting for another build that is unpacking the same image".into()),
+        Progress::Waiting => {
+            Some("waiting for another build that is unpacking the same image or layer".into())
+        }
         Progress::Note(text) => Some(text),
         _ => None,
     }
@@ -125,7 +160,7 @@ mod tests {
     #[test]
     fn a_large_blob_is_told_of_each_tenth_and_a_small_one_when_it_is_there() {
         let told = |total: u64| {
-            let digest = image::Digest::of(b"");
+            let digest = Digest::of(b"");
             let steps = (1..=total >> 20).map(|mebibytes| Progress::Fetching {
                 digest,
                 bytes: mebibytes << 20,

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agent::plan::Unpacked;
 use engine::config::KeptImage;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -74,7 +75,7 @@ enum Said {
 /// An image that is there.
 #[derive(Debug, Clone)]
 pub(crate) struct Pulled {
-    pub(crate) rootfs: PathBuf,
+    pub(crate) rootfs: Unpacked,
     pub(crate) variables: BTreeMap<String, String>,
     pub(crate) held: KeptImage,
 }
@@ -138,7 +139,8 @@ impl Pulls {
 /// None if it is removed just now.
 fn hold(images: &Images, image: image::Image) -> Option<Pulled> {
     let held = KeptImage::new(images.hold(&image).ok()??);
-    Some(Pulled { rootfs: image.rootfs, variables: image.config.env, held })
+    let rootfs = Unpacked { layers: image.rootfs, lock: image.lock };
+    Some(Pulled { rootfs, variables: image.config.env, held })
 }
 
 /// Has a process fetch it. Whoever drops this kills the process.

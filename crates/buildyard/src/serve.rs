@@ -421,7 +421,7 @@ fn resolve_image(settings: &Settings, secrets: &[String]) -> ResolveImage {
                 },
             };
             let Pulled { rootfs, variables, held } = pulls.pull(wanted).await?;
-            Ok(Image { rootfs: agent::plan::Rootfs::Folder(rootfs), variables, held: Some(held) })
+            Ok(Image { rootfs: agent::plan::Rootfs::Unpacked(rootfs), variables, held: Some(held) })
         }
     })
 }

@@ -34,8 +34,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) entered: &'a [BorrowedFd<'a>],
     /// Interfaces that lead out, if they do.
     pub(crate) pair: Option<&'a Pair>,
-    /// For the host's root: its folders, one for each layer that shows one.
-    pub(crate) trees: Option<&'a [Option<OwnedFd>]>,
+    /// For the host's root: the folders that each layer shows, the topmost first.
+    pub(crate) trees: Option<&'a [Vec<OwnedFd>]>,
     /// For the host's root: the scratch folders of [`Spec::beneath`]. Else empty.
     pub(crate) beneath: &'a [OwnedFd],
     pub(crate) scratch: Option<&'a OwnedFd>,
@@ -237,8 +237,8 @@ fn plain_folder(inside: &str) -> io::Result<OwnedFd> {
 
 /// The host's folders as detached mounts: given by its root, or taken by an ordinary user's own right.
 enum Trees<'a> {
-    Given(&'a [Option<OwnedFd>]),
-    Taken(Vec<Option<OwnedFd>>),
+    Given(&'a [Vec<OwnedFd>]),
+    Taken(Vec<Vec<OwnedFd>>),
 }
 
 impl<'a> Trees<'a> {
@@ -249,12 +249,13 @@ impl<'a> Trees<'a> {
         }
     }
 
-    fn get(&self, index: usize) -> Option<BorrowedFd<'_>> {
+    /// Those of a layer, to keep.
+    fn get(&self, index: usize) -> io::Result<Vec<OwnedFd>> {
         let all = match self {
             Trees::Given(all) => *all,
             Trees::Taken(all) => all,
         };
-        all.get(index)?.as_ref().map(AsFd::as_fd)
+        all.get(index).into_iter().flatten().map(sys::duplicate).collect()
     }
 
     /// Overlay cannot write to every file system; memory stands in for those.
@@ -272,13 +273,10 @@ impl<'a> Trees<'a> {
     }
 }
 
-/// One detached mount for each layer that shows the host.
-pub(crate) fn open_trees(layout: &Layout) -> Result<Vec<Option<OwnedFd>>, Error> {
-    let open = |layer: &Layer| {
-        let Some(host) = layer.host() else { return Ok(None) };
-        detached(host).map(Some).doing(format!("show {}", host.display()))
-    };
-    layout.layers.iter().map(open).collect()
+/// Detached mounts of what each layer shows of the host.
+pub(crate) fn open_trees(layout: &Layout) -> Result<Vec<Vec<OwnedFd>>, Error> {
+    let open = |host: &PathBuf| detached(host).doing(format!("show {}", host.display()));
+    layout.layers.iter().map(|layer| layer.hosts().iter().map(open).collect()).collect()
 }
 
 /// Mounts what ended containers wrote, the latest first.
@@ -326,10 +324,10 @@ enum Planned {
     Memory(u64),
 }
 
-/// The read-only side of an overlay: a folder of the host, and before it what is made for this container.
+/// The read-only side of an overlay: folders of the host, and before them what is made for this container.
 pub(crate) struct Lower {
-    /// `None` for a root that starts out empty.
-    pub(crate) host: Option<PathBuf>,
+    /// The topmost first; none for a root that starts out empty.
+    pub(crate) hosts: Vec<PathBuf>,
     /// What ended containers wrote, the latest first: over all else.
     pub(crate) beneath: Vec<PathBuf>,
     /// In memory, because folders on a disk take long to make and to remove. `None` where memory cannot hold it.
@@ -354,14 +352,16 @@ fn prepare_layers(
     }
     let mut planned = Vec::new();
     for (number, layer) in setup.layout.layers.iter().enumerate() {
-        let tree = trees.get(number).map(sys::duplicate).transpose().doing("keep a layer")?;
-        planned.push(match (&layer.content, tree) {
+        let mut trees = trees.get(number).doing("keep a layer")?;
+        let lowers = match layer.content {
+            Content::Overlay { .. } => show_lowers(&trees, number),
+            _ => Ok(Vec::new()),
+        };
+        let lowers = lowers.doing(format!("show {}", layer.inside.display()))?;
+        planned.push(match (&layer.content, trees.pop()) {
             (Content::Overlay { upper, .. }, Some(tree)) => {
-                let lower = Path::new(LOWERS).join(number.to_string());
                 let work = ours.join(format!("work-{number}"));
-                make_private(&lower)
-                    .and_then(|()| attach(&tree, &lower))
-                    .doing(format!("show {}", layer.inside.display()))?;
+                let lower = merged(&lowers, number).doing(format!("merge {}", layer.inside.display()))?;
                 let beneath = show_uppers_beneath(setup, upper, &number.to_string())
                     .doing(format!("show what was written to {}", layer.inside.display()))?;
                 make_upper(beneath.first().unwrap_or(&lower), upper, &work)
@@ -375,9 +375,9 @@ fn prepare_layers(
                 };
                 add_uppers(whole, &layer.parts, &mut uppers)
                     .doing(format!("prepare {}", layer.inside.display()))?;
-                let lower = Lower { host: Some(lower), beneath, skeleton };
                 // What only is read-only stays so for who may not mount.
-                let fallback = (!setup.spec.is_privileged).then_some(tree);
+                let fallback = (!setup.spec.is_privileged && lowers.len() == 1).then_some(tree);
+                let lower = Lower { hosts: lowers, beneath, skeleton };
                 Planned::Overlay { lower, upper: upper.clone(), work, fallback }
             }
             (Content::Merged { .. }, Some(tree)) => {
@@ -395,6 +395,42 @@ fn prepare_layers(
         });
     }
     Ok((root, Uppers(uppers), planned))
+}
+
+/// Mounts the folders of a layer, the topmost first, under names that are short: the kernel takes few bytes for all of them together.
+fn show_lowers(trees: &[OwnedFd], number: usize) -> io::Result<Vec<PathBuf>> {
+    let show = |(at, tree): (usize, &OwnedFd)| {
+        let name = if at == 0 { number.to_string() } else { format!("{number}i{at}") };
+        let place = Path::new(LOWERS).join(name);
+        make_private(&place).and_then(|()| attach(tree, &place)).map(|()| place)
+    };
+    trees.iter().enumerate().map(show).collect()
+}
+
+/// Where it can be looked at what a layer's folders are together.
+fn merged(lowers: &[PathBuf], number: usize) -> io::Result<PathBuf> {
+    if let [lower] = lowers {
+        return Ok(lower.clone());
+    }
+    let place = Path::new(LOWERS).join(format!("m{number}"));
+    let names: Vec<String> = lowers.iter().map(|lower| lower.to_string_lossy().into_owned()).collect();
+    let mut options = vec![("source", "overlay"), ("userxattr", "")];
+    let joined = names.join(":");
+    options.extend(lower_options(&joined, &names));
+    let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount = new("overlay", &options, plain | MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    make_private(&place)?;
+    attach(mount, &place)?;
+    Ok(place)
+}
+
+/// Lower folders as options: all in one, which every kernel takes if it is short, or else each by itself, which those from 6.8 on do.
+fn lower_options<'a>(joined: &'a str, names: &'a [String]) -> Vec<(&'static str, &'a str)> {
+    const LONGEST: usize = 255;
+    match joined.len() <= LONGEST {
+        true => vec![("lowerdir", joined)],
+        false => names.iter().map(|name| ("lowerdir+", name.as_str())).collect(),
+    }
 }
 
 /// That of a layer, or those of its parts.
@@ -427,7 +463,7 @@ fn prepare_empty_root(setup: &Setup<'_>, uppers: &mut Vec<Upper>) -> io::Result<
         make_one(&skeleton, 0o755)?;
     }
     uppers.push(own(&skeleton));
-    let lower = Lower { host: None, beneath, skeleton: Some(skeleton) };
+    let lower = Lower { hosts: Vec::new(), beneath, skeleton: Some(skeleton) };
     Ok(Some(Planned::Overlay { lower, upper: root.into(), work, fallback: None }))
 }
 
@@ -564,7 +600,7 @@ impl Planned {
                 match overlay(&lower, &upper, &work, plain) {
                     // An ordinary user may not merge a tree with mounts in it, but may look at it.
                     Err(error) if error.raw_os_error() == Some(libc::EINVAL) && fallback.is_some() => {
-                        let host = lower.host.as_deref().filter(|host| has_mounts(host)).ok_or(error)?;
+                        let host = lower.hosts.first().filter(|host| has_mounts(host)).ok_or(error)?;
                         let tree = detached(host)?;
                         drop(fallback);
                         sys::make_read_only(tree.as_fd())?;
@@ -585,17 +621,12 @@ pub(crate) fn overlay(
     attributes: MountAttrFlags,
 ) -> io::Result<OwnedFd> {
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    let layers = lower.beneath.iter().chain(&lower.skeleton).chain(&lower.host);
+    let layers = lower.beneath.iter().chain(&lower.skeleton).chain(&lower.hosts);
     let layers: Vec<String> = layers.map(|layer| text(layer)).collect();
-    let (lower, upper, work) = (layers.join(":"), text(upper), text(work));
-    let options = [
-        ("source", "overlay"),
-        ("lowerdir", lower.as_str()),
-        ("upperdir", upper.as_str()),
-        ("workdir", work.as_str()),
-        ("userxattr", ""),
-        ("volatile", ""),
-    ];
+    let (joined, upper, work) = (layers.join(":"), text(upper), text(work));
+    let mut options = vec![("source", "overlay")];
+    options.extend(lower_options(&joined, &layers));
+    options.extend([("upperdir", &*upper), ("workdir", &*work), ("userxattr", ""), ("volatile", "")]);
     new("overlay", &options, attributes)
 }
 

@@ -150,7 +150,7 @@ impl Work<'_> {
         let (upper, work) = (at.join(&*name), at.join(format!("{name}.work")));
         let like = shown.first().map_or(inside.as_path(), PathBuf::as_path);
         make_upper(like, &upper, &work).doing("make the folder for what is written")?;
-        let lower = Lower { host: Some(base), beneath: shown, skeleton: None };
+        let lower = Lower { hosts: vec![base], beneath: shown, skeleton: None };
         let plain = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         let mount = overlay(&lower, &upper, &work, plain).doing("put the layers together")?;
         enter(self.namespaces.mount.as_fd(), LinkNameSpaceType::Mount).doing("enter the container")?;

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use crate::error::Error;
-use crate::spec::{Mount, Rootfs, Spec};
+use crate::spec::{MOST_FOLDERS, Mount, Rootfs, Spec};
 
 /// All of this crate's own folders below the scratch folder.
 pub(crate) const OURS: &str = "container";
@@ -24,9 +24,9 @@ pub(crate) struct Layer {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// `upper` is relative to the scratch folder.
+    /// `upper` is relative to the scratch folder; of the lower folders, the topmost comes first.
     Overlay {
-        lower: PathBuf,
+        lowers: Vec<PathBuf>,
         upper: PathBuf,
         maps_ids: bool,
     },
@@ -47,12 +47,12 @@ impl Layer {
         Layer { inside: inside.into(), content, parts: Vec::new() }
     }
 
-    /// What it shows of the host.
-    pub(crate) fn host(&self) -> Option<&Path> {
+    /// What it shows of the host, the topmost first.
+    pub(crate) fn hosts(&self) -> &[PathBuf] {
         match &self.content {
-            Content::Overlay { lower, .. } => Some(lower),
-            Content::ReadOnly { host } | Content::Merged { host } => Some(host),
-            Content::Tmpfs { .. } => None,
+            Content::Overlay { lowers, .. } => lowers,
+            Content::ReadOnly { host } | Content::Merged { host } => std::slice::from_ref(host),
+            Content::Tmpfs { .. } => &[],
         }
     }
 
@@ -114,7 +114,7 @@ impl Layout {
     pub(crate) fn of(spec: &Spec, may_merge: bool) -> Result<Layout, Error> {
         let mut layout = Layout::default();
         match &spec.rootfs {
-            Rootfs::Folder(folder) => layout.add_root(folder),
+            Rootfs::Folders(folders) => layout.add_root(folders)?,
             Rootfs::Host { visible } => {
                 layout.add_visible(visible)?;
                 layout.empty_masked_layers(&spec.masks);
@@ -134,9 +134,14 @@ impl Layout {
         Ok(layout)
     }
 
-    fn add_root(&mut self, folder: &Path) {
+    fn add_root(&mut self, folders: &[PathBuf]) -> Result<(), Error> {
+        if folders.is_empty() || folders.len() > MOST_FOLDERS {
+            let text = format!("an image has 1 to {MOST_FOLDERS} folders, not {}", folders.len());
+            return Err(Error::Invalid(text));
+        }
         self.has_root_layer = true;
-        self.layers.push(overlay(folder, Path::new("/"), true));
+        self.layers.push(overlay(folders.to_vec(), Path::new("/"), true));
+        Ok(())
     }
 
     fn add_visible(&mut self, visible: &[PathBuf]) -> Result<(), Error> {
@@ -175,15 +180,15 @@ impl Layout {
     fn merge(&mut self) {
         let root_mount = mount_id(Path::new("/"));
         let can_merge = |layer: &mut Layer| match &layer.content {
-            Content::Overlay { lower, maps_ids: true, .. } => {
-                root_mount.is_some() && mount_id(lower) == root_mount
+            Content::Overlay { lowers, maps_ids: true, .. } => {
+                root_mount.is_some() && lowers.iter().all(|lower| mount_id(lower) == root_mount)
             }
             _ => false,
         };
         let parts: Vec<PathBuf> = self.layers.extract_if(.., can_merge).map(|layer| layer.inside).collect();
         if !parts.is_empty() {
             let root = Path::new("/");
-            self.layers.insert(0, Layer { parts, ..overlay(root, root, true) });
+            self.layers.insert(0, Layer { parts, ..overlay(vec![root.into()], root, true) });
         }
     }
 
@@ -196,7 +201,7 @@ impl Layout {
             }
         } else if metadata.is_dir() {
             let maps_ids = SHOWN_AS_OWNED_BY_ROOT.iter().any(|tree| path.starts_with(tree));
-            self.layers.push(overlay(path, path, maps_ids));
+            self.layers.push(overlay(vec![path.into()], path, maps_ids));
             return true;
         } else if metadata.is_file() {
             self.layers.push(Layer::new(path, Content::ReadOnly { host: path.into() }));
@@ -217,8 +222,8 @@ impl Layout {
                         format!("the upper folder {} is not below the scratch folder", upper.display());
                     return Err(Error::Invalid(text));
                 }
-                let content = Content::Overlay { lower: lower.clone(), upper: upper.into(), maps_ids: true };
-                Layer::new(inside, content)
+                let lowers = vec![lower.clone()];
+                Layer::new(inside, Content::Overlay { lowers, upper: upper.into(), maps_ids: true })
             }
         };
         must_be_plain(&layer.inside)?;
@@ -227,8 +232,8 @@ impl Layout {
     }
 }
 
-fn overlay(lower: &Path, inside: &Path, maps_ids: bool) -> Layer {
-    Layer::new(inside, Content::Overlay { lower: lower.into(), upper: own_upper(inside), maps_ids })
+fn overlay(lowers: Vec<PathBuf>, inside: &Path, maps_ids: bool) -> Layer {
+    Layer::new(inside, Content::Overlay { lowers, upper: own_upper(inside), maps_ids })
 }
 
 /// Named after the place it is written at, so that a later container finds it even if the host has got more folders to show.
@@ -319,7 +324,7 @@ mod tests {
         layout.merge();
         let (layer, others) = layout.layers.split_first().unwrap();
         assert!(others.is_empty() && !layout.has_root_layer && layout.links == links);
-        assert_eq!(layer.host(), Some(Path::new("/")));
+        assert_eq!(layer.hosts(), [Path::new("/")]);
         let parts: Vec<_> = layer.parts.iter().map(|part| part.to_str().unwrap()).collect();
         assert_eq!(
             parts.iter().filter(|part| **part != "/bin").collect::<Vec<_>>(),
@@ -347,7 +352,7 @@ mod tests {
     fn an_upper_folder_elsewhere_is_refused() {
         let mount =
             |upper: &str| Mount::Overlay { lower: "/usr".into(), inside: "/a".into(), upper: upper.into() };
-        let with = |upper| layout(Rootfs::Folder("/image".into()), vec![mount(upper)]);
+        let with = |upper| layout(Rootfs::Folders(vec!["/image".into()]), vec![mount(upper)]);
         assert!(with("/scratch/cache").is_ok());
         assert!(with("/elsewhere/cache").is_err());
         assert!(with("/scratch").is_err());

@@ -33,6 +33,7 @@ mod landlock;
 mod late;
 mod layout;
 mod masks;
+mod mounts;
 mod netlink;
 mod outside;
 pub mod packet;
@@ -58,13 +59,14 @@ pub use disk::prepare_disk;
 pub use egress::{prepare_egress, prepare_fetching};
 pub use error::Error;
 pub use ids::rules_the_host;
+pub use mounts::take_own_mounts;
 pub use outside::can_lie_beneath;
 pub use prepared::Prepared;
 pub use report::{Report, capabilities};
 pub use rustix::process::Signal;
 pub use spec::{
-    Event, ExitStatus, File, Function, LateOverlay, Limits, MOST_BENEATH, Mount, Network, Process, Rootfs,
-    Spec, default_visible_paths,
+    Event, ExitStatus, File, Function, LateOverlay, Limits, MOST_BENEATH, MOST_FOLDERS, Mount, Network,
+    Process, Rootfs, Spec, default_visible_paths,
 };
 pub use subordinate::{has_subordinate_ids, take_subordinate_ids};
 pub use usage::{Disk, Traffic, Usage};

@@ -187,7 +187,10 @@ pub fn can_lie_beneath(spec: &Spec) -> bool {
     let Ok(scratch) = spec.scratch.canonicalize() else { return false };
     let keeps = fs::File::open(&scratch).is_ok_and(|folder| inside::can_be_upper(folder.as_fd()));
     let is_apart = |layer: &Layer| match &layer.content {
-        Content::Overlay { lower, .. } => lower.canonicalize().is_ok_and(|lower| !scratch.starts_with(lower)),
+        Content::Overlay { lowers, .. } => {
+            let is_apart = |lower: PathBuf| !scratch.starts_with(lower);
+            lowers.iter().all(|lower| lower.canonicalize().is_ok_and(is_apart))
+        }
         _ => true,
     };
     let layout = Layout::of(spec, rules_the_host());
@@ -237,9 +240,9 @@ fn bring_up(
     await_ready(control).map(Some)
 }
 
-fn map_trees(layout: &Layout, trees: &[Option<OwnedFd>], namespace: BorrowedFd<'_>) -> Result<(), Error> {
-    for (layer, tree) in layout.layers.iter().zip(trees) {
-        let Some(tree) = tree.as_ref().filter(|_| layer.maps_ids()) else { continue };
+fn map_trees(layout: &Layout, trees: &[Vec<OwnedFd>], namespace: BorrowedFd<'_>) -> Result<(), Error> {
+    let mapped = layout.layers.iter().zip(trees).filter(|(layer, _)| layer.maps_ids());
+    for (layer, tree) in mapped.flat_map(|(layer, trees)| trees.iter().map(move |tree| (layer, tree))) {
         match sys::map_ids(tree.as_fd(), namespace) {
             // The file system cannot, as when the host is itself an overlay: its files then belong to nobody inside, which is
             // readable enough.

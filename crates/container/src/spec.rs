@@ -58,14 +58,18 @@ impl Spec {
 /// How many ended containers one can stand on: each is a layer that every look-up of a file may go through.
 pub const MOST_BENEATH: usize = 16;
 
+/// How many folders an image has at most: with those of ended containers, fewer than the kernel lays over each other.
+pub const MOST_FOLDERS: usize = 128;
+
 /// Where the root file system comes from.
 #[derive(Clone, Debug)]
 pub enum Rootfs {
     /// The host's own files, of which only these absolute paths show. Symbolic links among them are copied. What only
     /// root may read on the host is not readable inside; see `masks.rs`.
     Host { visible: Vec<PathBuf> },
-    /// An unpacked image.
-    Folder(PathBuf),
+    /// An unpacked image: the folders of its layers, the topmost first. What a layer takes away of those beneath is marked as overlay does
+    /// for who mounts with `userxattr`.
+    Folders(Vec<PathBuf>),
 }
 
 /// The paths of the host a build needs to find compilers and libraries: for [`Rootfs::Host`].

@@ -106,6 +106,8 @@ const CASES: &[Case] = cases![
     Root an_ordinary_users_network_leads_out_and_nowhere_else,
     Both the_network_that_leads_out_says_what_it_lacks,
     Both an_image_folder_is_the_root,
+    Both folders_of_an_image_lie_over_each_other,
+    Both an_image_may_have_many_folders,
     Both an_image_of_links_leads_nowhere,
     Both a_fork_bomb_is_held_and_gone_after_destroy,
     Both destroy_leaves_nothing,
@@ -624,7 +626,7 @@ fn busybox_image(folder: &Path) -> PathBuf {
 
 fn an_image_folder_is_the_root() {
     let mut tester = Tester::with(|spec, folder| {
-        spec.rootfs = Rootfs::Folder(busybox_image(folder));
+        spec.rootfs = Rootfs::Folders(vec![busybox_image(folder)]);
         spec.masks = vec!["/etc/passwd".into(), "/nothing".into()];
     });
     assert_eq!(
@@ -643,6 +645,80 @@ fn an_image_folder_is_the_root() {
     tester.end();
 }
 
+/// What overlay marks as taken away.
+fn whiteout(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::CharacterDevice, mode, 0).unwrap();
+}
+
+fn folders_of_an_image_lie_over_each_other() {
+    let mut tester = Tester::with(|spec, folder| {
+        let base = busybox_image(folder);
+        let [middle, top] = ["middle", "top"].map(|name| folder.join(name));
+        for (name, text) in [("etc/old", "base"), ("etc/gone", ""), ("srv/hidden", ""), ("opt/x/y", "base")] {
+            fs::create_dir_all(base.join(name).parent().unwrap()).unwrap();
+            fs::write(base.join(name), text).unwrap();
+        }
+        fs::set_permissions(base.join("opt"), fs::Permissions::from_mode(0o711)).unwrap();
+        for made in [middle.join("etc"), middle.join("srv"), top.join("etc"), top.join("bin")] {
+            fs::create_dir_all(made).unwrap();
+        }
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(middle.join("etc/old"), "middle").unwrap();
+        fs::write(top.join("etc/new"), "top").unwrap();
+        whiteout(&middle.join("etc/gone"));
+        whiteout(&top.join("bin/true"));
+        // What a mask, a file of ours and a folder of ours meet may be in any of the folders, or be gone.
+        whiteout(&middle.join("home"));
+        whiteout(&top.join("etc/passwd"));
+        let opaque = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(middle.join("srv"), "user.overlay.opaque", b"y", opaque).unwrap();
+        spec.rootfs = Rootfs::Folders(vec![top, middle, base]);
+        spec.masks = vec!["/etc/new".into(), "/opt/x/y".into()];
+        spec.folders = vec!["/opt/z".into()];
+    });
+    let look =
+        "cat /etc/old /etc/new /opt/x/y; ls /srv /opt; stat -c '%a %u' /opt /home /; ls /etc; ls /bin/true";
+    assert_eq!(
+        tester.says(&format!("({look}) 2>&1; true")),
+        "middle/opt:\nx\nz\n\n/srv:\n711 0\n755 0\n755 0\nhostname\nhosts\nnew\nold\nresolv.conf\nls: /bin/true: No such file or directory"
+    );
+    tester.says("rm /etc/old /opt/x/y; echo changed >/etc/new; rm -r /opt/x; mkdir /opt/x");
+    let read = |name: &str| fs::read_to_string(tester.place.folder.join(name)).unwrap();
+    let all = [read("image/etc/old"), read("middle/etc/old"), read("top/etc/new"), read("image/opt/x/y")];
+    assert_eq!(all, ["base", "middle", "top", "base"]);
+    tester.end();
+}
+
+/// More than one option holds, where the kernel takes them one by one.
+fn an_image_may_have_many_folders() {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap_or(0));
+    let takes_many = (numbers.next(), numbers.next()) >= (Some(6), Some(8));
+    let count = if takes_many { container::MOST_FOLDERS } else { 8 };
+    let mut tester = Tester::with(|spec, folder| {
+        let layer = |number: usize| {
+            let layer = folder.join(format!("layer-{number}"));
+            fs::create_dir_all(layer.join("srv")).unwrap();
+            fs::write(layer.join("srv").join(number.to_string()), "").unwrap();
+            fs::write(layer.join("srv/top"), number.to_string()).unwrap();
+            layer
+        };
+        let layers = (1..count).map(layer).chain([busybox_image(folder)]);
+        spec.rootfs = Rootfs::Folders(layers.collect());
+    });
+    let found = tester.says("ls /srv | while read x; do echo $x; done; cat /srv/top");
+    assert_eq!(found.lines().count(), count + 1);
+    assert_eq!(found.lines().last(), Some("1"));
+    tester.end();
+    for wrong in [0, container::MOST_FOLDERS + 1] {
+        let place = Place::new();
+        let (mut spec, _) = place.spec();
+        spec.rootfs = Rootfs::Folders(vec!["/x".into(); wrong]);
+        assert!(matches!(Container::create(spec), Err(Error::Invalid(_))), "{wrong} folders");
+    }
+}
+
 fn an_image_of_links_leads_nowhere() {
     let mut tester = Tester::with(|spec, folder| {
         let image = busybox_image(folder);
@@ -658,7 +734,7 @@ fn an_image_of_links_leads_nowhere() {
         }
         fs::remove_dir_all(image.join("etc")).unwrap();
         std::os::unix::fs::symlink("/bin", image.join("etc")).unwrap();
-        spec.rootfs = Rootfs::Folder(image);
+        spec.rootfs = Rootfs::Folders(vec![image]);
         spec.masks = vec!["/run/x".into()];
         fs::create_dir(folder.join("shown")).unwrap();
         spec.mounts =
@@ -928,7 +1004,7 @@ fn senseless_specs_are_refused_and_leave_nothing() {
         assert_clean(&place, before);
     }
     let (mut spec, output) = place.spec();
-    spec.rootfs = Rootfs::Folder("/no/such/image".into());
+    spec.rootfs = Rootfs::Folders(vec!["/no/such/image".into()]);
     assert!(matches!(Container::create(spec), Err(Error::Failed { .. })));
     drop(output);
     assert_clean(&place, before);
@@ -1045,7 +1121,7 @@ fn trees_with_mounts_an_ordinary_user_may_not_merge_are_shown_read_only() {
 }
 
 fn other_users_of_the_container_own_their_files() {
-    let mut tester = Tester::with(|spec, folder| spec.rootfs = Rootfs::Folder(busybox_image(folder)));
+    let mut tester = Tester::with(|spec, folder| spec.rootfs = Rootfs::Folders(vec![busybox_image(folder)]));
     let mut process = shell(
         "id -u; id -g; stat -c '%u:%g %a' /srv/a /srv/a/script; echo x > /srv/a/mine; cat /proc/self/status",
     );

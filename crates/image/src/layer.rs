@@ -17,10 +17,9 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 const AUFS: &[u8] = b".wh..wh.";
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// Puts layers onto a tree, the lowest first.
+/// Puts an image's layers onto trees, the lowest first.
 #[derive(Debug)]
 pub(crate) struct Layers<'a> {
-    tree: &'a mut Tree,
     limits: &'a Limits,
     bytes: Allowance,
     buffer: Vec<u8>,
@@ -43,9 +42,9 @@ enum Asked {
 }
 
 impl<'a> Layers<'a> {
-    pub(crate) fn new(tree: &'a mut Tree, limits: &'a Limits) -> Layers<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Layers<'a> {
         let bytes = Allowance::new("unpacked_bytes", limits.unpacked_bytes);
-        Layers { tree, limits, bytes, buffer: vec![0; BUFFER_BYTES], omitted: Omitted::default() }
+        Layers { limits, bytes, buffer: vec![0; BUFFER_BYTES], omitted: Omitted::default() }
     }
 
     pub(crate) fn omitted(&self) -> Omitted {
@@ -55,46 +54,53 @@ impl<'a> Layers<'a> {
     /// Applies one layer, read to the end of its tar archive.
     pub(crate) fn apply<R: Input>(
         &mut self,
+        tree: &mut Tree,
         layer: &mut Tarball<R>,
         room: &mut Room<'_>,
     ) -> Result<(), Error> {
         while let Some(entry) = layer.next()? {
-            self.tree.count_entry()?;
+            tree.count_entry()?;
             room.take(if entry.kind == Kind::Folder { 1 } else { entry.size })?;
             match asked(&entry.name, self.limits)? {
-                Asked::Entry(path) => self.put(&path, &entry, layer)?,
-                Asked::Whiteout(path) => self.tree.whiteout(&path)?,
-                Asked::Opaque(path) => self.tree.make_opaque(&path)?,
+                Asked::Entry(path) => self.put(tree, &path, &entry, layer)?,
+                Asked::Whiteout(path) => tree.whiteout(&path)?,
+                Asked::Opaque(path) => tree.make_opaque(&path)?,
                 Asked::Nothing => {}
             }
         }
-        self.tree.next_layer();
+        tree.next_layer();
         Ok(())
     }
 
-    fn put(&mut self, path: &Inside, entry: &Entry, content: &mut impl Read) -> Result<(), Error> {
+    fn put(
+        &mut self,
+        tree: &mut Tree,
+        path: &Inside,
+        entry: &Entry,
+        content: &mut impl Read,
+    ) -> Result<(), Error> {
         if entry.kind == Kind::Device {
             self.omitted.devices += 1;
             return Ok(());
         }
         let attributes = Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime };
-        let place = self.tree.place(path)?;
+        let place = tree.place(path)?;
         if entry.kind == Kind::Folder {
-            return self.tree.create_folder(place.as_ref(), &attributes);
+            return tree.create_folder(place.as_ref(), &attributes);
         }
         let place = place.ok_or_else(|| Error::not_safe(&entry.name, "the root must be a folder"))?;
         match entry.kind {
             Kind::File => {
-                let file = self.tree.create_file(&place)?;
+                let file = tree.create_file(&place)?;
                 self.fill(&file, entry, content)?;
-                self.tree.finish_file(&file, &attributes)
+                tree.finish_file(&file, &attributes)
             }
-            Kind::Symlink => self.tree.create_symlink(&place, &entry.link, &attributes),
+            Kind::Symlink => tree.create_symlink(&place, &entry.link, &attributes),
             Kind::Hardlink => {
                 let target = Inside::parse(&entry.link, self.limits)?;
-                self.tree.create_hardlink(&place, &target)
+                tree.create_hardlink(&place, &target)
             }
-            Kind::Fifo => self.tree.create_fifo(&place, &attributes),
+            Kind::Fifo => tree.create_fifo(&place, &attributes),
             Kind::Folder | Kind::Device => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ mod layout;
 mod limits;
 mod manifest;
 mod origin;
+mod overlay;
 mod reach;
 mod reference;
 #[cfg(feature = "registry")]
@@ -65,10 +66,12 @@ pub struct Images {
 pub struct Image {
     /// Of the image's manifest; for `docker save` archives, which have none, of its config (Docker's image id).
     pub digest: Digest,
-    /// The unpacked root file system: never to be written to. Its path has no colon or comma, so that it can
-    /// be named in mount options as long as the images folder has none either. Whoever uses it holds a shared lock (`flock`)
-    /// on the folder itself meanwhile; so it is not removed.
-    pub rootfs: PathBuf,
+    /// The folders that make up its root file system, one at least, the topmost first: never to be written to. Images that have layers in common
+    /// share folders. What a layer takes away of those beneath is marked as overlay does for who mounts with `userxattr`. Their paths have no colon
+    /// or comma, so that they can be named in mount options as long as the images folder has none either.
+    pub rootfs: Vec<PathBuf>,
+    /// Whoever uses the image holds a shared lock (`flock`) on this file or folder meanwhile; so none of its folders is removed.
+    pub lock: PathBuf,
     pub config: ImageConfig,
 }
 
@@ -94,7 +97,7 @@ pub enum Progress {
     Fetching { digest: Digest, bytes: u64, total: u64 },
     /// Layer number `layer` (from 1) of `layers` is being unpacked.
     Unpacking { layer: usize, layers: usize },
-    /// Another process or thread is unpacking the same image.
+    /// Another process or thread is unpacking the same image, or one of its layers.
     Waiting,
     /// Something of the image was left out, in words.
     Note(String),
@@ -203,10 +206,10 @@ impl Images {
 
     /// The unpacked image with this digest.
     pub fn image(&self, digest: &Digest) -> Option<Image> {
-        let rootfs = self.folder.rootfs(digest);
+        let rootfs = self.folder.folders(digest)?;
         let bytes = fs::read(self.folder.config(digest)).ok()?;
         let config: Config = manifest::parse("config", &bytes).ok()?;
-        rootfs.exists().then(|| Image { digest: *digest, rootfs, config: config.into() })
+        Some(Image { digest: *digest, rootfs, lock: self.folder.image_lock(digest), config: config.into() })
     }
 
     /// All unpacked images, by digest.
@@ -216,7 +219,7 @@ impl Images {
 
     /// Removes an unpacked image; it need not exist.
     ///
-    /// Errors: [`Error::InUse`] if somebody holds a lock on its root file system, [`Error::Io`].
+    /// Errors: [`Error::InUse`] if somebody uses it, [`Error::Io`].
     pub fn remove(&self, digest: &Digest) -> Result<(), Error> {
         self.folder.remove(digest)
     }

@@ -52,7 +52,7 @@ impl Default for Limits {
 }
 
 /// Counts down what an image may still use of one limit.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Allowance {
     name: &'static str,
     limit: u64,

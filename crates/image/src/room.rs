@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::unpack::digest_of;
 use crate::{Digest, Error, Images};
 
 /// Room is asked for in so many pieces: each time everything is measured.
@@ -20,11 +21,13 @@ pub(crate) struct Room<'a> {
     left: u64,
     /// The blob that is being unpacked.
     current: Option<PathBuf>,
+    /// Its layers that are complete.
+    layers: Vec<String>,
 }
 
 impl<'a> Room<'a> {
     pub(crate) fn new(images: &'a Images, digest: Digest) -> Room<'a> {
-        Room { images, digest, left: 0, current: None }
+        Room { images, digest, left: 0, current: None, layers: Vec::new() }
     }
 
     /// Refuses what could never fit.
@@ -33,6 +36,11 @@ impl<'a> Room<'a> {
             Some(quota) if bytes > quota => Err(Error::Quota { bytes, quota, in_use: 0 }),
             _ => Ok(()),
         }
+    }
+
+    /// A layer is complete, or was here before.
+    pub(crate) fn has(&mut self, layer: &str) {
+        self.layers.push(layer.to_owned());
     }
 
     pub(crate) fn unpacks(&mut self, blob: PathBuf) {
@@ -53,33 +61,41 @@ impl<'a> Room<'a> {
     /// At least `bytes`, and a step more where that costs nobody anything beyond the quota.
     fn more(&self, bytes: u64, quota: u64) -> Result<u64, Error> {
         let wanted = bytes.saturating_add(quota / STEPS);
-        let free = |own: u64, others: u64| quota.saturating_sub(own.saturating_add(others));
-        let mut own = self.images.folder.unfinished_bytes(&self.digest);
-        if own.saturating_add(bytes) > quota {
-            own -= self.forget_unpacked_blobs();
+        let free = || Ok::<_, Error>(quota.saturating_sub(self.images.taken()?));
+        if self.own()?.saturating_add(bytes) > quota {
+            self.forget_unpacked_blobs();
         }
-        let mut others = self.images.taken_by_others(&self.digest)?;
-        if free(own, others) < wanted {
-            others = self.images.make_room(quota.saturating_sub(own.saturating_add(wanted)), &self.digest)?;
+        if free()? < wanted {
+            self.images.make_room(quota.saturating_sub(wanted), &self.digest)?;
         }
-        if free(own, others) < bytes {
-            own -= self.forget_unpacked_blobs();
+        if free()? < bytes {
+            self.forget_unpacked_blobs();
         }
-        match free(own, others) {
+        match free()? {
             free if free >= bytes => Ok(free.min(wanted)),
-            _ => Err(Error::Quota { bytes: own.saturating_add(bytes), quota, in_use: others }),
+            _ => {
+                let own = self.own()?;
+                let in_use = self.images.taken()?.saturating_sub(own);
+                Err(Error::Quota { bytes: own.saturating_add(bytes), quota, in_use })
+            }
         }
     }
 
-    /// What is unpacked already is kept for another attempt, but not where there is no room for it. Gives how much that was.
-    fn forget_unpacked_blobs(&self) -> u64 {
-        let Some(current) = &self.current else { return 0 };
+    fn own(&self) -> Result<u64, Error> {
+        self.images.taken_by_own(&self.digest, &self.layers)
+    }
+
+    /// What is unpacked already is kept for another attempt, but not where there is no room for it.
+    fn forget_unpacked_blobs(&self) {
+        let Some(current) = &self.current else { return };
         let blobs = fs::read_dir(self.images.folder.blobs(&self.digest)).into_iter().flatten().flatten();
-        let forget = |path: PathBuf| {
-            let bytes = taken_by(&path);
-            fs::remove_file(&path).map_or(0, |()| bytes)
+        let is_blob = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| digest_of(&name.to_string_lossy()).is_some())
         };
-        blobs.map(|blob| blob.path()).filter(|path| path != current).map(forget).sum()
+        for blob in blobs.map(|blob| blob.path()).filter(|path| path != current && is_blob(path)) {
+            // One that stays is counted again.
+            let _ = fs::remove_file(&blob);
+        }
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustix::fs::{CWD, FlockOperation, Timespec, Timestamps, UTIME_NOW, flock, utimensat};
+use rustix::fs::{CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 
 use crate::room::taken_by;
-use crate::unpack::{Folder, discard, write_atomically};
+use crate::unpack::{Folder, digest_of, discard, exclusively, held, names, write_atomically};
 use crate::{Digest, Error, Image, Images, Record};
 
 /// An unpacked image, and what is known of it.
@@ -18,11 +17,11 @@ pub struct Stocked {
     pub image: Image,
     /// What it was asked for by, as far as that would still lead to it.
     pub references: Vec<String>,
-    /// On this disk.
+    /// On this disk, with what other images have as well.
     pub bytes: u64,
     /// When it was last asked for.
     pub asked_for: SystemTime,
-    /// Somebody holds a lock on its root file system, as containers on it do.
+    /// Somebody has it locked, as containers on it do.
     pub in_use: bool,
 }
 
@@ -30,7 +29,7 @@ pub struct Stocked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
     pub digest: Digest,
-    /// On this disk.
+    /// On this disk, but for what images have that are complete.
     pub bytes: u64,
     /// When something was last added.
     pub since: SystemTime,
@@ -47,16 +46,7 @@ impl Images {
     ///
     /// Errors: [`Error::Io`].
     pub fn hold(&self, image: &Image) -> Result<Option<Held>, Error> {
-        let rootfs = &image.rootfs;
-        let folder = match File::open(rootfs) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            folder => folder.map_err(Error::io("opening", rootfs))?,
-        };
-        folder.lock_shared().map_err(Error::io("locking", rootfs))?;
-        let ours = folder.metadata().map_err(Error::io("examining", rootfs))?;
-        let there =
-            rootfs.metadata().is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino()));
-        Ok(there.then_some(Held(folder)))
+        Ok(held(&image.lock)?.map(Held))
     }
 
     /// What is there of images that are not unpacked.
@@ -64,8 +54,7 @@ impl Images {
     /// Errors: [`Error::Io`].
     pub fn unfinished(&self) -> Result<Vec<Unfinished>, Error> {
         let digests = self.folder.unfinished()?.into_iter();
-        let mut all: Vec<Unfinished> =
-            digests.filter_map(|digest| self.folder.look_at_unfinished(digest)).collect();
+        let mut all: Vec<Unfinished> = digests.filter_map(|digest| self.look_at_unfinished(digest)).collect();
         all.sort_by_key(|one| std::cmp::Reverse(one.since));
         Ok(all)
     }
@@ -83,28 +72,45 @@ impl Images {
         Ok(removed)
     }
 
-    /// What all other images take up.
-    pub(crate) fn taken_by_others(&self, digest: &Digest) -> Result<u64, Error> {
-        let images = self.list()?.into_iter().filter(|image| image.digest != *digest);
-        let images = images.map(|image| self.bytes(&image)).sum::<Result<u64, Error>>()?;
-        let unfinished = self.folder.unfinished()?.into_iter().filter(|other| other != digest);
-        Ok(images + unfinished.map(|other| self.folder.unfinished_bytes(&other)).sum::<u64>())
+    /// None if it is gone by now.
+    fn look_at_unfinished(&self, digest: Digest) -> Option<Unfinished> {
+        let parts = self.folder.parts_of_unfinished(&digest);
+        let begun = |part: &PathBuf| fs::symlink_metadata(part).ok()?.modified().ok();
+        let since = parts.iter().filter_map(begun).max()?;
+        let under_way = self.folder.try_lock(&digest.file_name()).ok()?.is_none();
+        let layers = self.folder.layers_of_unfinished(&digest).ok()?;
+        let layers = self.taken_by_own(&digest, &layers).ok()?;
+        Some(Unfinished { digest, bytes: layers, since, under_way })
     }
 
-    /// Removes what nobody uses until all but one image take up at most `keep_bytes`, if it can be; gives what they do.
-    pub(crate) fn make_room(&self, keep_bytes: u64, but: &Digest) -> Result<u64, Error> {
-        let mut taken = self.taken_by_others(but)?;
+    /// What all images take up, and what is unfinished. What several images have counts once.
+    pub(crate) fn taken(&self) -> Result<u64, Error> {
+        let folders = self.folder.all_folders()?;
+        let folders = folders.iter().map(|folder| self.bytes_of(folder)).sum::<Result<u64, Error>>()?;
+        let unfinished = self.folder.unfinished()?;
+        Ok(folders + unfinished.iter().map(|digest| self.folder.unfinished_bytes(digest)).sum::<u64>())
+    }
+
+    /// What the image that is just being unpacked takes up, of which these layers are complete.
+    pub(crate) fn taken_by_own(&self, digest: &Digest, layers: &[String]) -> Result<u64, Error> {
+        let layers = layers.iter().map(|name| self.bytes_of(&self.folder.layer(name)));
+        Ok(self.folder.unfinished_bytes(digest) + layers.sum::<Result<u64, Error>>()?)
+    }
+
+    /// Removes what nobody uses until all together take up at most `keep_bytes`, if it can be; but nothing of one image.
+    pub(crate) fn make_room(&self, keep_bytes: u64, but: &Digest) -> Result<(), Error> {
+        self.folder.sweep_layers()?;
         for one in self.unfinished()?.into_iter().rev() {
-            if taken > keep_bytes && one.digest != *but && self.folder.remove_unfinished(&one.digest)? {
-                taken = taken.saturating_sub(one.bytes);
+            if one.digest != *but && self.taken()? > keep_bytes {
+                self.folder.remove_unfinished(&one.digest)?;
             }
         }
         for oldest in self.stock()?.into_iter().rev() {
-            if taken > keep_bytes && oldest.image.digest != *but && self.remove_unused(&oldest)? {
-                taken = taken.saturating_sub(oldest.bytes);
+            if oldest.image.digest != *but && self.taken()? > keep_bytes {
+                self.remove_unused(&oldest)?;
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     fn remove_unused(&self, stocked: &Stocked) -> Result<bool, Error> {
@@ -122,10 +128,10 @@ impl Images {
         let records = self.records()?;
         let mut stock = Vec::new();
         for image in self.list()? {
-            let rootfs = image.rootfs.clone();
+            let digest = image.digest;
             match self.stocked(image, &records) {
                 // Removed since.
-                Err(_) if !rootfs.exists() => {}
+                Err(_) if self.folder.folders(&digest).is_none() => {}
                 stocked => stock.push(stocked?),
             }
         }
@@ -141,7 +147,7 @@ impl Images {
             references: of_it.map(|record| record.reference.clone()).collect(),
             bytes: self.bytes(&image)?,
             asked_for: metadata.modified().map_err(Error::io("examining", &config))?,
-            in_use: self.folder.is_used(&image.rootfs)?,
+            in_use: self.folder.is_used(&image.lock)?,
             image,
         })
     }
@@ -169,17 +175,13 @@ impl Images {
     ///
     /// Errors: [`Error::Io`]. What was removed before stays so.
     pub fn prune(&self, keep_bytes: u64, before: SystemTime) -> Result<Vec<Stocked>, Error> {
-        let mut stock = self.stock()?;
-        let unfinished = || Ok::<_, Error>(self.unfinished()?.iter().map(|one| one.bytes).sum::<u64>());
-        let mut bytes = stock.iter().map(|stocked| stocked.bytes).sum::<u64>() + unfinished()?;
-        if bytes > keep_bytes {
-            let gone = self.remove_unfinished(before)?;
-            bytes = bytes.saturating_sub(gone.iter().map(|one| one.bytes).sum());
+        self.folder.sweep_layers()?;
+        if self.taken()? > keep_bytes {
+            self.remove_unfinished(before)?;
         }
         let mut removed = Vec::new();
-        while let Some(oldest) = stock.pop() {
-            if bytes > keep_bytes && oldest.asked_for < before && self.remove_unused(&oldest)? {
-                bytes = bytes.saturating_sub(oldest.bytes);
+        for oldest in self.stock()?.into_iter().rev() {
+            if oldest.asked_for < before && self.taken()? > keep_bytes && self.remove_unused(&oldest)? {
                 removed.push(oldest);
             }
         }
@@ -195,13 +197,17 @@ impl Images {
             .map_err(Error::io("noting the use of", &config))
     }
 
-    /// Measured once: an unpacked image does not change.
     fn bytes(&self, image: &Image) -> Result<u64, Error> {
-        let path = self.folder.size(&image.digest);
+        image.rootfs.iter().map(|folder| self.bytes_of(folder)).sum()
+    }
+
+    /// Measured once: a complete folder of an image does not change.
+    fn bytes_of(&self, folder: &Path) -> Result<u64, Error> {
+        let path = self.folder.size(folder);
         if let Some(bytes) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()) {
             return Ok(bytes);
         }
-        let bytes = taken_by(&image.rootfs);
+        let bytes = taken_by(folder);
         write_atomically(&path, bytes.to_string().as_bytes())?;
         Ok(bytes)
     }
@@ -217,39 +223,19 @@ impl Images {
 }
 
 impl Folder {
-    /// The lock that who removes an image must have; nobody has it while one who uses the image holds a shared lock.
-    ///
-    /// Errors: [`Error::InUse`].
-    pub(crate) fn nobody_uses(&self, digest: &Digest) -> Result<Option<File>, Error> {
-        let rootfs = self.rootfs(digest);
-        let _turn = self.turn()?;
-        match rootfs.exists() {
-            false => Ok(None),
-            true => exclusively(&rootfs)?.map(Some).ok_or(Error::InUse(*digest)),
-        }
-    }
-
     /// Images of which something is there that is not unpacked.
     fn unfinished(&self) -> Result<BTreeSet<Digest>, Error> {
-        let mut digests = BTreeSet::new();
-        for folder in [self.scratch(), self.rootfs_folder()] {
-            for entry in fs::read_dir(&folder).map_err(Error::io("reading", &folder))? {
-                let name = entry.map_err(Error::io("reading", &folder))?.file_name();
-                let Some(name) = name.to_str() else { continue };
-                let begun = match folder == self.scratch() {
-                    true => name.strip_prefix("sha256-"),
-                    false => name.strip_prefix(".sha256-").and_then(|name| name.split('.').next()),
-                };
-                digests.extend(begun.and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok()));
-            }
-        }
-        Ok(digests)
+        let blobs = names(&self.scratch())?;
+        let trees = names(&self.layers_folder())?;
+        let trees = trees.iter().filter_map(|name| name.strip_prefix('.')?.split_once(".partial"));
+        let begun = blobs.iter().map(String::as_str).chain(trees.map(|(name, _)| name));
+        Ok(begun.filter_map(digest_of).collect())
     }
 
     /// Its blobs, its tree as far as it is unpacked, and what was put aside meanwhile.
-    fn parts_of_unfinished(&self, digest: &Digest) -> Vec<PathBuf> {
-        let name = format!(".{}.", digest.file_name());
-        let entries = fs::read_dir(self.rootfs_folder()).into_iter().flatten().flatten();
+    pub(crate) fn parts_of_unfinished(&self, digest: &Digest) -> Vec<PathBuf> {
+        let name = format!(".{}.partial", digest.file_name());
+        let entries = fs::read_dir(self.layers_folder()).into_iter().flatten().flatten();
         let trees = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name));
         let blobs = Some(self.blobs(digest)).filter(|blobs| blobs.exists());
         blobs.into_iter().chain(trees.map(|entry| entry.path())).collect()
@@ -259,36 +245,18 @@ impl Folder {
         self.parts_of_unfinished(digest).iter().map(|part| taken_by(part)).sum()
     }
 
-    /// None if it is gone by now.
-    fn look_at_unfinished(&self, digest: Digest) -> Option<Unfinished> {
-        let parts = self.parts_of_unfinished(&digest);
-        let begun = |part: &PathBuf| fs::symlink_metadata(part).ok()?.modified().ok();
-        let since = parts.iter().filter_map(begun).max()?;
-        let under_way = self.try_lock(&digest).ok()?.is_none();
-        Some(Unfinished { bytes: self.unfinished_bytes(&digest), digest, since, under_way })
-    }
-
     /// False if somebody is at it.
     fn remove_unfinished(&self, digest: &Digest) -> Result<bool, Error> {
-        let Some(_lock) = self.try_lock(digest)? else { return Ok(false) };
+        let Some(_lock) = self.try_lock(&digest.file_name())? else { return Ok(false) };
         discard(&self.partial(digest))?;
         self.forget_blobs(digest)?;
+        self.sweep_layers()?;
         Ok(true)
     }
 
     /// One looks at a time, so that who only looks is not taken for one who uses it. Those who use it wait that moment.
-    fn is_used(&self, rootfs: &Path) -> Result<bool, Error> {
+    fn is_used(&self, folder: &Path) -> Result<bool, Error> {
         let _turn = self.turn()?;
-        Ok(exclusively(rootfs)?.is_none())
-    }
-}
-
-/// The folder, locked against all others; `None` if somebody has it locked.
-fn exclusively(rootfs: &Path) -> Result<Option<File>, Error> {
-    let folder = File::open(rootfs).map_err(Error::io("opening", rootfs))?;
-    match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(folder)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(Error::io("locking", rootfs)(error)),
+        Ok(exclusively(folder)?.is_none())
     }
 }

@@ -20,6 +20,7 @@ use rustix::io::{Errno, Result as Sys};
 
 use crate::Error;
 use crate::limits::{Allowance, Limits};
+use crate::overlay;
 
 const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -89,12 +90,13 @@ pub(crate) struct Attributes {
     pub(crate) mtime: i64,
 }
 
-/// A root file system being built.
+/// A root file system being built, or the layer of one that comes over others.
 #[derive(Debug)]
 pub(crate) struct Tree {
     root: Rc<OwnedFd>,
     path: PathBuf,
-    trash: Trash,
+    /// The folder itself at `path`. It has what was changed; the root has what is beneath as well.
+    changed: OwnedFd,
     limits: Limits,
     entries: Allowance,
     /// Only root may give files away; an ordinary user's image belongs to that user.
@@ -104,35 +106,67 @@ pub(crate) struct Tree {
     /// Modes and times of folders by inode: they are set at the end, when nothing is put into them any more.
     folders: HashMap<u64, (u32, Option<i64>)>,
     /// What the current layer has put where (inode of the folder, hash of the name): whiteouts spare it.
-    /// `None` in the first layer, which has nothing beneath it to whiten out.
+    /// `None` in the lowest layer, which has nothing beneath it to whiten out.
     placed: Option<HashSet<(u64, u64)>>,
     hasher: RandomState,
     ids_replaced: bool,
 }
 
 impl Tree {
-    /// Builds in the new, empty folder `path`; what must go is put aside in the folder `path` is in.
-    pub(crate) fn create(path: &Path, limits: &Limits) -> Result<Tree, Error> {
-        let parent = path.parent().expect("a root file system is made below the images folder");
-        let trash = Trash::open(parent, path)?;
-        rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::io("creating", path))?;
-        let root = rustix::fs::open(path, FOLDER, Mode::empty()).map_err(Error::io("opening", path))?;
-        let mut tree = Tree {
+    /// Builds in the new, empty folder `path`, with what is left of the entries there may be.
+    pub(crate) fn create(path: &Path, limits: &Limits, entries: Allowance) -> Result<Tree, Error> {
+        let root = make_root(path)?;
+        let changed = root.try_clone().map_err(Error::io("opening", path))?;
+        let mut tree = Tree::new(root, changed, path, limits, entries);
+        let inode = tree.stat(tree.root.as_fd())?.st_ino;
+        tree.folders.insert(inode, (IMPLIED_MODE, None));
+        Ok(tree)
+    }
+
+    /// Builds in the new, empty folder `path` what comes over `lowers`, the topmost first, with `work` for what is under way.
+    pub(crate) fn over(
+        lowers: &[PathBuf],
+        path: &Path,
+        work: &Path,
+        limits: &Limits,
+        entries: Allowance,
+    ) -> Result<Tree, Error> {
+        let changed = make_root(path)?;
+        make_root(work)?;
+        let root = overlay::mount(lowers, path, work).map_err(Error::io("laying layers under", path))?;
+        let mut tree = Tree::new(root, changed, path, limits, entries);
+        tree.next_layer();
+        tree.take_root_after(&lowers[0])?;
+        Ok(tree)
+    }
+
+    fn new(root: OwnedFd, changed: OwnedFd, path: &Path, limits: &Limits, entries: Allowance) -> Tree {
+        Tree {
             root: Rc::new(root),
             path: path.into(),
-            trash,
+            changed,
             limits: limits.clone(),
-            entries: Allowance::new("entries", limits.entries),
-            owners: rustix::process::geteuid().is_root(),
+            entries,
+            owners: can_give_away(),
             last_folder: None,
             folders: HashMap::new(),
             placed: None,
             hasher: RandomState::new(),
             ids_replaced: false,
-        };
-        let inode = tree.stat(tree.root.as_fd())?.st_ino;
-        tree.folders.insert(inode, (IMPLIED_MODE, None));
-        Ok(tree)
+        }
+    }
+
+    /// The root of layers that lie over each other looks as the topmost's does.
+    fn take_root_after(&mut self, lower: &Path) -> Result<(), Error> {
+        let like = rustix::fs::stat(lower).map_err(Error::io("examining", lower))?;
+        if self.owners {
+            let (owner, group) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
+            rustix::fs::fchown(&self.changed, Some(owner), Some(group))
+                .map_err(|e| self.failed("changing an owner in", e))?;
+        }
+        let inode = self.stat(self.root.as_fd())?.st_ino;
+        self.folders.insert(inode, looks(&like));
+        Ok(())
     }
 
     /// From here on whiteouts count, for what was there before.
@@ -179,6 +213,9 @@ impl Tree {
             Err(_) => self.walk(path, make)?,
         };
         let folder = folder.map(Rc::new);
+        if let Some(folder) = &folder {
+            self.note_looks(folder.as_fd())?;
+        }
         self.last_folder = folder.clone().map(|folder| (path.to_vec(), folder));
         Ok(folder)
     }
@@ -232,8 +269,16 @@ impl Tree {
         Ok(stack.pop())
     }
 
+    /// What a folder looks like is kept when something is put into it, or taken from it.
+    fn note_looks(&mut self, folder: BorrowedFd<'_>) -> Result<(), Error> {
+        let now = self.stat(folder)?;
+        self.folders.entry(now.st_ino).or_insert_with(|| looks(&now));
+        Ok(())
+    }
+
     fn make_implied(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Error> {
         self.entries.take(1)?;
+        self.note_looks(parent)?;
         let made = rustix::fs::mkdirat(parent, name, Mode::RWXU)
             .and_then(|()| rustix::fs::openat(parent, name, PLACE, Mode::empty()));
         let folder = made.map_err(|error| self.failed("creating a folder in", error))?;
@@ -348,7 +393,7 @@ impl Tree {
         }
         let Some(place) = self.existing(path)? else { return Ok(()) };
         self.last_folder = None;
-        self.clear(place.folder.as_fd(), &place.name, self.limits.depth)
+        self.clear(place.folder.as_fd(), &place.name, Clear::Beneath, self.limits.depth)
     }
 
     /// Removes what lower layers have in the folder at `path`.
@@ -367,15 +412,16 @@ impl Tree {
             },
         };
         self.last_folder = None;
-        self.clear_children(folder.as_fd(), self.limits.depth)
+        self.note_looks(folder.as_fd())?;
+        self.clear_children(folder.as_fd(), Clear::Beneath, self.limits.depth)
     }
 
-    /// Removes `name` unless this layer placed it; what this layer placed inside stays, with its folders.
-    fn clear(&mut self, parent: BorrowedFd<'_>, name: &CStr, depth: u64) -> Result<(), Error> {
-        let kept = self.is_placed(parent, name)?;
+    /// Removes `name`, and what is in it: in place, since overlay moves no folder that has something beneath. What is kept keeps its folders.
+    fn clear(&mut self, parent: BorrowedFd<'_>, name: &CStr, what: Clear, depth: u64) -> Result<(), Error> {
+        let kept = what == Clear::Beneath && self.is_placed(parent, name)?;
         match rustix::fs::openat(parent, name, FOLDER, Mode::empty()) {
             Ok(folder) => {
-                self.clear_children(folder.as_fd(), depth)?;
+                self.clear_children(folder.as_fd(), what, depth)?;
                 if kept {
                     return Ok(());
                 }
@@ -391,20 +437,18 @@ impl Tree {
         }
     }
 
-    fn clear_children(&mut self, folder: BorrowedFd<'_>, depth: u64) -> Result<(), Error> {
+    fn clear_children(&mut self, folder: BorrowedFd<'_>, what: Clear, depth: u64) -> Result<(), Error> {
         let depth = depth.checked_sub(1).ok_or(Error::Limit { name: "depth", limit: self.limits.depth })?;
         let names = children(folder).map_err(|e| self.failed("reading a folder in", e))?;
-        names.into_iter().try_for_each(|(name, _)| self.clear(folder, &name, depth))
+        names.into_iter().try_for_each(|(name, _)| self.clear(folder, &name, what, depth))
     }
 
-    /// Makes something at `place`, moving away what is there.
+    /// Makes something at `place`, removing what is there.
     fn put<T>(&mut self, place: &Place, make: impl Fn(&Place) -> Sys<T>) -> Result<T, Error> {
         let made = match make(place) {
             Err(Errno::EXIST) => {
                 self.last_folder = None;
-                self.trash
-                    .remove(place.folder.as_fd(), &place.name)
-                    .map_err(|e| self.failed("replacing in", e))?;
+                self.clear(place.folder.as_fd(), &place.name, Clear::All, self.limits.depth)?;
                 make(place)
             }
             other => other,
@@ -457,20 +501,28 @@ impl Tree {
         Ok(self.placed.as_ref().is_some_and(|placed| placed.contains(&key)))
     }
 
-    /// Gives every folder its mode and time, deepest first, and the whole to the disk.
-    pub(crate) fn finish(mut self) -> Result<(), Error> {
+    /// Gives every folder its mode and time, deepest first, and the whole to the disk. Returns what is left of the entries.
+    pub(crate) fn finish(mut self) -> Result<Allowance, Error> {
         self.last_folder = None;
-        let root = self.root.try_clone().map_err(Error::io("opening", &self.path))?;
-        self.finish_folder(root.as_fd(), self.limits.depth + 1)?;
-        rustix::fs::syncfs(&root).map_err(|e| self.failed("writing out", e))
+        self.finish_folder(self.root.as_fd(), self.changed.as_fd(), self.limits.depth + 1)?;
+        rustix::fs::syncfs(&self.changed).map_err(|e| self.failed("writing out", e))?;
+        Ok(self.entries)
     }
 
-    fn finish_folder(&self, folder: BorrowedFd<'_>, depth: u64) -> Result<(), Error> {
+    /// Whatever of `folder` is not in `changed` was left alone.
+    fn finish_folder(
+        &self,
+        folder: BorrowedFd<'_>,
+        changed: BorrowedFd<'_>,
+        depth: u64,
+    ) -> Result<(), Error> {
         let depth = depth.checked_sub(1).ok_or(Error::Limit { name: "depth", limit: self.limits.depth })?;
-        for (name, file_type) in children(folder).map_err(|e| self.failed("reading a folder in", e))? {
+        for (name, file_type) in children(changed).map_err(|e| self.failed("reading a folder in", e))? {
             if file_type.is_dir() {
-                let child = rustix::fs::openat(folder, &name, FOLDER, Mode::empty());
-                self.finish_folder(child.map_err(|e| self.failed("opening a folder in", e))?.as_fd(), depth)?;
+                let open = |folder| rustix::fs::openat(folder, &name, FOLDER, Mode::empty());
+                let opened = open(folder).and_then(|child| Ok((child, open(changed)?)));
+                let (child, changed) = opened.map_err(|e| self.failed("opening a folder in", e))?;
+                self.finish_folder(child.as_fd(), changed.as_fd(), depth)?;
             }
         }
         let Some((mode, mtime)) = self.folders.get(&self.stat(folder)?.st_ino) else { return Ok(()) };
@@ -490,6 +542,31 @@ impl Tree {
     }
 }
 
+/// What is removed of what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Clear {
+    All,
+    /// Not what the current layer placed.
+    Beneath,
+}
+
+/// Whether this process is root, and of more ids than its own.
+fn can_give_away() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let count = |line: &str| line.split_ascii_whitespace().nth(2).and_then(|count| count.parse::<u64>().ok());
+    rustix::process::geteuid().is_root() && map.lines().filter_map(count).sum::<u64>() != 1
+}
+
+fn make_root(path: &Path) -> Result<OwnedFd, Error> {
+    rustix::fs::mkdir(path, Mode::RWXU).map_err(Error::io("creating", path))?;
+    rustix::fs::open(path, FOLDER, Mode::empty()).map_err(Error::io("opening", path))
+}
+
+/// Mode and time.
+fn looks(stat: &Stat) -> (u32, Option<i64>) {
+    (stat.st_mode & 0o7777, Some(stat.st_mtime))
+}
+
 /// Removes whole trees, however deep, holding one folder open at a time: each folder is first moved up
 /// beside the others.
 #[derive(Debug)]
@@ -503,8 +580,14 @@ impl Trash {
     /// Moves things to names in `folder` that begin like `owner`'s, so that two owners never meet.
     pub(crate) fn open(folder: &Path, owner: &Path) -> Result<Trash, Error> {
         let fd = rustix::fs::open(folder, FOLDER, Mode::empty()).map_err(Error::io("opening", folder))?;
-        let owner = owner.file_name().unwrap_or(OsStr::new("")).to_string_lossy();
-        Ok(Trash { folder: fd, prefix: format!("{owner}.gone"), next: 0 })
+        Ok(Trash { folder: fd, prefix: prefix(owner), next: 0 })
+    }
+
+    /// Removes what was put aside for `owner`, or names itself so.
+    pub(crate) fn sweep_beside(owner: &Path) -> Result<(), std::io::Error> {
+        let folder = owner.parent().unwrap_or(owner);
+        let fd = rustix::fs::open(folder, FOLDER, Mode::empty())?;
+        Ok(Trash { folder: fd, prefix: prefix(owner), next: 0 }.sweep()?)
     }
 
     /// Removes what earlier runs that were killed left behind.
@@ -555,6 +638,10 @@ impl Trash {
             }
         }
     }
+}
+
+fn prefix(owner: &Path) -> String {
+    format!("{}.gone", owner.file_name().unwrap_or(OsStr::new("")).to_string_lossy())
 }
 
 /// A folder's entries without `.` and `..`, read whole so that they may be removed meanwhile.

@@ -17,5 +17,7 @@ mod places;
 mod registry;
 #[path = "image/room.rs"]
 mod room;
+#[path = "image/shared.rs"]
+mod shared;
 #[path = "image/world.rs"]
 mod world;

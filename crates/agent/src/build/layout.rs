@@ -11,6 +11,7 @@ use super::Build;
 use crate::breakpoints::{BREAKPOINT, RESUME};
 use crate::endpoint::Endpoint;
 use crate::hash_files::HASH_FILES;
+use crate::image_tree;
 use crate::inside;
 use crate::plan::{self, Plan, Source};
 
@@ -74,16 +75,16 @@ fn source_root(plan: &Plan, at: usize) -> PathBuf {
 impl Build<'_> {
     /// Whether the environment has one of these programs. The host is taken to have them all.
     pub(super) fn has_any(&self, programs: &[&str]) -> std::io::Result<bool> {
-        let plan::Rootfs::Folder(root) = &self.plan.environment.rootfs else { return Ok(true) };
+        let plan::Rootfs::Unpacked(plan::Unpacked { layers, .. }) = &self.plan.environment.rootfs else {
+            return Ok(true);
+        };
+        let in_folder = |folder| programs.iter().map(move |program| Path::new(folder).join(program));
+        let mut paths = self.path_of_image().split(':').flat_map(in_folder);
+        let [root] = &layers[..] else { return Ok(paths.any(|path| image_tree::is_there(layers, &path))) };
         let root = File::open(root)?;
         // The image's links lead to places of the image, not of this host.
-        let is_there = |folder: &str| {
-            programs.iter().map(|program| Path::new(folder).join(program)).any(|program| {
-                let flags = OFlags::PATH | OFlags::CLOEXEC;
-                openat2(&root, program, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
-            })
-        };
-        Ok(self.path_of_image().split(':').any(is_there))
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        Ok(paths.any(|path| openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()))
     }
 
     /// Where its programs are.
@@ -153,8 +154,8 @@ impl Build<'_> {
             rootfs: match &environment.rootfs {
                 plan::Rootfs::Host => container::Rootfs::Host { visible: container::default_visible_paths() },
                 // Of an image that somebody else keeps there is no container of our making.
-                plan::Rootfs::Folder(folder) => container::Rootfs::Folder(folder.clone()),
-                plan::Rootfs::Image(name) => container::Rootfs::Folder(name.into()),
+                plan::Rootfs::Unpacked(image) => container::Rootfs::Folders(image.layers.clone()),
+                plan::Rootfs::Image(name) => container::Rootfs::Folders(vec![name.into()]),
             },
             scratch,
             may_lie_beneath: false,

@@ -3,6 +3,7 @@
 use std::fs;
 
 use agent::journal::{Event, Outcome, Phase};
+use agent::plan::{Rootfs, Unpacked};
 
 use crate::world::Build;
 
@@ -12,6 +13,7 @@ crate::cases![
     a_user_that_is_not_there_fails_the_phase,
     a_shell_that_is_not_in_the_image_fails_the_phase,
     an_image_without_sh_fails_provisioning,
+    an_image_of_several_layers_is_one_and_without_its_lock_there_is_none,
     options_of_a_shell_do_not_survive_their_command,
     artifacts_follow_a_failed_build,
     a_failed_phase_leads_to_what_its_on_failure_says,
@@ -79,6 +81,34 @@ fn an_image_without_sh_fails_provisioning() {
                    there whatever env.shell says";
     ended.failed_in(Phase::Provisioning, "CLIENT_ERROR", message);
     assert_eq!(ended.phases(), [Phase::Provisioning, Phase::Finalizing]);
+}
+
+fn an_image_of_several_layers_is_one_and_without_its_lock_there_is_none() {
+    let build = |is_removed: bool| {
+        let mut build =
+            Build::of("  build: {commands: [cat /etc/name, 'test -e /etc/passwd || echo gone']}\n")
+                .image(&[PASSWD]);
+        let folder = build.folder.path().to_owned();
+        let (base, top) = (folder.join("root"), folder.join("top"));
+        // The shell lies behind a link of another layer.
+        fs::create_dir_all(top.join("etc")).unwrap();
+        fs::create_dir(top.join("programs")).unwrap();
+        fs::rename(base.join("bin/busybox"), top.join("programs/busybox")).unwrap();
+        std::os::unix::fs::symlink("../programs/busybox", base.join("bin/busybox")).unwrap();
+        fs::write(top.join("etc/name"), "of the topmost layer\n").unwrap();
+        let (kind, mode) = (rustix::fs::FileType::CharacterDevice, rustix::fs::Mode::RUSR);
+        rustix::fs::mknodat(rustix::fs::CWD, top.join("etc/passwd"), kind, mode, 0).unwrap();
+        let lock = folder.join("lock");
+        if !is_removed {
+            fs::write(&lock, "").unwrap();
+        }
+        build.plan.environment.rootfs = Rootfs::Unpacked(Unpacked { layers: vec![top, base], lock });
+        build.run()
+    };
+    assert_eq!(build(false).with(Outcome::Succeeded).output(), ["of the topmost layer", "gone"]);
+    let ended = build(true).with(Outcome::Failed);
+    let (_, context) = ended.phase(Phase::Provisioning).unwrap();
+    assert!(context.message.contains("removed"), "{}", context.message);
 }
 
 fn options_of_a_shell_do_not_survive_their_command() {

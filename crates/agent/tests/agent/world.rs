@@ -119,7 +119,7 @@ impl Build {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, content).unwrap();
         }
-        self.plan.environment.rootfs = Rootfs::Folder(root);
+        self.plan.environment.rootfs = Rootfs::Unpacked(root.into());
         self
     }
 

@@ -26,6 +26,7 @@ pub(crate) fn pull() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    images::take_own_mounts();
     let asked = std::thread::spawn(|| {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         // Nobody waits for it any more; what is half done is for the next one to take up or remove.

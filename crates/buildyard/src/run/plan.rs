@@ -8,7 +8,7 @@ use agent::cache::{Owner, Scope};
 use agent::journal::Phase;
 use agent::plan::{
     Artifacts, Buildspec, Cache, DriverLoss, Elsewhere, Entry, Environment, Fetching, Limits, Network, Plan,
-    Reports, Rootfs, Snapshots, Ssh, Trust,
+    Reports, Rootfs, Snapshots, Ssh, Trust, Unpacked,
 };
 use agent::snapshots::Record;
 use engine::ProjectCache;
@@ -199,7 +199,7 @@ fn environment_of(arguments: &Arguments, data: &Path, record: &Record) -> Result
     let rootfs = &record.environment.rootfs;
     let (network, limits) = demanded(arguments);
     let environment = match (&arguments.image, rootfs) {
-        (None, Rootfs::Folder(_)) => Environment { network, limits, ..record.environment.clone() },
+        (None, Rootfs::Unpacked(_)) => Environment { network, limits, ..record.environment.clone() },
         _ => environment(arguments, data)?,
     };
     if environment.rootfs != *rootfs {
@@ -209,9 +209,10 @@ fn environment_of(arguments: &Arguments, data: &Path, record: &Record) -> Result
         );
     }
     match rootfs {
-        Rootfs::Folder(folder) if !folder.is_dir() => {
-            Err(format!("the image of the snapshots is gone: {}", folder.display()))
-        }
+        Rootfs::Unpacked(image) => match image.layers.iter().find(|layer| !layer.is_dir()) {
+            Some(gone) => Err(format!("the image of the snapshots is gone: {}", gone.display())),
+            None => Ok(environment),
+        },
         _ => Ok(environment),
     }
 }
@@ -286,9 +287,9 @@ fn environment(arguments: &Arguments, data: &Path) -> Result<Environment, String
     let Some(reference) = &arguments.image else {
         return Ok(host_environment(network, limits, arguments.privileged));
     };
-    let image = images::resolve_here(data, &images::local_first(reference))?;
+    let image = images::resolve_before_build(data, &images::local_first(reference))?;
     Ok(Environment {
-        rootfs: Rootfs::Folder(image.rootfs),
+        rootfs: Rootfs::Unpacked(Unpacked { layers: image.rootfs, lock: image.lock }),
         variables: image.config.env,
         shared: Vec::new(),
         network,

@@ -218,7 +218,7 @@ pub(crate) fn nothing_that_is_tried_gets_out_of_an_image() {
     let mut tester = Tester::with(|spec, folder| {
         let image = busybox_image(folder);
         fs::copy(prober(), image.join("prober")).unwrap();
-        spec.rootfs = Rootfs::Folder(image);
+        spec.rootfs = Rootfs::Folders(vec![image]);
     });
     let witness = Witness::new(&tester.place.folder);
     let tried = inside(&mut tester, &witness, None);
@@ -256,7 +256,7 @@ pub(crate) fn images_that_lie_get_nowhere() {
             symlink(target, &lie).unwrap();
             // Where a link of the host's file system would lead, were it followed there.
             symlink(folder.join("outside"), image.join("dangling")).unwrap();
-            spec.rootfs = Rootfs::Folder(image);
+            spec.rootfs = Rootfs::Folders(vec![image]);
         });
         let before = fs::read("/proc/sys/kernel/core_pattern").unwrap();
         let witness = Witness::new(&tester.place.folder);

@@ -115,7 +115,7 @@ pub(super) fn what_the_host_has_changed_meanwhile_shows_but_where_a_container_wr
 
 pub(super) fn an_image_lies_beneath_what_was_written() {
     let mut stack = Stack::new();
-    stack.rootfs = Rootfs::Folder(busybox_image(&stack.place.folder.join("image")));
+    stack.rootfs = Rootfs::Folders(vec![busybox_image(&stack.place.folder.join("image"))]);
     stack.run("one", "echo one >/etc/one; rm /etc/passwd; echo two >/two");
     assert_eq!(
         stack.run("two", "cat /etc/one /two; ls /etc/passwd 2>/dev/null || echo gone"),

@@ -24,7 +24,7 @@ pub(super) fn environment(settings: &Project, config: &Config) -> Result<(Enviro
     let privileged = environment.privileged_mode == Some(true);
     let made = Environment {
         // For an image, the place is filled in when PROVISIONING has resolved it.
-        rootfs: if host { Rootfs::Host } else { Rootfs::Folder(PathBuf::new()) },
+        rootfs: if host { Rootfs::Host } else { Rootfs::Unpacked(PathBuf::new().into()) },
         variables: if host { config.host_variables.clone() } else { BTreeMap::new() },
         shared: if host { config.host_shared.clone() } else { Vec::new() },
         network: network(settings, config),

@@ -1,6 +1,6 @@
 //! What becomes of a build's image.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ async fn an_images_place_and_variables_reach_the_agent() {
     let tester = Tester::with(|config| {
         config.images = ResolveImage::new(|_| async {
             let variables = [("LANG".to_string(), "C".to_string())].into();
-            Ok(Image { rootfs: Rootfs::Folder("/images/x".into()), variables, held: None })
+            Ok(Image { rootfs: Rootfs::Unpacked(PathBuf::from("/images/x").into()), variables, held: None })
         });
     })
     .await;
@@ -62,7 +62,9 @@ async fn an_images_place_and_variables_reach_the_agent() {
     });
     tester.start_with(|input| input.image_override = Some("x:1".to_string())).await.unwrap();
     let plan = plans.recv().await.unwrap();
-    assert!(matches!(&plan.environment.rootfs, Rootfs::Folder(path) if path == Path::new("/images/x")));
+    assert!(
+        matches!(&plan.environment.rootfs, Rootfs::Unpacked(image) if image.lock == Path::new("/images/x"))
+    );
     assert_eq!(plan.environment.variables["LANG"], "C");
 }
 
@@ -123,7 +125,7 @@ async fn the_time_that_an_image_takes_is_not_the_commands() {
             async move {
                 fetch.notified().await;
                 Ok(Image {
-                    rootfs: Rootfs::Folder("/images/x".into()),
+                    rootfs: Rootfs::Unpacked(PathBuf::from("/images/x").into()),
                     variables: Default::default(),
                     held: None,
                 })
@@ -182,7 +184,7 @@ async fn asked_for(
             seen.send(image).unwrap();
             async {
                 Ok(Image {
-                    rootfs: Rootfs::Folder("/images/x".into()),
+                    rootfs: Rootfs::Unpacked(PathBuf::from("/images/x").into()),
                     variables: Default::default(),
                     held: None,
                 })

@@ -36,7 +36,7 @@ pub(super) fn name(uuid: &str) -> String {
 pub(super) fn wanted(plan: &Plan, place: &Place<'_>) -> Value {
     let image = match &plan.environment.rootfs {
         Rootfs::Image(name) => name.as_str(),
-        Rootfs::Host | Rootfs::Folder(_) => "",
+        Rootfs::Host | Rootfs::Unpacked(_) => "",
     };
     let hostname: String = plan.uuid.chars().filter(char::is_ascii_hexdigit).take(12).collect();
     json!({

@@ -157,7 +157,7 @@ impl Subject {
             Subject::Fake => Rootfs::Host,
             Subject::EmbeddedAsRoot | Subject::EmbeddedRootless | Subject::EmbeddedWithIds => {
                 crate::world::make_image(place);
-                Rootfs::Folder(place.to_path_buf())
+                Rootfs::Unpacked(place.to_path_buf().into())
             }
             Subject::Docker => {
                 if !docker(&["image", "inspect", IMAGE]).output().unwrap().status.success() {

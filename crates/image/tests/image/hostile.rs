@@ -7,7 +7,7 @@ use std::path::Path;
 use image::{Digest, Error, Images, Limits};
 use tar::EntryType;
 
-use crate::world::{Layer, Layout, Tar, World, host_architecture, names, tree};
+use crate::world::{Layer, Layout, Tar, World, host_architecture, names, root, tree};
 
 /// Everything in the world but the images folder and the layout.
 fn outside(world: &World) -> Vec<(String, String)> {
@@ -26,11 +26,11 @@ fn attack(name: &str, layers: &[Layer]) -> Result<(), Error> {
     assert_eq!(names(world.folder.path()), ["images", "layout", "outside"], "{name}");
     match result {
         Ok(image) => {
-            assert!(!has_device(&image.rootfs), "{name}");
+            assert!(!has_device(&root(&image)), "{name}");
             Ok(())
         }
         Err(error) => {
-            assert!(world.rootfs_folder().is_empty(), "{name}: {error} left {:?}", world.rootfs_folder());
+            assert!(world.layers_folder().is_empty(), "{name}: {error} left {:?}", world.layers_folder());
             Err(error)
         }
     }
@@ -121,11 +121,12 @@ fn odd_names_stay_inside_and_are_taken_as_they_are() {
     for (name, tar, expect) in cases {
         let world = World::new();
         let image = world.unpack(&[tar.layer()]).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let path = image.rootfs.join(expect);
+        let all = root(&image);
+        let path = all.join(expect);
         assert!(path.symlink_metadata().unwrap().is_file(), "{name}");
         assert_eq!(fs::read_to_string(path).unwrap(), "x", "{name}");
         assert!(outside(&world).is_empty(), "{name}");
-        assert!(!has_device(&image.rootfs), "{name}");
+        assert!(!has_device(&root(&image)), "{name}");
     }
 }
 
@@ -195,7 +196,7 @@ fn names_that_are_no_text_are_kept() {
     let tar = Tar::new().entry(EntryType::Regular, name, b"", 0o644, 0, b"");
     let world = World::new();
     let image = world.unpack(&[tar.layer()]).unwrap();
-    assert!(image.rootfs.join(std::ffi::OsStr::from_bytes(name)).is_file());
+    assert!(root(&image).join(std::ffi::OsStr::from_bytes(name)).is_file());
 }
 
 fn limited(limits: Limits, layers: &[Layer]) -> Error {
@@ -204,7 +205,7 @@ fn limited(limits: Limits, layers: &[Layer]) -> Error {
     layout.image("latest", layers);
     let images: Images = world.images.clone().with_limits(limits);
     let error = layout.resolve(&images, "").unwrap_err();
-    assert!(world.rootfs_folder().is_empty(), "{error} left {:?}", world.rootfs_folder());
+    assert!(world.layers_folder().is_empty(), "{error} left {:?}", world.layers_folder());
     error
 }
 
@@ -256,7 +257,7 @@ fn content_that_is_not_what_its_name_says_is_never_used() {
         let mut layout = world.layout();
         change(&world, &mut layout);
         let error = layout.resolve(&world.images, "").unwrap_err();
-        assert!(world.rootfs_folder().is_empty());
+        assert!(world.layers_folder().is_empty());
         error
     };
     let blob_changed = forge(&|_, layout| {

@@ -8,7 +8,7 @@ use std::process::Command;
 use image::Progress;
 use tar::EntryType;
 
-use crate::world::{Tar, World, has, is_root, run, tree, world_layers};
+use crate::world::{Tar, World, has, is_root, root, run, tree, world_layers};
 
 #[test]
 fn layers_of_every_compression_make_one_file_system() {
@@ -19,7 +19,7 @@ fn layers_of_every_compression_make_one_file_system() {
         Tar::new().file("/etc/c", "three").layer().zstd(),
     ];
     let image = world.unpack(&layers).unwrap();
-    let read = |name: &str| fs::read_to_string(image.rootfs.join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(root(&image).join(name)).unwrap();
     assert_eq!((read("etc/a"), read("etc/b"), read("etc/c")), ("one".into(), "two".into(), "three".into()));
 }
 
@@ -54,9 +54,9 @@ fn whiteouts_hide_what_is_below_and_nothing_of_their_own_layer() {
         .file(".wh.again", "")
         .file(".wh..wh.plnk", "aufs");
     let image = world.unpack(&[below(), above.layer()]).unwrap();
-    let found: Vec<_> = tree(&image.rootfs).into_keys().collect();
+    let found: Vec<_> = tree(&root(&image)).into_keys().collect();
     assert_eq!(found, ["", "again", "d", "d/later", "d/new", "d/sub", "d/sub/new", "kept"]);
-    assert_eq!(fs::read_to_string(image.rootfs.join("again")).unwrap(), "new");
+    assert_eq!(fs::read_to_string(root(&image).join("again")).unwrap(), "new");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn an_opaque_root_hides_everything_below() {
     ];
     let world = World::new();
     let image = world.unpack(&layers).unwrap();
-    assert_eq!(tree(&image.rootfs).into_keys().collect::<Vec<_>>(), ["", "d"]);
+    assert_eq!(tree(&root(&image)).into_keys().collect::<Vec<_>>(), ["", "d"]);
 }
 
 #[test]
@@ -90,9 +90,9 @@ fn an_entry_replaces_whatever_was_there() {
     let replaced = Tar::new().folder("file-to-folder").layer();
     let world = World::new();
     let image = world.unpack(&[below.layer(), replaced, above.layer()]).unwrap();
-    let read = |name: &str| fs::read_to_string(image.rootfs.join(name)).unwrap();
-    assert!(image.rootfs.join("file-to-folder/inside").is_file());
-    assert!(image.rootfs.join("link-to-folder").symlink_metadata().unwrap().is_dir());
+    let read = |name: &str| fs::read_to_string(root(&image).join(name)).unwrap();
+    assert!(root(&image).join("file-to-folder/inside").is_file());
+    assert!(root(&image).join("link-to-folder").symlink_metadata().unwrap().is_dir());
     assert_eq!((read("folder-to-file"), read("link-to-file")), ("now a file".into(), "new".into()));
     assert_eq!(
         (read("elsewhere/kept"), read("first"), read("second")),
@@ -118,9 +118,9 @@ fn folders_reached_over_links_are_those_the_container_will_see() {
     ];
     let world = World::new();
     let image = world.unpack(&layers).unwrap();
-    let read = |name: &str| fs::read_to_string(image.rootfs.join(name)).unwrap();
+    let read = |name: &str| fs::read_to_string(root(&image).join(name)).unwrap();
     assert_eq!((read("run/pid"), read("usr/lib/so"), read("top")), ("1".into(), "2".into(), "3".into()));
-    assert!(image.rootfs.join("var/run").is_symlink());
+    assert!(root(&image).join("var/run").is_symlink());
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn modes_links_and_times_are_kept() {
     let next = Tar::new().file("closed/later", "also into a closed folder").layer();
     let world = World::new();
     let image = world.unpack(&[tar.layer(), next]).unwrap();
-    let metadata = |name: &str| image.rootfs.join(name).symlink_metadata().unwrap();
+    let metadata = |name: &str| root(&image).join(name).symlink_metadata().unwrap();
     let mode = |name: &str| metadata(name).permissions().mode() & 0o7777;
     assert_eq!((mode("closed"), mode("tmp"), mode("fifo"), mode("unreadable")), (0o500, 0o1777, 0o622, 0));
     assert_eq!((mode("closed/setuid"), mode("hard"), mode("")), (0o4755, 0o4755, 0o755));
@@ -171,16 +171,16 @@ fn what_has_no_place_in_an_image_is_left_out_and_noted() {
         }
     };
     let image = world.images.resolve(&layout.reference(), &mut progress).unwrap();
-    assert!(!image.rootfs.join("dev").exists());
+    assert!(!root(&image).join("dev").exists());
     let mut listed = [0; 256];
-    let length = rustix::fs::listxattr(image.rootfs.join("ping"), &mut listed).unwrap();
+    let length = rustix::fs::listxattr(root(&image).join("ping"), &mut listed).unwrap();
     assert!(!String::from_utf8_lossy(&listed[..length]).contains("capability"));
     assert!(!String::from_utf8_lossy(&listed[..length]).contains("overlay"));
     assert_eq!(notes[0], "2 device nodes left out");
     assert!(notes[1].ends_with("extended attributes left out"), "{notes:?}");
     assert_eq!(notes[2], "owners above 65535 became nobody (65534)");
     if is_root() {
-        let owned = image.rootfs.join("owned").metadata().unwrap();
+        let owned = root(&image).join("owned").metadata().unwrap();
         assert_eq!((owned.uid(), owned.gid()), (65534, 65535));
     }
 }
@@ -201,13 +201,13 @@ fn umoci_unpacks_the_same_file_system() {
     // The root itself, which umoci leaves as it makes it.
     let inside =
         |root: &Path| tree(root).into_iter().filter(|(name, _)| !name.is_empty()).collect::<Vec<_>>();
-    assert_eq!(inside(&ours.rootfs), inside(&theirs));
+    assert_eq!(inside(&root(&ours)), inside(&theirs));
 }
 
 #[test]
 fn an_image_may_be_empty() {
     for layers in [vec![], vec![Tar::new().layer()]] {
         let world = World::new();
-        assert_eq!(tree(&world.unpack(&layers).unwrap().rootfs).len(), 1);
+        assert_eq!(tree(&root(&world.unpack(&layers).unwrap())).len(), 1);
     }
 }

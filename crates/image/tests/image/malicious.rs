@@ -11,7 +11,7 @@ use image::{Digest, Error, Images, Limits};
 use serde_json::json;
 use tar::EntryType;
 
-use crate::world::{Layer, Layout, Tar, World, again, gzip, host_architecture, run, tree};
+use crate::world::{Layer, Layout, Tar, World, again, gzip, host_architecture, root, run, tree};
 
 const UP: &str = "../../../../outside";
 /// Where the measured process finds its archive; that it is set makes the test play that process.
@@ -185,13 +185,13 @@ fn a_malicious_pattern_ends_alike_in_every_container_and_inside() {
             match (images.resolve(&reference, &mut |_| ()), &end) {
                 (Ok(image), Has(paths)) => {
                     let expect: BTreeSet<_> = paths.iter().map(|path| path.to_string()).collect();
-                    assert_eq!(leaves(&image.rootfs, &name), expect, "{name}");
+                    assert_eq!(leaves(&root(&image), &name), expect, "{name}");
                     images.remove(&image.digest).unwrap();
                 }
                 (Err(Error::Unsafe { .. } | Error::Malformed { .. } | Error::Limit { .. }), Refused) => {}
                 (result, _) => panic!("{name}: {result:?}"),
             }
-            assert!(world.rootfs_folder().is_empty(), "{name} left {:?}", world.rootfs_folder());
+            assert!(world.layers_folder().is_empty(), "{name} left {:?}", world.layers_folder());
         }
         assert_eq!(tree(&world.path("outside")), before, "{name}");
     }

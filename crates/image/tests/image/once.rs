@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use image::{Digest, Error, Images, Progress};
 
-use crate::world::{Layout, Tar, World, again, is_root, tree, unpackings, world_layers};
+use crate::world::{Layout, Tar, World, again, is_root, root, tree, unpackings, world_layers};
 
 /// Where the other process finds the world; that it is set makes a test play the other process.
 const FOLDER: &str = "IMAGE_TEST_FOLDER";
@@ -85,8 +85,8 @@ fn what_a_killed_process_left_is_cleared_away() {
     let world = World::new();
     let mut layout = world.layout();
     let digest = layout.image("latest", &world_layers());
-    let left = world.path("images/rootfs").join(format!(".sha256-{}.partial", digest.hex()));
-    let gone = world.path("images/rootfs").join(format!(".sha256-{}.partial.gone-7", digest.hex()));
+    let left = world.path("images/layers").join(format!(".sha256-{}.partial", digest.hex()));
+    let gone = world.path("images/layers").join(format!(".sha256-{}.partial.gone-7", digest.hex()));
     for folder in [&left, &gone] {
         let closed = folder.join("d/".repeat(200));
         fs::create_dir_all(&closed).unwrap();
@@ -95,8 +95,11 @@ fn what_a_killed_process_left_is_cleared_away() {
     }
     fs::write(left.join("stale"), "").unwrap();
     let image = layout.resolve(&world.images, "").unwrap();
-    assert!(!image.rootfs.join("stale").exists());
-    assert_eq!(world.rootfs_folder(), [format!("sha256-{}", digest.hex())]);
+    assert!(!root(&image).join("stale").exists());
+    let name = |folder: &std::path::PathBuf| folder.file_name().unwrap().to_string_lossy().into_owned();
+    let mut names: Vec<String> = image.rootfs.iter().map(name).collect();
+    names.sort();
+    assert_eq!(world.layers_folder(), names);
 }
 
 #[test]
@@ -107,7 +110,7 @@ fn a_removed_image_is_gone_and_can_come_back() {
     let image = layout.resolve(&world.images, "").unwrap();
     world.images.remove(&image.digest).unwrap();
     world.images.remove(&image.digest).unwrap();
-    assert!(world.rootfs_folder().is_empty());
+    assert!(world.layers_folder().is_empty());
     assert_eq!(world.images.known(&layout.reference()), None);
     assert_eq!(layout.resolve(&world.images, "").unwrap(), image);
 }
@@ -135,7 +138,7 @@ fn an_image_in_use_is_not_removed_and_others_go_by_when_they_were_asked_for() {
     assert_eq!(world.images.find(&stock[0].references[0]).unwrap(), stock[0].image);
     assert!(matches!(world.images.find("sha256:"), Err(Error::NotFound(_))));
 
-    let used = fs::File::open(&stock[2].image.rootfs).unwrap();
+    let used = fs::File::open(&stock[2].image.lock).unwrap();
     used.lock_shared().unwrap();
     assert!(world.images.stock().unwrap()[2].in_use);
     assert!(matches!(world.images.remove(&digests[0]), Err(Error::InUse(digest)) if digest == digests[0]));
@@ -149,7 +152,7 @@ fn an_image_in_use_is_not_removed_and_others_go_by_when_they_were_asked_for() {
     assert_eq!(world.images.prune(0, before).unwrap().len(), 1);
     drop(used);
     assert_eq!(world.images.prune(0, before).unwrap().len(), 1);
-    assert!(world.rootfs_folder().is_empty());
+    assert!(world.layers_folder().is_empty());
 }
 
 #[test]
@@ -173,7 +176,7 @@ fn who_looks_is_not_taken_for_one_who_uses_an_image() {
 fn unpacked_images_are_out_of_reach_for_other_users() {
     let world = World::new();
     let mode = |name: &str| fs::metadata(world.path(name)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("images/rootfs"), mode("images/scratch")), (0o700, 0o700));
+    assert_eq!((mode("images/layers"), mode("images/scratch")), (0o700, 0o700));
 }
 
 #[test]
@@ -190,17 +193,17 @@ fn an_ordinary_user_gets_an_image_of_their_own() {
     layers.push(closed(Tar::new(), 0).layer());
     layout.image("latest", &layers);
     let image = layout.resolve(&world.images, "").unwrap();
-    let closed = image.rootfs.join("closed");
+    let closed = root(&image).join("closed");
     assert_eq!(fs::metadata(&closed).unwrap().permissions().mode() & 0o7777, 0);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o755)).unwrap();
     assert!(closed.join("inside/y").exists() && !closed.join("inside/x").exists());
     let me = rustix::process::geteuid().as_raw();
     let mine = format!(" {me}:");
-    assert!(tree(&image.rootfs).values().all(|described| described.contains(&mine)));
-    assert_eq!(fs::metadata(image.rootfs.join("bin/su")).unwrap().mode() & 0o7777, 0o4755);
+    assert!(tree(&root(&image)).values().all(|described| described.contains(&mine)));
+    assert_eq!(fs::metadata(root(&image).join("bin/su")).unwrap().mode() & 0o7777, 0o4755);
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o000)).unwrap();
     world.images.remove(&image.digest).unwrap();
-    assert!(world.rootfs_folder().is_empty());
+    assert!(world.layers_folder().is_empty());
 }
 
 /// Runs a test again as a user of no powers, from a copy of this program that such a user can reach.

@@ -7,7 +7,7 @@ use image::{Digest, Error, Progress};
 use serde_json::json;
 
 use crate::world::{
-    Layer, Tar, World, gzip, has, host_architecture, names, run, tree, unpackings, world_layers, write,
+    Layer, Tar, World, gzip, has, host_architecture, names, root, run, tree, unpackings, world_layers, write,
 };
 
 fn one(name: &str) -> Vec<Layer> {
@@ -60,7 +60,7 @@ fn this_hosts_platform_is_chosen_from_an_index() {
     layout.list("foreign", foreign);
     layout.list("bare", entries.remove(2));
     let image = layout.resolve(&world.images, ":all").unwrap();
-    assert_eq!(names(&image.rootfs), [host_architecture()]);
+    assert_eq!(names(&root(&image)), [host_architecture()]);
     assert_eq!(image.config.architecture, host_architecture());
     for tag in [":foreign", ":bare"] {
         let error = layout.resolve(&world.images, tag).unwrap_err();
@@ -141,7 +141,7 @@ fn a_docker_archive_is_known_by_its_image_id() {
         let path = write(&world.path("saved.tar"), &bytes);
         let image = world.images.resolve(&format!("{path}:example.org/app:1.0"), &mut |_| ()).unwrap();
         assert_eq!((image.digest, image.config.env["A"].as_str()), (digest, "1"));
-        assert!(image.rootfs.join("bin/su").is_file() && image.rootfs.join("long/long").is_dir());
+        assert!(root(&image).join("bin/su").is_file() && root(&image).join("long/long").is_dir());
         assert!(matches!(world.images.resolve(&path, &mut |_| ()), Err(Error::NotFound(_))));
         let by_id = world.images.resolve(&format!("{path}@{digest}"), &mut |_| ()).unwrap();
         assert_eq!(by_id, image);
@@ -169,14 +169,14 @@ fn skopeo_and_umoci_make_images_that_unpack_alike_from_every_form() {
         return;
     }
     let world = World::new();
-    let root = world.path("root");
-    fs::create_dir_all(root.join("bin")).unwrap();
-    fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    let busybox_root = world.path("root");
+    fs::create_dir_all(busybox_root.join("bin")).unwrap();
+    fs::copy(busybox, busybox_root.join("bin/busybox")).unwrap();
     let layout = world.path("layout").display().to_string();
     let image = format!("{layout}:busybox");
     run(Command::new("umoci").args(["init", "--layout", &layout]));
     run(Command::new("umoci").args(["new", "--image", &image]));
-    run(Command::new("umoci").args(["insert", "--image", &image]).arg(&root).arg("/"));
+    run(Command::new("umoci").args(["insert", "--image", &image]).arg(&busybox_root).arg("/"));
     run(Command::new("umoci").args([
         "config",
         "--image",
@@ -188,7 +188,7 @@ fn skopeo_and_umoci_make_images_that_unpack_alike_from_every_form() {
     ]));
     let from_layout = world.images.resolve(&image, &mut |_| ()).unwrap();
     assert_eq!(from_layout.config.env["A"], "1");
-    assert_eq!(fs::read(from_layout.rootfs.join("bin/busybox")).unwrap(), fs::read(busybox).unwrap());
+    assert_eq!(fs::read(root(&from_layout).join("bin/busybox")).unwrap(), fs::read(busybox).unwrap());
     for kind in ["oci-archive", "docker-archive"] {
         let path = world.path(kind).display().to_string();
         let target = format!("{kind}:{path}:example.org/busybox:1");
@@ -198,6 +198,6 @@ fn skopeo_and_umoci_make_images_that_unpack_alike_from_every_form() {
         let image = world.images.resolve(&path, &mut |p: Progress| progress.push(p)).unwrap();
         assert!(unpackings(&progress) > 0);
         assert_eq!(image.config, from_layout.config, "{kind}");
-        assert_eq!(tree(&image.rootfs), tree(&from_layout.rootfs), "{kind}");
+        assert_eq!(tree(&root(&image)), tree(&root(&from_layout)), "{kind}");
     }
 }

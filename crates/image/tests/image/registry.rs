@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use image::{Credentials, Digest, Error, Images, Limits, Login, Pace, Progress, Reach};
 
-use crate::world::{Layer, Tar, World, has, names, run, tree, unpackings, world_layers};
+use crate::world::{Layer, Tar, World, has, names, root, run, tree, unpackings, world_layers};
 
 /// Debian's docker-registry, on a port of its own choosing.
 struct DebianRegistry {
@@ -69,13 +69,13 @@ fn an_image_is_pulled_by_tag_and_by_digest_from_debians_registry() {
     let mut layout = world.layout();
     layout.image("1.0", &world_layers());
     let local = World::new();
-    let expect = tree(&layout.resolve(&local.images, "").unwrap().rootfs);
+    let expect = tree(&root(&layout.resolve(&local.images, "").unwrap()));
     let registry = DebianRegistry::start(&world, "");
     let digest = registry.push(&format!("{}:1.0", layout.reference()), "team/app:1.0", &[]);
     let name = format!("{}/team/app", registry.address);
     let mut progress = Vec::new();
     let image = world.images.resolve(&format!("{name}:1.0"), &mut |p| progress.push(p)).unwrap();
-    assert_eq!((image.digest, tree(&image.rootfs)), (digest, expect));
+    assert_eq!((image.digest, tree(&root(&image))), (digest, expect));
     assert_eq!(unpackings(&progress), 4);
     let fetched = |p: &Progress| matches!(p, Progress::Fetching { bytes, total, .. } if bytes == total);
     assert_eq!(progress.iter().filter(|p| fetched(p)).count(), 4);
@@ -228,7 +228,7 @@ fn a_download_that_breaks_off_is_taken_up_where_it_was() {
         let world = World::new();
         let image = world.images.resolve(&format!("{}/app", registry.address), &mut |_| ()).unwrap();
         assert_eq!(image.digest, digest);
-        assert_eq!(image.rootfs.join("noise").metadata().unwrap().len(), 600_000);
+        assert_eq!(root(&image).join("noise").metadata().unwrap().len(), 600_000);
         assert_eq!(registry.asked().iter().filter(|path| **path == wanted).count(), 2);
     }
 }
@@ -267,21 +267,82 @@ fn of_an_image_that_did_not_come_only_what_can_be_used_again_is_kept() {
         let world = World::new();
         let images = world.images.clone().with_quota(quota);
         let error = images.resolve(&format!("{}/app", registry.address), &mut |_| ()).unwrap_err();
-        assert!(world.rootfs_folder().is_empty());
+        let left = world.layers_folder().len();
         let blobs = registry.asked().iter().filter(|path| path.contains("/blobs/")).count();
-        (error, world.images.unfinished().unwrap(), blobs)
+        (error, world.images.unfinished().unwrap(), (left, blobs))
     };
     let (error, unfinished, _) = left(&[lies], None, None);
     assert!(matches!(error, Error::Mismatch { .. }) && unfinished.is_empty(), "{error:?} {unfinished:?}");
 
+    // A layer that is complete, or the blobs where layers are not kept by themselves.
     let second = Tar::new().file("a", "").layer();
     let (error, unfinished, _) = left(&[big_layer(), second.clone()], Some(second.diff_id), None);
     assert!(matches!(error, Error::Registry { .. }), "{error:?}");
     assert!(matches!(&unfinished[..], [one] if one.bytes > 600_000 && !one.under_way), "{unfinished:?}");
 
-    let (error, unfinished, blobs) = left(&[big_layer()], None, Some(500_000));
+    let (error, unfinished, kept) = left(&[big_layer()], None, Some(500_000));
     assert!(matches!(error, Error::Quota { bytes, quota: 500_000, .. } if bytes > 600_000), "{error:?}");
-    assert!(unfinished.is_empty() && blobs == 0);
+    assert!(unfinished.is_empty() && kept == (0, 0));
+}
+
+/// Two images over one base.
+fn cousins() -> [Vec<Layer>; 2] {
+    let base = [big_layer(), Tar::new().folder("etc/").file("etc/base", "base").layer().gzip()];
+    ["one", "two"].map(|name| {
+        let own = Tar::new().file("etc/name", name).hardlink("etc/link", "etc/base").file("etc/.wh.base", "");
+        [&base[..], &[own.layer().gzip()]].concat()
+    })
+}
+
+#[test]
+fn layers_that_are_here_are_not_fetched_again() {
+    let [one, two] = cousins();
+    let (first, mut paths) = served(&one);
+    let (second, others) = served(&two);
+    paths.extend(others);
+    let registry = OwnRegistry::start(|_| Box::new(move |path, _| response("200 OK", "", &paths[path])));
+    let world = World::new();
+    let pull = |digest: Digest| {
+        world.images.resolve(&format!("{}/app@{digest}", registry.address), &mut |_| ()).unwrap()
+    };
+    let (first, second) = (pull(first), pull(second));
+    let blobs: Vec<String> = registry.asked().into_iter().filter(|path| path.contains("/blobs/")).collect();
+    let times = |layer: &Layer| {
+        let wanted = format!("/v2/app/blobs/{}", Digest::of(&layer.bytes));
+        blobs.iter().filter(|path| **path == wanted).count()
+    };
+    assert_eq!([&one[0], &one[1], &one[2], &two[2]].map(times), [1; 4]);
+    assert_eq!(first.rootfs[1..], second.rootfs[1..]);
+    let read = |image, name: &str| fs::read_to_string(root(image).join(name)).unwrap();
+    assert_eq!((read(&first, "etc/name"), read(&second, "etc/name")), ("one".into(), "two".into()));
+    assert_eq!(read(&second, "etc/link"), "base");
+    assert!(!root(&first).join("etc/base").exists());
+}
+
+#[test]
+fn a_pull_that_broke_off_between_layers_goes_on_there() {
+    let [one, _] = cousins();
+    let (digest, paths) = served(&one);
+    let last = format!("/v2/app/blobs/{}", Digest::of(&one[2].bytes));
+    let away = Arc::new(Mutex::new(true));
+    let is_away = Arc::clone(&away);
+    let registry = OwnRegistry::start(|_| {
+        Box::new(move |path, _| match path == last && *is_away.lock().unwrap() {
+            true => response("503 Service Unavailable", "", b""),
+            false => response("200 OK", "", &paths[path]),
+        })
+    });
+    let world = World::new();
+    let pull = || world.images.resolve(&format!("{}/app@{digest}", registry.address), &mut |_| ());
+    let error = pull().unwrap_err();
+    assert!(matches!(error, Error::Registry { .. }), "{error:?}");
+    assert!(world.images.list().unwrap().is_empty(), "it is not complete");
+    *away.lock().unwrap() = false;
+    let image = pull().unwrap();
+    let big = format!("/v2/app/blobs/{}", one[0].diff_id);
+    assert_eq!(registry.asked().iter().filter(|path| **path == big).count(), 1);
+    assert_eq!(fs::read_to_string(root(&image).join("etc/link")).unwrap(), "base");
+    assert!(world.images.unfinished().unwrap().is_empty());
 }
 
 #[test]
@@ -402,7 +463,7 @@ fn a_registry_that_lies_or_never_ends_is_not_believed() {
         let limits = Limits { document_bytes: 10_000, ..Limits::default() };
         let images = world.images.clone().with_limits(limits);
         let error = images.resolve(&format!("{}/app@{digest}", registry.address), &mut |_| ()).unwrap_err();
-        assert!(world.rootfs_folder().is_empty());
+        assert!(world.layers_folder().is_empty());
         error
     };
     let other_manifest = attack(&|digest, paths| {

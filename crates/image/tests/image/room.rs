@@ -47,7 +47,7 @@ fn room_is_made_by_what_was_not_asked_for_longest_and_nobody_holds() {
         matches!(refused, Error::Quota { bytes, quota: 2_800_000, in_use } if bytes > 1 << 20 && in_use > 2 << 20),
         "{refused}"
     );
-    assert_eq!(world.rootfs_folder().len(), 2, "nothing is left of what was refused");
+    assert_eq!(world.layers_folder().len(), 2, "nothing is left of what was refused");
     drop((held, also_held));
     add(&mut layout, &images, "five").unwrap();
 }
@@ -62,7 +62,7 @@ fn an_image_larger_than_the_quota_is_stopped_while_it_is_unpacked() {
     let images = world.images.clone().with_quota(Some(8 << 20));
     let refused = layout.resolve(&images, ":zeros").unwrap_err();
     assert!(matches!(refused, Error::Quota { bytes, in_use: 0, .. } if bytes > 24 << 20), "{refused}");
-    assert!(world.rootfs_folder().is_empty() && names(&world.path("images/scratch")).is_empty());
+    assert!(world.layers_folder().is_empty() && names(&world.path("images/scratch")).is_empty());
     // Many folders are more than their content.
     let folders = (0..3000).fold(Tar::new(), |tar, n| tar.folder(&format!("d{n}"))).layer();
     layout.image("folders", &[folders.gzip()]);
@@ -75,7 +75,7 @@ fn what_a_killed_process_left_counts_and_is_removed_but_not_under_somebody() {
     let world = World::new();
     let digest = Digest::of(b"left");
     let blobs = world.path("images/scratch").join(format!("sha256-{}", digest.hex()));
-    let tree = world.path("images/rootfs").join(format!(".sha256-{}.partial", digest.hex()));
+    let tree = world.path("images/layers").join(format!(".sha256-{}.partial", digest.hex()));
     for folder in [&blobs, &tree] {
         fs::create_dir(folder).unwrap();
         fs::write(folder.join("part"), vec![1; 1 << 20]).unwrap();
@@ -105,5 +105,5 @@ fn what_a_killed_process_left_counts_and_is_removed_but_not_under_somebody() {
     fs::create_dir(&blobs).unwrap();
     fs::write(blobs.join("part"), vec![1; 1 << 20]).unwrap();
     let two = add(&mut layout, &images, "two").unwrap();
-    assert!(!blobs.exists() && one.rootfs.exists() && two.rootfs.exists());
+    assert!(!blobs.exists() && one.rootfs[0].exists() && two.rootfs[0].exists());
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -51,10 +52,45 @@ impl World {
         self.images.resolve(&layout.reference(), &mut |_| ())
     }
 
-    /// Everything in the images folder that is, or was to be, a root file system.
-    pub(crate) fn rootfs_folder(&self) -> Vec<String> {
-        names(&self.path("images/rootfs"))
+    /// Everything in the images folder that is, or was to be, a layer of an image.
+    pub(crate) fn layers_folder(&self) -> Vec<String> {
+        names(&self.path("images/layers"))
     }
+}
+
+/// What an image's folders are together. Where they are several, that is a mount which nobody else sees, and which is there as long as this is.
+pub(crate) struct Root {
+    path: PathBuf,
+    _mount: Option<OwnedFd>,
+}
+
+impl std::ops::Deref for Root {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+pub(crate) fn root(image: &Image) -> Root {
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+        fsmount, fsopen,
+    };
+    if let [folder] = &image.rootfs[..] {
+        return Root { path: folder.clone(), _mount: None };
+    }
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    fsconfig_set_flag(&context, "userxattr").unwrap();
+    // Short names, which kernels take that know no other way.
+    let folders: Vec<fs::File> = image.rootfs.iter().map(|folder| fs::File::open(folder).unwrap()).collect();
+    let names: Vec<String> =
+        folders.iter().map(|folder| format!("/proc/self/fd/{}", folder.as_raw_fd())).collect();
+    fsconfig_set_string(&context, "lowerdir", names.join(":")).unwrap();
+    fsconfig_create(&context).unwrap();
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_RDONLY).unwrap();
+    let path = format!("/proc/self/fd/{}/.", mount.as_raw_fd());
+    Root { path: path.into(), _mount: Some(mount) }
 }
 
 pub(crate) fn names(folder: &Path) -> Vec<String> {
