@@ -7,6 +7,7 @@ import random
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from pathlib import Path
@@ -202,6 +203,18 @@ class Codebuild:
             if page["nextForwardToken"] == token.get("nextToken"):
                 return "".join(text)
             token = {"nextToken": page["nextForwardToken"]}
+
+
+@contextlib.contextmanager
+def unreadable(server, table):
+    """What asks for this table's rows fails meanwhile."""
+    with contextlib.closing(sqlite3.connect(f"{server.data}/records.sqlite", isolation_level=None)) as records:
+        records.execute("PRAGMA legacy_alter_table = ON")
+        records.execute(f"ALTER TABLE {table} RENAME TO away")
+        try:
+            yield
+        finally:
+            records.execute(f"ALTER TABLE away RENAME TO {table}")
 
 
 def outcome(build):

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from host import files_below
 from local import BINARY, spec
-from served import ENVIRONMENT, Codebuild, Server, outcome
+from served import ENVIRONMENT, Codebuild, Server, outcome, unreadable
 
 OTHER = "444455556666"
 ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
@@ -252,6 +252,24 @@ def test_a_resources_policy_holds_for_users_of_its_own_account_too(shared):
     assert all.list_projects()["projects"] == ["open"], "lists are of the account"
     all.delete_resource_policy(resourceArn=arn)
     assert all.list_builds_for_project(projectName="open")["ids"] == []
+
+
+# AP-004, AP-073
+def test_what_nobody_can_look_up_whether_it_is_permitted_is_a_fault_and_not_missing(shared):
+    codebuild = Codebuild(shared)
+    api = codebuild.api
+    project = codebuild.create_project("there", json.dumps(spec(build=["true"])))
+    build = codebuild.start("there")["id"]
+    codebuild.wait(build)
+    group = report_group(api, "group")
+    asked = [
+        (api.batch_get_builds, {"ids": [build]}, "builds"),
+        (api.batch_get_projects, {"names": [project["name"]]}, "projects"),
+        (api.batch_get_report_groups, {"reportGroupArns": [group]}, "reportGroups"),
+    ]
+    with unreadable(shared, "resource_policies"):
+        assert [code(call, **named) for call, named, _ in asked] == ["InternalFailure"] * 3
+    assert [len(call(**named)[found]) for call, named, found in asked] == [1, 1, 1]
 
 
 # AP-004, AP-090

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 
 from host import wait_until
 from local import spec
-from served import ACCOUNT, ENVIRONMENT, REGION, Codebuild, Server
+from served import ACCOUNT, ENVIRONMENT, REGION, Codebuild, Server, unreadable
 from test_bypass import TERMINATOR, VARIANTS, Door, Request, basic, clock, now, sha256  # noqa: F401
 
 PATH = re.compile(r"/v2/credentials/[0-9a-f]{32}")
@@ -127,6 +127,16 @@ def twisted(one, other, over):
         (one.introduction, get(one.path.upper())),
         (one.introduction, get("/v2/credentials/")),
     ]
+
+
+# EN-062
+@pytest.mark.parametrize("table", ["build_documents", "projects"])
+def test_credentials_that_cannot_be_looked_up_are_a_fault_to_be_asked_again_and_not_missing(served, builds, table):
+    one, _, _ = builds
+    with unreadable(served, table):
+        status, answer = knock(served, one.introduction, get(one.path))
+    assert (status, json.loads(answer.partition(b"\r\n\r\n")[2])["code"]) == (500, "InternalFailure")
+    assert one.keys()
 
 
 # EN-062; class 48

@@ -93,21 +93,27 @@ impl CodeBuild {
     }
 
     /// A build of this account as BatchGetBuilds shows it.
-    pub(crate) async fn build(&self, account: &str, id: &str) -> Option<Value> {
+    pub(crate) async fn build(&self, account: &str, id: &str) -> Result<Option<Value>, ServiceError> {
         self.first(account, Operation::BatchGetBuilds, json!({ "ids": [id] }), "/builds/0").await
     }
 
     /// A project of this account as BatchGetProjects shows it.
-    pub(crate) async fn project(&self, account: &str, name: &str) -> Option<Value> {
+    pub(crate) async fn project(&self, account: &str, name: &str) -> Result<Option<Value>, ServiceError> {
         self.first(account, Operation::BatchGetProjects, json!({ "names": [name] }), "/projects/0").await
     }
 
-    async fn first(&self, account: &str, operation: Operation, request: Value, place: &str) -> Option<Value> {
+    async fn first(
+        &self,
+        account: &str,
+        operation: Operation,
+        request: Value,
+        place: &str,
+    ) -> Result<Option<Value>, ServiceError> {
         let arn = format!("arn:aws:iam::{account}:root");
         let principal = Principal { account: account.to_owned(), user_id: account.to_owned(), arn };
         let caller = Caller::of(Rights::everything(principal));
-        let mut answer = self.call(operation, caller, request).await.ok()?;
-        answer.value().pointer_mut(place).map(Value::take)
+        let mut answer = self.call(operation, caller, request).await?;
+        Ok(answer.value().pointer_mut(place).map(Value::take))
     }
 
     /// Answers what is asked about a public project; who asks does not matter.

@@ -6,6 +6,7 @@
 use std::io;
 use std::time::Duration;
 
+use api::ServiceError;
 use hyper::Method;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue};
@@ -55,13 +56,18 @@ impl Endpoint {
         let sent = parts.headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let made = match build.is_shown(sent) {
             true => self.keys_of(build, path).await,
-            false => None,
+            false => Ok(None),
         };
         let (status, body) = match made {
-            Some(made) => (StatusCode::OK, made),
-            None => (
+            Ok(Some(made)) => (StatusCode::OK, made),
+            Ok(None) => (
                 StatusCode::NOT_FOUND,
                 json!({ "code": "CredentialsNotFound", "message": "there are no credentials at this path" }),
+            ),
+            // SDKs ask again after these.
+            Err(error) => (
+                StatusCode::from_u16(error.http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                json!({ "code": error.code, "message": error.message }),
             ),
         };
         let json = HeaderValue::from_static("application/json");
@@ -70,14 +76,14 @@ impl Endpoint {
         Some(answer)
     }
 
-    async fn keys_of(&self, build: &OfBuild, path: &str) -> Option<Value> {
+    async fn keys_of(&self, build: &OfBuild, path: &str) -> Result<Option<Value>, ServiceError> {
         let codebuild = &self.services.codebuild;
         if !codebuild.is_under_way(&build.id) {
-            return None;
+            return Ok(None);
         }
-        let shown = codebuild.build(&build.account, &build.id).await?;
+        let Some(shown) = codebuild.build(&build.account, &build.id).await? else { return Ok(None) };
         let name = shown["projectName"].as_str().unwrap_or_default();
-        let project = codebuild.project(&build.account, name).await.unwrap_or_default();
-        self.settings.roles.credentials(build, path, &shown, &project, self.now_seconds())
+        let project = codebuild.project(&build.account, name).await?.unwrap_or_default();
+        Ok(self.settings.roles.credentials(build, path, &shown, &project, self.now_seconds()))
     }
 }

@@ -148,7 +148,7 @@ pub(crate) async fn permit(
         }
         About::One(kind, member) => {
             let wishes = wanted_tags(request, "tags", ("key", "value"));
-            ask.one(kind, text(request, member).unwrap_or_default(), wishes).await?;
+            ask.one(kind, text(request, member).unwrap_or_default(), wishes).await?.map_err(refused)?;
             let named = roles(operation).iter().filter_map(|role| request.pointer(role)?.as_str());
             named.into_iter().try_for_each(|role| asker.may_pass(role))?;
             Ok(Withheld::default())
@@ -157,7 +157,7 @@ pub(crate) async fn permit(
             let asked: Vec<String> = texts(request, member).map(str::to_owned).collect();
             let mut withheld = Withheld::default();
             for one in &asked {
-                if ask.one(kind, one, Context::default()).await.is_err() {
+                if ask.one(kind, one, Context::default()).await?.is_err() {
                     withheld.forbidden.push((one.clone(), asker.item(kind, one)));
                 }
             }
@@ -226,23 +226,28 @@ struct Ask<'a> {
 }
 
 impl Ask<'_> {
+    /// Whether it is permitted. Not to be able to find that out is no denial: what is there would be answered as missing.
     /// COMPAT: AP-113 what the resource's own policy says counts for users of its account as well.
-    async fn one(&mut self, kind: Kind, named: &str, wishes: Context) -> Result<(), ServiceError> {
+    async fn one(
+        &mut self,
+        kind: Kind,
+        named: &str,
+        wishes: Context,
+    ) -> Result<Result<(), Denied>, ServiceError> {
         let (arn, account) = self.asker.resource(kind, named);
         let rights = &self.asker.caller.rights;
         let is_own = account == self.asker.caller.account;
         let known = self.known(&arn).await?;
         if !is_own && known.policy.is_none() {
-            return rights
-                .may_ask(&Request::new(self.action.as_str(), arn).about(wishes), &account)
-                .map_err(refused);
+            let request = Request::new(self.action.as_str(), arn).about(wishes);
+            return Ok(rights.may_ask(&request, &account));
         }
         let request = Request::new(self.action.as_str(), arn).about(wishes.and(&known.about()));
-        match rights.may_with(&request, Holder { account: &account, policy: known.policy.as_ref() }) {
+        Ok(match rights.may_with(&request, Holder { account: &account, policy: known.policy.as_ref() }) {
             // What others do not share is not there, as the operation says.
             Err(Denied { reason: Reason::NoResourcePolicy, .. }) => Ok(()),
-            answer => answer.map_err(refused),
-        }
+            verdict => verdict,
+        })
     }
 
     async fn known(&mut self, arn: &str) -> Result<Known, ServiceError> {
