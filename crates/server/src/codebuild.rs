@@ -4,6 +4,7 @@
 
 mod public;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -60,19 +61,19 @@ impl CodeBuild {
         CodeBuild { public, ..codebuild }
     }
 
-    /// What the resource of this ARN says itself to whether the caller may do this; nothing if it is not there.
+    /// What the resources of these ARNs say themselves to whether the caller may do this; nothing of what is not there.
     pub(crate) async fn known(
         &self,
         caller: &Caller,
-        arn: &str,
+        arns: &[String],
         action: &str,
-    ) -> Result<Known, ServiceError> {
+    ) -> Result<HashMap<String, Known>, ServiceError> {
         match &self.public {
             Some(engine) => {
                 let caller = engine_caller(caller.clone())?;
-                engine.known(&caller, arn, action).await.map_err(refusal)
+                engine.known(&caller, arns, action).await.map_err(refusal)
             }
-            None => Ok(Known::default()),
+            None => Ok(HashMap::new()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! policy opens for other accounts: looking at a project and its builds, at a report group and its reports, by ARN.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use access::{Context, Holder, Policy, Request};
 use api::arn::Resource;
@@ -9,7 +10,7 @@ use api::codebuild::{
     DeleteResourcePolicyInput, DeleteResourcePolicyOutput, GetResourcePolicyInput, GetResourcePolicyOutput,
     ListSharedProjectsInput, ListSharedProjectsOutput, ListSharedReportGroupsInput,
     ListSharedReportGroupsOutput, Project, PutResourcePolicyInput, PutResourcePolicyOutput, ReportGroup,
-    SharedResourceSortByType, SortOrderType,
+    SharedResourceSortByType, SortOrderType, Tag,
 };
 use api::{AccountId, Arn, codebuild};
 use store::records::{ForeignPolicy, Scope, Shareable};
@@ -68,6 +69,11 @@ fn listing(of: Shareable) -> (&'static str, &'static str) {
 /// Whether a resource's policy can have a say in this.
 fn is_given_away(action: &str) -> bool {
     OF_PROJECTS.contains(&action) || OF_REPORT_GROUPS.contains(&action)
+}
+
+fn pairs(tags: Option<Vec<Tag>>) -> Vec<(String, String)> {
+    let tags = tags.unwrap_or_default().into_iter();
+    tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect()
 }
 
 fn resource(of: Shareable, name: &str) -> Resource<'_> {
@@ -213,65 +219,100 @@ impl Engine {
         let ForeignPolicy { scope, name, modified_ms, policy } = foreign;
         let Ok(account) = scope.account.parse() else { return Ok(None) };
         let resource = resource(of, &name);
-        let known = self.known_with(caller, &scope, resource, Some(&policy)).await?;
+        let policies = HashMap::from([(resource.to_string(), policy)]);
+        let known = self.known_with(caller, &scope, &[resource], &policies).await?;
         let arn = Arn::codebuild(self.region(), &account, resource).to_string();
-        Ok(opens(caller, listing(of).0, &arn, &scope.account, &known).then_some((modified_ms, arn)))
+        let is_open = known.iter().all(|known| opens(caller, listing(of).0, &arn, &scope.account, known));
+        Ok(is_open.then_some((modified_ms, arn)))
     }
 
-    /// What the resource of this ARN, anybody's in this region, says to whether the caller may do this with it; nothing if it is
-    /// not there.
+    /// What resources say themselves to whether the caller may do this with them, by their ARNs, which may be anybody's in this
+    /// region. Nothing of what is not there.
     ///
     /// # Errors
     /// [`Error::Internal`] if the store cannot be read.
-    pub async fn known(&self, caller: &Caller, arn: &str, action: &str) -> Result<Known> {
-        let Some(arn) = arn.parse::<Arn>().ok().filter(|arn| arn.region() == self.region().as_str()) else {
-            return Ok(Known::default());
-        };
-        let resource = match arn.codebuild_resource() {
-            Some(found @ (Resource::Project(_) | Resource::ReportGroup(_))) => found,
-            _ => return Ok(Known::default()),
-        };
-        let scope = Scope { account: arn.account().to_owned(), region: self.region().to_string() };
-        let policy = match is_given_away(action) {
-            true => self.shared.records.get_policy(&scope, &resource.to_string()).await?,
-            false => None,
-        };
-        self.known_with(caller, &scope, resource, policy.as_deref()).await
+    pub async fn known(
+        &self,
+        caller: &Caller,
+        arns: &[String],
+        action: &str,
+    ) -> Result<HashMap<String, Known>> {
+        let parsed = arns.iter().filter_map(|text| Some((text.clone(), text.parse::<Arn>().ok()?)));
+        let here: Vec<_> = parsed.filter(|(_, arn)| arn.region() == self.region().as_str()).collect();
+        let mut by_account: HashMap<&str, (Vec<String>, Vec<Resource<'_>>)> = HashMap::new();
+        for (text, arn) in &here {
+            if let Some(found @ (Resource::Project(_) | Resource::ReportGroup(_))) = arn.codebuild_resource()
+            {
+                let (arns, resources) = by_account.entry(arn.account()).or_default();
+                arns.push(text.clone());
+                resources.push(found);
+            }
+        }
+        let mut known = HashMap::new();
+        for (account, (arns, resources)) in by_account {
+            let scope = Scope { account: account.to_owned(), region: self.region().to_string() };
+            let policies = match is_given_away(action) {
+                true => {
+                    let names: Vec<String> = resources.iter().map(Resource::to_string).collect();
+                    self.shared.records.get_policies(&scope, &names).await?
+                }
+                false => HashMap::new(),
+            };
+            known.extend(arns.into_iter().zip(self.known_with(caller, &scope, &resources, &policies).await?));
+        }
+        Ok(known)
     }
 
-    /// A stored policy was understood when it was put.
+    /// Of these resources, given their policies. A stored policy was understood when it was put.
     async fn known_with(
         &self,
         caller: &Caller,
         scope: &Scope,
-        resource: Resource<'_>,
-        policy: Option<&str>,
-    ) -> Result<Known> {
-        let policy = policy.map(Policy::of_resource).transpose().map_err(Error::internal)?;
-        let asks = caller.rights.ask_for_resource_tags()
-            || policy.as_ref().is_some_and(Policy::asks_for_resource_tags);
-        let tags = if asks { self.tags(scope, resource).await? } else { Vec::new() };
-        Ok(Known { tags, policy })
+        resources: &[Resource<'_>],
+        policies: &HashMap<String, String>,
+    ) -> Result<Vec<Known>> {
+        let policy = |resource: &Resource<'_>| {
+            let policy = policies.get(&resource.to_string()).map(|text| Policy::of_resource(text));
+            policy.transpose().map_err(Error::internal)
+        };
+        let policies = resources.iter().map(policy).collect::<Result<Vec<Option<Policy>>>>()?;
+        let asks = |policy: &Option<Policy>| {
+            caller.rights.ask_for_resource_tags()
+                || policy.as_ref().is_some_and(Policy::asks_for_resource_tags)
+        };
+        let asked = resources.iter().zip(&policies).filter(|(_, policy)| asks(policy));
+        let tags = self.tags(scope, &asked.map(|(resource, _)| *resource).collect::<Vec<_>>()).await?;
+        let known = |(resource, policy): (&Resource<'_>, Option<Policy>)| Known {
+            tags: tags.get(&resource.to_string()).cloned().unwrap_or_default(),
+            policy,
+        };
+        Ok(resources.iter().zip(policies).map(known).collect())
     }
 
-    async fn tags(&self, scope: &Scope, resource: Resource<'_>) -> Result<Vec<(String, String)>> {
-        let records = &self.shared.records;
-        let tags = match resource {
-            Resource::Project(name) => {
-                let found = records.get_project(scope, name).await?;
-                let found =
-                    found.map(|found| serde_json::from_str::<Project>(&found.document)).transpose()?;
-                found.and_then(|project| project.tags)
+    async fn tags(
+        &self,
+        scope: &Scope,
+        resources: &[Resource<'_>],
+    ) -> Result<HashMap<String, Vec<(String, String)>>> {
+        let named = |name: fn(&Resource<'_>) -> Option<String>| resources.iter().filter_map(name).collect();
+        let projects: Vec<String> =
+            named(|one| if let Resource::Project(name) = one { Some((*name).to_owned()) } else { None });
+        let groups: Vec<String> =
+            named(|one| if let Resource::ReportGroup(name) = one { Some((*name).to_owned()) } else { None });
+        let mut tags = HashMap::new();
+        if !projects.is_empty() {
+            for found in self.shared.records.get_projects(scope, &projects).await? {
+                let project: Project = serde_json::from_str(&found.document)?;
+                tags.insert(Resource::Project(&found.name).to_string(), pairs(project.tags));
             }
-            Resource::ReportGroup(name) => {
-                let found = records.get_report_groups(scope, &[name.to_owned()]).await?;
-                let found = found.first().map(|found| serde_json::from_str::<ReportGroup>(&found.document));
-                found.transpose()?.and_then(|group| group.tags)
+        }
+        if !groups.is_empty() {
+            for found in self.shared.records.get_report_groups(scope, &groups).await? {
+                let group: ReportGroup = serde_json::from_str(&found.document)?;
+                tags.insert(Resource::ReportGroup(&found.name).to_string(), pairs(group.tags));
             }
-            _ => None,
-        };
-        let tags = tags.unwrap_or_default().into_iter();
-        Ok(tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect())
+        }
+        Ok(tags)
     }
 
     /// Where the project of an ARN of another account is, and its name, if that account lets the caller do this with it.
@@ -317,7 +358,8 @@ impl Engine {
         let scope = Scope { account: account.to_string(), region: self.region().to_string() };
         let arn = Arn::codebuild(self.region(), &account, resource(of, &name)).to_string();
         let action = format!("codebuild:{}", operation.name());
-        let known = self.known(caller, &arn, &action).await?;
+        let known = self.known(caller, std::slice::from_ref(&arn), &action).await?;
+        let known = known.get(&arn).cloned().unwrap_or_default();
         Ok(opens(caller, &action, &arn, &scope.account, &known).then_some((scope, name)))
     }
 

@@ -139,25 +139,27 @@ pub(crate) async fn permit(
     asker: &Asker<'_>,
     request: &mut Value,
 ) -> Result<Withheld, ServiceError> {
-    let mut ask =
-        Ask { codebuild, asker, known: HashMap::new(), action: format!("codebuild:{}", operation.name()) };
+    let action = format!("codebuild:{}", operation.name());
     match about(operation) {
         About::Account => {
-            asker.may(&Request::new(ask.action, "*"))?;
+            asker.may(&Request::new(action, "*"))?;
             Ok(Withheld::default())
         }
         About::One(kind, member) => {
             let wishes = wanted_tags(request, "tags", ("key", "value"));
-            ask.one(kind, text(request, member).unwrap_or_default(), wishes).await?.map_err(refused)?;
+            let one = text(request, member).unwrap_or_default().to_owned();
+            let ask = Ask::about(codebuild, asker, &action, kind, std::slice::from_ref(&one)).await?;
+            ask.one(kind, &one, wishes).map_err(refused)?;
             let named = roles(operation).iter().filter_map(|role| request.pointer(role)?.as_str());
             named.into_iter().try_for_each(|role| asker.may_pass(role))?;
             Ok(Withheld::default())
         }
         About::Each(kind, member, missing) => {
             let asked: Vec<String> = texts(request, member).map(str::to_owned).collect();
+            let ask = Ask::about(codebuild, asker, &action, kind, &asked).await?;
             let mut withheld = Withheld::default();
             for one in &asked {
-                if ask.one(kind, one, Context::default()).await?.is_err() {
+                if ask.one(kind, one, Context::default()).is_err() {
                     withheld.forbidden.push((one.clone(), asker.item(kind, one)));
                 }
             }
@@ -218,44 +220,43 @@ fn place(asked: &[String], arn: &str) -> usize {
 
 /// One operation's question, for one resource after the other.
 struct Ask<'a> {
-    codebuild: &'a CodeBuild,
     asker: &'a Asker<'a>,
-    action: String,
-    /// By ARN: the builds of a batch are often of one project.
+    action: &'a str,
+    /// What the resources say themselves, by ARN.
     known: HashMap<String, Known>,
 }
 
-impl Ask<'_> {
-    /// Whether it is permitted. Not to be able to find that out is no denial: what is there would be answered as missing.
-    /// COMPAT: AP-113 what the resource's own policy says counts for users of its account as well.
-    async fn one(
-        &mut self,
+impl<'a> Ask<'a> {
+    /// Not to be able to find out what is permitted is an error and no denial: what is there would be answered as missing.
+    async fn about(
+        codebuild: &CodeBuild,
+        asker: &'a Asker<'a>,
+        action: &'a str,
         kind: Kind,
-        named: &str,
-        wishes: Context,
-    ) -> Result<Result<(), Denied>, ServiceError> {
+        named: &[String],
+    ) -> Result<Ask<'a>, ServiceError> {
+        let mut arns: Vec<String> = named.iter().map(|named| asker.resource(kind, named).0).collect();
+        // The builds of a batch are often of one project.
+        arns.sort_unstable();
+        arns.dedup();
+        Ok(Ask { known: codebuild.known(asker.caller, &arns, action).await?, asker, action })
+    }
+
+    /// COMPAT: AP-113 what the resource's own policy says counts for users of its account as well.
+    fn one(&self, kind: Kind, named: &str, wishes: Context) -> Result<(), Denied> {
         let (arn, account) = self.asker.resource(kind, named);
         let rights = &self.asker.caller.rights;
         let is_own = account == self.asker.caller.account;
-        let known = self.known(&arn).await?;
+        let known = self.known.get(&arn).cloned().unwrap_or_default();
         if !is_own && known.policy.is_none() {
-            let request = Request::new(self.action.as_str(), arn).about(wishes);
-            return Ok(rights.may_ask(&request, &account));
+            return rights.may_ask(&Request::new(self.action, arn).about(wishes), &account);
         }
-        let request = Request::new(self.action.as_str(), arn).about(wishes.and(&known.about()));
-        Ok(match rights.may_with(&request, Holder { account: &account, policy: known.policy.as_ref() }) {
+        let request = Request::new(self.action, arn).about(wishes.and(&known.about()));
+        match rights.may_with(&request, Holder { account: &account, policy: known.policy.as_ref() }) {
             // What others do not share is not there, as the operation says.
             Err(Denied { reason: Reason::NoResourcePolicy, .. }) => Ok(()),
             verdict => verdict,
-        })
-    }
-
-    async fn known(&mut self, arn: &str) -> Result<Known, ServiceError> {
-        if !self.known.contains_key(arn) {
-            let known = self.codebuild.known(self.asker.caller, arn, &self.action).await?;
-            self.known.insert(arn.to_owned(), known);
         }
-        Ok(self.known[arn].clone())
     }
 }
 

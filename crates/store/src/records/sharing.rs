@@ -1,6 +1,8 @@
 //! Resource policies, and the aliases of public projects: how those who do not own a project come to it.
 
-use super::sql::{Sql, text};
+use std::collections::HashMap;
+
+use super::sql::{Sql, one_of, text};
 use super::{Records, Scope, reports};
 use crate::error::{Error, Result};
 
@@ -53,6 +55,21 @@ impl Records {
     pub async fn get_policy(&self, scope: &Scope, resource: &str) -> Result<Option<String>> {
         let (scope, resource) = (scope.clone(), resource.to_owned());
         self.read(move |sql| policy(sql, &scope, &resource)).await
+    }
+
+    /// Those of them that have a policy, each with it.
+    pub async fn get_policies(&self, scope: &Scope, resources: &[String]) -> Result<HashMap<String, String>> {
+        let (scope, resources) = (scope.clone(), resources.to_vec());
+        self.read(move |sql| {
+            let mut parameters = vec![text(&scope.account), text(&scope.region)];
+            let query = format!(
+                "SELECT resource, policy FROM resource_policies WHERE account = $1 AND region = $2 AND resource IN {}",
+                one_of(&resources, &mut parameters)
+            );
+            let found = sql.rows(&query, parameters, |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(found.into_iter().collect())
+        })
+        .await
     }
 
     /// False if there was none.

@@ -654,6 +654,10 @@ fn the_policies_of_others_are_those_of_the_region_and_go_with_their_projects() {
         };
         let expect = (scope.clone(), "p".to_owned(), 7, "new".to_owned());
         assert_eq!(found.iter().map(policy).collect::<Vec<_>>(), [expect]);
+        let both = ["project/none", "project/p"].map(str::to_owned);
+        let found = records.get_policies(scope, &both).await.unwrap();
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [("project/p".to_owned(), "new".to_owned())]);
+        assert!(records.get_policies(&other, &both).await.unwrap().is_empty());
         let elsewhere = Scope { region: "us-east-1".into(), ..other.clone() };
         assert_eq!(records.foreign_policies(&elsewhere, Shareable::Projects).await.unwrap(), []);
         records.delete_project(scope, "p").await.unwrap();
