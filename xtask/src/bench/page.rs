@@ -311,7 +311,7 @@ fn first(text: &mut String, results: &Results) {
         );
     };
     row("StartBuild answered → command", &first.after_answer);
-    row("the same in an unpacked image of 1 GB and 10,000 files", &results.in_image);
+    row("the same in an unpacked image of 1 GB and 10,000 files in 10 layers", &results.in_image);
     row("StartBuild sent → command", &first.after_request);
     row("StartBuild answered → command, builds without a rest between them", &first.without_rest);
     row("StartBuild's answer, durable before it is given", &first.answer);

@@ -8,6 +8,8 @@ use super::host;
 
 /// How much an image holds besides bash, in a hundred folders of a hundred files each.
 pub(super) const IMAGE_BYTES: u64 = 1_000_000_000;
+/// In how many layers.
+const IMAGE_LAYERS: u64 = 10;
 
 /// Makes a folder with the programs, at their places, and the libraries that they need.
 pub(super) fn with_programs(folder: &Path, programs: &[&str]) -> Result<(), String> {
@@ -18,33 +20,38 @@ pub(super) fn with_programs(folder: &Path, programs: &[&str]) -> Result<(), Stri
     host::output(&[&["sh", "-euc", script, "sh", &folder], programs].concat()).map(drop)
 }
 
-/// As `docker save` writes it: bash, and [`IMAGE_BYTES`] that nothing looks at.
+/// As `docker save` writes it: bash, and [`IMAGE_BYTES`] that nothing looks at, in [`IMAGE_LAYERS`] with the same share each.
 pub(super) fn large_image(folder: &Path) -> Result<PathBuf, String> {
     let root = folder.join("root");
     with_programs(&root, &["/bin/bash"])?;
     // A build's scripts are for `sh`.
     let script = r#"cd "$1" && ln -s bash root/bin/sh
-        for number in $(seq 100); do
-            mkdir -p "root/filler/$number"
-            head -c "$(($2 / 100))" /dev/urandom | split -b "$(($2 / 10000))" - "root/filler/$number/"
-        done
-        tar -C root -cf layer.tar . && rm -r root
-        sha256sum layer.tar | cut -d ' ' -f 1"#;
-    let (place, bytes) = (folder.to_string_lossy(), IMAGE_BYTES.to_string());
-    let sum = host::output(&["sh", "-euc", script, "sh", &place, &bytes])?;
+        for layer in $(seq "$3"); do
+            for number in $(seq $((100 / $3))); do
+                mkdir -p "root/filler/$layer-$number"
+                head -c "$(($2 / 100))" /dev/urandom | split -b "$(($2 / 10000))" - "root/filler/$layer-$number/"
+            done
+            tar -C root -cf "layer-$layer.tar" . && rm -r root
+            sha256sum "layer-$layer.tar"
+        done"#;
+    let (place, bytes, count) = (folder.to_string_lossy(), IMAGE_BYTES.to_string(), IMAGE_LAYERS.to_string());
+    let sums = host::output(&["sh", "-euc", script, "sh", &place, &bytes, &count])?;
+    let (sums, layers): (Vec<&str>, Vec<&str>) =
+        sums.lines().filter_map(|line| line.split_once("  ")).unzip();
+    let diff_ids: Vec<String> = sums.iter().map(|sum| format!("sha256:{sum}")).collect();
     let config = json!({
         "architecture": if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" },
         "os": "linux",
         "config": { "Env": ["PATH=/bin"] },
-        "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{}", sum.trim())] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
-    let manifest = json!([{ "Config": "config.json", "RepoTags": ["bench:1"], "Layers": ["layer.tar"] }]);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": ["bench:1"], "Layers": layers }]);
     write(&folder.join("config.json"), &config)?;
     write(&folder.join("manifest.json"), &manifest)?;
     let image = folder.join("image.tar");
     let path = image.to_string_lossy();
-    host::output(&["tar", "-C", &place, "-cf", &path, "manifest.json", "config.json", "layer.tar"])?;
-    std::fs::remove_file(folder.join("layer.tar")).map_err(|e| e.to_string())?;
+    let tar = ["tar", "-C", &place, "--remove-files", "-cf", &path, "manifest.json", "config.json"];
+    host::output(&[&tar[..], &layers].concat())?;
     Ok(image)
 }
 

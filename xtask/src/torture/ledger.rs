@@ -89,9 +89,12 @@ pub(super) enum Hurt {
 }
 
 impl Hurt {
-    pub(super) fn may_end(self, status: &str) -> bool {
+    /// Whether a build that failed in a phase may end so.
+    pub(super) fn may_end(self, phase: &str, status: &str) -> bool {
         match self {
             Hurt::Agent => status == "FAULT",
+            // A container that is gone before it could be given to the build is no doing of the build's.
+            Hurt::Init if phase == "PROVISIONING" => status == "FAULT",
             Hurt::Init => status == "FAILED",
             // What a command or an upload had no room for fails; what could not be recorded is a fault.
             Hurt::Disk => status == "FAULT" || status == "FAILED",

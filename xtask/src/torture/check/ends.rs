@@ -77,7 +77,9 @@ fn wrong_end(id: &str, known: &Known, build: &Value) -> Vec<String> {
     }
     if status == "STOPPED" && !known.may_be_stopped {
         wrong.push(format!("{id} ended STOPPED, and nobody asked for that"));
-    } else if status != known.kind.end() && !known.hurts.iter().any(|(hurt, _)| hurt.may_end(status)) {
+    } else if status != known.kind.end()
+        && !known.hurts.iter().any(|(hurt, _)| hurt.may_end(failed_in(build), status))
+    {
         wrong.push(format!(
             "{id} ended {status} instead of {} ({:?}): {}",
             known.kind.end(),
@@ -95,6 +97,14 @@ fn wrong_end(id: &str, known: &Known, build: &Value) -> Vec<String> {
         wrong.push(format!("{id} has gaps between its phases"));
     }
     wrong
+}
+
+/// The first phase that did not succeed.
+fn failed_in(build: &Value) -> &str {
+    let phases = build["phases"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_failed =
+        |phase: &&Value| phase["phaseStatus"].as_str().is_some_and(|status| status != "SUCCEEDED");
+    phases.iter().find(is_failed).and_then(|phase| phase["phaseType"].as_str()).unwrap_or_default()
 }
 
 /// What the phases say about themselves.

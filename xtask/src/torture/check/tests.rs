@@ -114,6 +114,11 @@ impl Case {
         self.build()["buildStatus"] = status.into();
     }
 
+    fn fail_in(&mut self, phase: &str, status: &str) {
+        let phases = self.build()["phases"].as_array_mut().unwrap();
+        phases.iter_mut().find(|one| one["phaseType"] == phase).unwrap()["phaseStatus"] = status.into();
+    }
+
     fn log(&mut self, text: &str) {
         self.survey.logs.insert(BUILD.into(), Ok(text.to_owned()));
     }
@@ -329,6 +334,12 @@ fn what_was_done_to_a_build_permits_what_comes_of_that() {
         case.hurt(how, status);
         case.log(log);
         assert_eq!(case.broken(), [""; 0], "{how:?} {status}");
+    }
+    for (status, expect) in [("FAULT", &[][..]), ("FAILED", &["P2"])] {
+        let mut case = Case::sound();
+        case.hurt(Hurt::Init, status);
+        case.fail_in("PROVISIONING", status);
+        assert_eq!(case.broken(), expect, "a container that was never given to the build");
     }
 }
 
