@@ -127,9 +127,15 @@ fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> Error {
     move |error| {
         /// The index file of the log could not grow.
         const SHARED_MEMORY_SIZE: i32 = rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed};
         match error.sqlite_error() {
-            Some(found) if found.code == rusqlite::ErrorCode::DiskFull => Error::Full,
+            Some(found) if found.code == DiskFull => Error::Full,
             Some(found) if found.extended_code == SHARED_MEMORY_SIZE => Error::Full,
+            Some(found)
+                if [DatabaseBusy, DatabaseLocked, FileLockingProtocolFailed].contains(&found.code) =>
+            {
+                Error::Unavailable(format!("{FILE} is locked"))
+            }
             _ => Error::internal(doing, error),
         }
     }
@@ -152,6 +158,28 @@ impl FromSql for Value {
             ValueRef::Integer(value) => Ok(Value::Integer(value)),
             ValueRef::Text(_) => value.as_str().map(|text| Value::Text(text.to_owned())),
             ValueRef::Real(_) | ValueRef::Blob(_) => Err(FromSqlError::InvalidType),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::ffi;
+
+    use super::*;
+
+    #[test]
+    fn what_another_time_may_succeed_is_told_from_what_is_broken() {
+        let told = |code: i32| failed("reading")(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        // The last is what a reader hears of locks that are held for ten seconds.
+        for code in [ffi::SQLITE_BUSY, ffi::SQLITE_BUSY_RECOVERY, ffi::SQLITE_LOCKED, ffi::SQLITE_PROTOCOL] {
+            assert!(matches!(told(code), Error::Unavailable(_)), "{code}");
+        }
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(matches!(told(code), Error::Full), "{code}");
+        }
+        for code in [ffi::SQLITE_IOERR, ffi::SQLITE_CORRUPT, ffi::SQLITE_READONLY] {
+            assert!(matches!(told(code), Error::Internal { .. }), "{code}");
         }
     }
 }
