@@ -152,14 +152,17 @@ impl Run<'_> {
             count: 1,
         };
         let tracer = Tracer::start(self.yard, Some(fault))?;
+        let traced = self.yard.server_id();
         let walked = self.scenario_under(&tracer, left);
-        let seen = tracer.seen();
-        drop(tracer);
+        let seen = tracer.end();
         walked?;
         for (call, _) in &seen.done {
             *self.killed_at.entry(call).or_default() += 1;
         }
-        if !self.yard.has_ended() {
+        // It may have been killed since the build was seen to be over, and not be dead yet.
+        let is_killed = self.role == Role::Server && !seen.done.is_empty();
+        let is_traced_one = self.yard.server_id() == traced;
+        if !(is_killed && is_traced_one) && !self.yard.has_ended() {
             check::after_fault(self.yard, self.ledger)?;
         }
         self.yard.processes();

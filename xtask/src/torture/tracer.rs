@@ -115,6 +115,13 @@ impl Tracer {
     pub(super) fn seen(&self) -> Seen {
         lock(&self.shared.seen).clone()
     }
+
+    /// Traces no more, and gives all that was seen until then.
+    pub(super) fn end(self) -> Seen {
+        let shared = self.shared.clone();
+        drop(self);
+        lock(&shared.seen).clone()
+    }
 }
 
 impl Drop for Tracer {
