@@ -78,10 +78,11 @@ fn processor_time_is_told_by_phase_and_command(world: &World) {
     let phase = used(&ended.events, Phase::Build);
     let [idle, second, behind] = &phase.commands[..] else { panic!("{phase:?}") };
     assert!(idle.used.cpu_millis < 400, "{phase:?}");
-    assert!((800..2000).contains(&second.used.cpu_millis), "{phase:?}");
+    // On a busy host the limit counts a whole tick for a part of one.
+    assert!((500..2000).contains(&second.used.cpu_millis), "{phase:?}");
     assert!((400..3000).contains(&behind.used.cpu_millis), "{phase:?}");
     assert!(second.command.starts_with("sh -c 'ulimit") && second.took_ms >= second.used.cpu_millis / 8);
-    assert!(phase.used.cpu_millis >= 1200, "{phase:?}");
+    assert!(phase.used.cpu_millis >= 900, "{phase:?}");
     assert!(used(&ended.events, Phase::PreBuild).used.cpu_millis < 400);
 }
 
