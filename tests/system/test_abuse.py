@@ -88,7 +88,7 @@ ABUSERS = {
     "cores and sparse files": "open('/tmp/sparse', 'w').truncate(1 << 40)\nwhile True:\n  if os.fork() == 0:\n    os.abort()\n  os.wait()",
 }
 # Memory that belongs to nobody's process: the kernel kills until there is nobody left.
-DIE = {"shared memory"}
+DIE = {"shared memory", "semaphores"}
 
 
 def abuse(name):
