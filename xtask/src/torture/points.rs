@@ -160,9 +160,8 @@ impl Run<'_> {
             *self.killed_at.entry(call).or_default() += 1;
         }
         // It may have been killed since the build was seen to be over, and not be dead yet.
-        let is_killed = self.role == Role::Server && !seen.done.is_empty();
-        let is_traced_one = self.yard.server_id() == traced;
-        if !(is_killed && is_traced_one) && !self.yard.has_ended() {
+        let is_killed = self.role == Role::Server && !seen.done.is_empty() && self.yard.server_id() == traced;
+        if !is_killed && !self.yard.has_ended() {
             check::after_fault(self.yard, self.ledger)?;
         }
         self.yard.processes();
