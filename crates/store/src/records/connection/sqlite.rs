@@ -22,7 +22,12 @@ const STATEMENTS: usize = 256;
 /// Kept in memory by each connection that reads, at most: a page for each of a few thousand builds that lie far from one another.
 const CACHE_KIB: i64 = 16 << 10;
 
-pub(in super::super) struct Sqlite(rusqlite::Connection);
+pub(in super::super) struct Sqlite {
+    connection: rusqlite::Connection,
+    /// Of the writer, and dropped after its connection: to close any descriptor of this file gives up SQLite's own locks on it, which
+    /// are the process's, and another process would take the index for nobody's.
+    _index: Option<File>,
+}
 
 impl Sqlite {
     /// The one connection that writes.
@@ -42,8 +47,7 @@ impl Sqlite {
             )
             .map_err(failed("preparing the records"))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        reserve_index(data);
-        Ok(Sqlite(connection))
+        Ok(Sqlite { connection, _index: reserve_index(data) })
     }
 
     pub(super) fn read(data: &Path) -> Result<Sqlite> {
@@ -54,7 +58,7 @@ impl Sqlite {
             .pragma_update(None, "cache_size", -CACHE_KIB)
             .map_err(failed("preparing to read the records"))?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        Ok(Sqlite(connection))
+        Ok(Sqlite { connection, _index: None })
     }
 
     pub(super) fn execute(&self, text: &str, parameters: &[Value]) -> Result<usize> {
@@ -93,34 +97,32 @@ impl Sqlite {
 
     /// Several statements that give nothing.
     pub(super) fn batch(&self, text: &str) -> Result<()> {
-        self.0.execute_batch(text).map_err(failed("migrating the records"))
+        self.connection.execute_batch(text).map_err(failed("migrating the records"))
     }
 
     /// False after some errors, a full disk among them: then the whole transaction was given up.
     pub(super) fn in_transaction(&self) -> bool {
-        !self.0.is_autocommit()
+        !self.connection.is_autocommit()
     }
 
     fn prepare(&self, text: &str) -> Result<rusqlite::CachedStatement<'_>> {
-        self.0.prepare_cached(text).map_err(failed("preparing a statement"))
+        self.connection.prepare_cached(text).map_err(failed("preparing a statement"))
     }
 
     #[cfg(test)]
     pub(super) fn in_memory() -> Sqlite {
-        Sqlite(rusqlite::Connection::open_in_memory().unwrap())
+        Sqlite { connection: rusqlite::Connection::open_in_memory().unwrap(), _index: None }
     }
 }
 
 /// Gives the index its room before it is needed. Whoever opens the records after a kill cuts the file off and writes it anew, and
 /// so finds that room even when the disk has become full; and an index that is mapped has no holes, for which a full disk
 /// would end the process.
-fn reserve_index(data: &Path) {
+fn reserve_index(data: &Path) -> Option<File> {
     // Where that is not possible, it grows when it has to.
-    if let Ok(index) = File::options().write(true).open(data.join(INDEX)) {
-        let _ = rustix::fs::fallocate(&index, FallocateFlags::empty(), 0, INDEX_BYTES);
-        // Closing it would give up SQLite's own locks on it, which are the process's: another process would take the index for nobody's.
-        std::mem::forget(index);
-    }
+    let index = File::options().write(true).open(data.join(INDEX)).ok()?;
+    let _ = rustix::fs::fallocate(&index, FallocateFlags::empty(), 0, INDEX_BYTES);
+    Some(index)
 }
 
 fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> Error {
